@@ -1,0 +1,3 @@
+//! `lockgate`: everything from one binary.
+
+fn main() {}

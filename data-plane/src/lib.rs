@@ -1,0 +1,1 @@
+//! The data plane: stateless proxies that terminate MCP.

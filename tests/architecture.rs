@@ -1,0 +1,1 @@
+//! Keeps the import rules of README.md true.

@@ -1,0 +1,3 @@
+//! An MCP server that offers everything the conformance suite calls.
+
+fn main() {}
