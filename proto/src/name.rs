@@ -89,8 +89,8 @@ impl ToolName {
         if mapped == whole && mapped.len() <= TOOL_NAME_MAX {
             return Self(mapped.into());
         }
-        let digest = Sha256::digest(whole.as_bytes());
-        let [a, b, c, d, ..] = *digest.as_ref() else { return Self(mapped.into()) };
+        let digest: [u8; 32] = Sha256::digest(whole.as_bytes()).into();
+        let [a, b, c, d, ..] = digest;
         let suffix = format!("{:08x}", u32::from_be_bytes([a, b, c, d]));
         let kept: String = mapped.chars().take(TOOL_NAME_MAX - suffix.len() - 1).collect();
         Self(format!("{kept}-{suffix}").into())
