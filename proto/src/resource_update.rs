@@ -113,11 +113,17 @@ mod tests {
             let hashes: Vec<_> = bodies.iter().enumerate()
                 .map(|(index, body)| RootHash::of(&resource(&index.to_string(), body))).collect();
             let mut forward = RootHash::default();
-            hashes.iter().for_each(|hash| forward.add(*hash));
+            for hash in &hashes {
+                forward.add(*hash);
+            }
             let mut backward = RootHash::default();
-            hashes.iter().rev().for_each(|hash| backward.add(*hash));
+            for hash in hashes.iter().rev() {
+                backward.add(*hash);
+            }
             prop_assert_eq!(forward, backward);
-            hashes.iter().for_each(|hash| forward.subtract(*hash));
+            for hash in &hashes {
+                forward.subtract(*hash);
+            }
             prop_assert_eq!(forward, RootHash::default());
         }
     }

@@ -440,16 +440,16 @@ mod tests {
         })
     }
 
-    fn http(url: &str) -> Option<wire::upstream::Transport> {
-        Some(wire::upstream::Transport::Http(wire::HttpTransport { url: url.to_owned() }))
+    fn http(url: &str) -> wire::upstream::Transport {
+        wire::upstream::Transport::Http(wire::HttpTransport { url: url.to_owned() })
     }
 
     #[test]
     fn the_wrong_field_is_named_by_its_path() {
         assert_eq!(draft(None).unwrap_err().field, "transport");
-        assert_eq!(draft(http("ftp://x")).unwrap_err().field, "http.url");
-        assert_eq!(draft(http("http://u:p@x/")).unwrap_err().field, "http.url");
-        assert!(draft(http("http://127.0.0.1:3001/mcp")).is_ok());
+        assert_eq!(draft(Some(http("ftp://x"))).unwrap_err().field, "http.url");
+        assert_eq!(draft(Some(http("http://u:p@x/"))).unwrap_err().field, "http.url");
+        assert!(draft(Some(http("http://127.0.0.1:3001/mcp"))).is_ok());
     }
 
     #[test]
