@@ -1,4 +1,5 @@
 //! Whatever the domain can say survives the wire.
+#![expect(clippy::unwrap_used, reason = "strategies are part of the test")]
 
 use std::collections::BTreeMap;
 
