@@ -3,4 +3,5 @@
 pub mod caller;
 pub mod clock;
 pub mod error;
+pub mod seal;
 pub mod store;
