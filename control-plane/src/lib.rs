@@ -2,6 +2,9 @@
 
 pub mod caller;
 pub mod clock;
+pub mod config;
 pub mod error;
+pub(crate) mod keys;
 pub mod seal;
 pub mod store;
+pub mod tasks;
