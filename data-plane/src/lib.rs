@@ -1,1 +1,4 @@
 //! The data plane: stateless proxies that terminate MCP.
+
+pub mod egress;
+pub mod upstream;

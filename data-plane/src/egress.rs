@@ -1,0 +1,368 @@
+//! The one door out: resolve a name, judge its addresses, connect to a judged one.
+//!
+//! Nothing else in the proxy opens a connection to an upstream. Redirects are
+//! not followed by anyone, so every address is judged.
+
+use std::{
+    error::Error as StdError,
+    future::Future,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::Uri;
+use http_body_util::Full;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::{
+    client::legacy::{self, Client},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use proto::upstream::FailureReason;
+use tokio::net::TcpStream;
+use tower::Service;
+
+/// How long resolving, connecting and TLS may take together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Who chose an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provenance {
+    /// Someone with `upstreams.create`: private addresses are fine, loopback too.
+    Registered,
+    /// An upstream, a client or a document: public addresses only.
+    FromDocument,
+}
+
+/// Where the way out ended.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressError {
+    #[error("the name `{host}` was not found: {source}")]
+    Dns { host: String, source: io::Error },
+    #[error("`{host}` is at {address}, {rule}")]
+    Refused { host: String, address: IpAddr, rule: &'static str },
+    #[error("no connection to {address}: {source}")]
+    Connect { address: SocketAddr, source: io::Error },
+    #[error("no connection to `{host}` within {after:?}")]
+    Timeout { host: String, after: Duration },
+    #[error("TLS with `{host}` failed: {reason}")]
+    Tls { host: String, reason: String },
+    #[error("`{0}` has no host")]
+    NoHost(String),
+}
+
+impl EgressError {
+    /// The reason that is shown for an upstream behind this failure.
+    pub fn reason(&self) -> FailureReason {
+        match self {
+            Self::Dns { .. } | Self::NoHost(_) => FailureReason::Dns,
+            Self::Refused { .. } => FailureReason::Egress,
+            Self::Connect { .. } | Self::Timeout { .. } => FailureReason::Connect,
+            Self::Tls { .. } => FailureReason::Tls,
+        }
+    }
+}
+
+/// A pooled client whose connections went through the door.
+pub(crate) type HttpClient = Client<Connector, Full<Bytes>>;
+
+/// The door. Cheap to clone: TLS configuration is shared.
+#[derive(Clone)]
+pub struct Egress {
+    tls: Arc<rustls::ClientConfig>,
+}
+
+impl Egress {
+    /// A door that trusts the web's certificate authorities.
+    pub fn new() -> Self {
+        use hyper_rustls::ConfigBuilderExt as _;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions();
+        match tls {
+            Ok(builder) => {
+                Self { tls: Arc::new(builder.with_webpki_roots().with_no_client_auth()) }
+            }
+            Err(error) => unreachable!("ring supports TLS 1.2 and 1.3: {error}"),
+        }
+    }
+
+    /// One pooled client, for one upstream.
+    pub(crate) fn client(&self, provenance: Provenance) -> HttpClient {
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config((*self.tls).clone())
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(Tcp { provenance, noticed: Arc::default() });
+        Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(256)
+            .build(Connector { https })
+    }
+}
+
+impl Default for Egress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Finds the door's own error inside what hyper says.
+pub(crate) fn cause_of(error: &legacy::Error) -> Option<&Arc<EgressError>> {
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if let Some(Stopped(found)) = inner.downcast_ref::<Stopped>() {
+            return Some(found);
+        }
+        source = inner.source();
+    }
+    None
+}
+
+/// An [`EgressError`] on its way through hyper, which takes only boxed errors.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Stopped(Arc<EgressError>);
+
+/// TCP and TLS under one time limit.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    https: HttpsConnector<Tcp>,
+}
+
+type Connecting<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Error = Box<dyn StdError + Send + Sync>;
+    type Future = Connecting<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.https.poll_ready(context)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let host = uri.host().unwrap_or_default().to_owned();
+        let connecting = self.https.call(uri);
+        Box::pin(async move {
+            let stopped = |error: EgressError| -> Self::Error { Stopped(Arc::new(error)).into() };
+            match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+                Ok(Ok(stream)) => Ok(stream),
+                Ok(Err(error)) if error.is::<Stopped>() => Err(error),
+                Ok(Err(error)) => Err(stopped(EgressError::Tls { host, reason: chain(&*error) })),
+                Err(_) => Err(stopped(EgressError::Timeout { host, after: CONNECT_TIMEOUT })),
+            }
+        })
+    }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let more = inner.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = inner.source();
+    }
+    text
+}
+
+#[derive(Clone)]
+struct Tcp {
+    provenance: Provenance,
+    /// Whether the log already says that this client reaches loopback.
+    noticed: Arc<AtomicBool>,
+}
+
+impl Service<Uri> for Tcp {
+    type Response = TokioIo<TcpStream>;
+    type Error = Stopped;
+    type Future = Connecting<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let tcp = self.clone();
+        Box::pin(async move { tcp.connect(&uri).await.map_err(|error| Stopped(Arc::new(error))) })
+    }
+}
+
+impl Tcp {
+    async fn connect(&self, uri: &Uri) -> Result<TokioIo<TcpStream>, EgressError> {
+        let host = uri.host().ok_or_else(|| EgressError::NoHost(uri.to_string()))?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+        let port = uri.port_u16().unwrap_or(default);
+        let dns = |source| EgressError::Dns { host: host.to_owned(), source };
+        let mut failure = None;
+        for address in tokio::net::lookup_host((host, port)).await.map_err(dns)? {
+            if let Some(rule) = refusal(address.ip(), self.provenance) {
+                let address = address.ip();
+                failure =
+                    failure.or(Some(EgressError::Refused { host: host.to_owned(), address, rule }));
+                continue;
+            }
+            match TcpStream::connect(address).await {
+                Ok(stream) => return self.ready(stream, host, address),
+                Err(source) => failure = Some(EgressError::Connect { address, source }),
+            }
+        }
+        Err(failure.unwrap_or_else(|| dns(io::Error::other("it has no addresses"))))
+    }
+
+    fn ready(
+        &self,
+        stream: TcpStream,
+        host: &str,
+        address: SocketAddr,
+    ) -> Result<TokioIo<TcpStream>, EgressError> {
+        if address.ip().is_loopback() && !self.noticed.swap(true, Ordering::Relaxed) {
+            tracing::info!(target: "egress", host, %address, "an upstream is on loopback");
+        }
+        stream.set_nodelay(true).map_err(|source| EgressError::Connect { address, source })?;
+        Ok(TokioIo::new(stream))
+    }
+}
+
+/// The rule that forbids an address, as the end of a sentence.
+fn refusal(address: IpAddr, provenance: Provenance) -> Option<&'static str> {
+    // An IPv4 address in IPv6 clothes is judged as what it is.
+    let address = address.to_canonical();
+    if is_never(address) {
+        return Some("which is a metadata, link-local, multicast or unspecified address");
+    }
+    match provenance {
+        Provenance::Registered => None,
+        Provenance::FromDocument if is_private(address) => {
+            Some("which is private, and only a registered URL may be")
+        }
+        Provenance::FromDocument => None,
+    }
+}
+
+fn is_never(address: IpAddr) -> bool {
+    /// Metadata service of AWS over IPv6 (link-local by use, unique-local by form).
+    const AWS_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    /// Metadata service of Alibaba Cloud.
+    const ALIBABA_METADATA: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
+    match address {
+        IpAddr::V4(v4) => {
+            v4.is_link_local()
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || v4.octets().starts_with(&[0])
+                || v4 == ALIBABA_METADATA
+        }
+        IpAddr::V6(v6) => {
+            v6.is_unicast_link_local()
+                || v6.is_multicast()
+                || v6.is_unspecified()
+                || v6 == AWS_METADATA
+        }
+    }
+}
+
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            let shared = a == 100 && (64..128).contains(&b);
+            let special = (a == 192 && b == 0 && c == 0) || (a == 198 && (b & 0xfe) == 18);
+            v4.is_loopback()
+                || v4.is_private()
+                || v4.is_documentation()
+                || shared
+                || special
+                || a >= 240
+        }
+        IpAddr::V6(v6) => {
+            let [first, second, ..] = v6.segments();
+            // Tunnels and translations can carry any IPv4 address.
+            let carries_v4 = (first == 0x64 && second == 0xff9b)
+                || first == 0x2002
+                || (first == 0x2001 && second == 0);
+            v6.is_loopback() || v6.is_unique_local() || carries_v4
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(address: &str, provenance: Provenance) -> bool {
+        refusal(address.parse().unwrap(), provenance).is_none()
+    }
+
+    #[test]
+    fn metadata_and_link_local_addresses_are_never_reached() {
+        for address in [
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "fe80::1",
+            "0.0.0.0",
+            "::",
+            "224.0.0.1",
+            "ff02::1",
+            "255.255.255.255",
+            "fd00:ec2::254",
+            "100.100.100.200",
+        ] {
+            assert!(!allowed(address, Provenance::Registered), "{address}");
+        }
+    }
+
+    #[test]
+    fn private_addresses_are_for_registered_urls_only() {
+        for address in ["127.0.0.1", "10.1.2.3", "::1", "fd12::1", "::ffff:10.0.0.1", "100.64.0.1"]
+        {
+            assert!(allowed(address, Provenance::Registered), "{address}");
+            assert!(!allowed(address, Provenance::FromDocument), "{address}");
+        }
+        assert!(!allowed("64:ff9b::a00:1", Provenance::FromDocument));
+        assert!(allowed("93.184.216.34", Provenance::FromDocument));
+        assert!(allowed("2606:2800:220:1::1", Provenance::FromDocument));
+    }
+
+    async fn failure_of(url: &str, provenance: Provenance) -> FailureReason {
+        let client = Egress::new().client(provenance);
+        let error = client.get(url.parse().unwrap()).await.unwrap_err();
+        cause_of(&error).unwrap_or_else(|| panic!("{error:?}")).reason()
+    }
+
+    #[tokio::test]
+    async fn failures_on_the_way_out_are_told_apart() {
+        let plain = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = plain.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            use tokio::io::AsyncWriteExt as _;
+            let (mut stream, _) = plain.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 400 no TLS here\r\n\r\n").await.unwrap();
+        });
+        let registered = Provenance::Registered;
+        let tls = failure_of(&format!("https://127.0.0.1:{port}/"), registered).await;
+        assert_eq!(tls, FailureReason::Tls);
+        server.await.unwrap();
+        let closed = failure_of(&format!("http://127.0.0.1:{port}/"), registered).await;
+        assert_eq!(closed, FailureReason::Connect);
+        let nowhere = failure_of("http://no-such-host.invalid/", registered).await;
+        assert_eq!(nowhere, FailureReason::Dns);
+        let document = failure_of("http://127.0.0.1:1/", Provenance::FromDocument).await;
+        assert_eq!(document, FailureReason::Egress);
+    }
+}

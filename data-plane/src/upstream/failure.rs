@@ -1,0 +1,111 @@
+//! Why a call to an upstream failed: situations with facts, never strings to match on.
+
+use std::{sync::Arc, time::Duration};
+
+use proto::upstream::FailureReason;
+
+use crate::egress::EgressError;
+
+/// A failed call, with the upstream's name for people and `data.upstream`.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("upstream `{upstream}` {failure}")]
+pub struct CallError {
+    pub upstream: String,
+    pub failure: CallFailure,
+}
+
+/// How far a call came. The text continues "upstream `name` …".
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CallFailure {
+    #[error("is not configured on this proxy")]
+    Unknown,
+    #[error("is disabled")]
+    Disabled,
+    #[error("runs a command, and this proxy may not: start it with --allow-stdio")]
+    StdioRefused,
+    #[error("cannot be reached: {0}")]
+    Unreachable(#[from] Arc<EgressError>),
+    #[error("could not be started: {0}")]
+    Spawn(String),
+    #[error("ended while it was working: {0}")]
+    Exited(String),
+    #[error("is overloaded: its queue of {0} messages is full")]
+    Busy(usize),
+    #[error("refused the gateway with HTTP {status}: check its credential")]
+    Auth { status: u16 },
+    #[error("answered HTTP {status}: {excerpt}")]
+    HttpStatus { status: u16, excerpt: String },
+    #[error("answered with content type `{0}` instead of JSON or an event stream")]
+    ContentType(String),
+    #[error("answered with something that is no JSON-RPC message: {0}")]
+    NotJsonRpc(String),
+    #[error("answered with the id of another request")]
+    WrongId,
+    #[error("sent a message of more than {limit} bytes")]
+    TooLarge { limit: usize },
+    #[error("ended its answer without a response")]
+    NoResponse,
+    #[error("broke the connection: {0}")]
+    Broken(String),
+    #[error("was silent for {0:?}")]
+    Silent(Duration),
+    #[error("did not finish within {0:?}")]
+    TooLong(Duration),
+    #[error("lost its session twice")]
+    SessionLost,
+    #[error("could not be initialized: {0}")]
+    Initialize(String),
+    #[error("speaks none of our protocol versions, only {0}")]
+    Incompatible(String),
+    #[error("was removed or changed while it was working")]
+    Gone,
+}
+
+/// What was being done when a discovery failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Initialize,
+    List,
+}
+
+impl CallFailure {
+    /// The reason that `lockgate get upstreams` shows for a discovery that failed in `step`.
+    pub(crate) fn reason(&self, step: Step) -> FailureReason {
+        match self {
+            Self::Unknown | Self::Disabled | Self::Gone => FailureReason::NoProxy,
+            Self::StdioRefused | Self::Spawn(_) => FailureReason::Spawn,
+            Self::Unreachable(error) => error.reason(),
+            Self::Auth { .. } => FailureReason::Auth,
+            Self::HttpStatus { .. } => FailureReason::HttpStatus,
+            Self::Silent(_) | Self::TooLong(_) => FailureReason::Timeout,
+            Self::Initialize(_) | Self::Incompatible(_) => FailureReason::Initialize,
+            Self::Exited(_)
+            | Self::Busy(_)
+            | Self::ContentType(_)
+            | Self::NotJsonRpc(_)
+            | Self::WrongId
+            | Self::TooLarge { .. }
+            | Self::NoResponse
+            | Self::Broken(_)
+            | Self::SessionLost => match step {
+                Step::Initialize => FailureReason::Initialize,
+                Step::List => FailureReason::List,
+            },
+        }
+    }
+
+    /// Whether it says that the upstream itself is down.
+    pub(crate) fn is_down(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(_)
+                | Self::Spawn(_)
+                | Self::Exited(_)
+                | Self::Broken(_)
+                | Self::Silent(_)
+                | Self::Auth { .. }
+                | Self::Initialize(_)
+                | Self::Incompatible(_)
+        )
+    }
+}
