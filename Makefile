@@ -1,0 +1,54 @@
+# The one command surface: `make help`.
+#
+# ARGS goes to the program (`make up ARGS="--listen 127.0.0.1:5000"`) or to the
+# test runner (`make test ARGS=a_revoked_token`). CARGO_TARGET_DIR is respected.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Postgres, redis and Node fixtures are started by the tests themselves.
+NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
+
+.PHONY: help up test check bench soak interop deps deps-test
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+up: deps ## build and run control plane and proxy (ARGS)
+	cargo build --release --locked --bin lockgate
+	@exec "$(TARGET)/release/lockgate" up $(ARGS)
+
+test: deps-test ## every test, on real parts (ARGS filters)
+	cargo build --workspace --locked --bins
+ifdef NEXTEST
+	cargo nextest run --workspace --locked $(ARGS)
+else
+	cargo test --workspace --locked $(ARGS)
+endif
+	@echo "make test: every test passed"
+
+check: deps ## fmt, clippy, doc, dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --locked --no-deps
+	@if command -v cargo-deny >/dev/null; then cargo deny --config .deny.toml check; \
+	else echo "make check: cargo-deny is not installed, dependencies were not checked (cargo install cargo-deny)" >&2; fi
+	@echo "make check: clean"
+
+bench: deps ## direct, bare hyper proxy, Lockgate; interleaved, under five minutes
+	cargo build --release --locked --workspace --bins
+	"$(TARGET)/release/bench" $(ARGS)
+
+soak: deps-test ## the long runs: 200 crash rounds (ARGS)
+	cargo build --workspace --locked --bins
+	LOCKGATE_SOAK=1 cargo test --workspace --locked --test e2e -- --include-ignored --nocapture soak $(ARGS)
+
+interop: deps-test ## SDK clients against real servers through the gateway
+	cargo build --workspace --locked --bins
+	cargo test --workspace --locked --test e2e -- --nocapture interop $(ARGS)
+
+deps: ## install what building needs
+	@.ci/deps build
+
+deps-test: ## install what the tests need too
+	@.ci/deps test
