@@ -1,4 +1,5 @@
 //! The data plane: stateless proxies that terminate MCP.
 
 pub mod egress;
+pub mod mcp;
 pub mod upstream;
