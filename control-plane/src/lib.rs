@@ -1,6 +1,7 @@
 //! The control plane: registry, identity, and the configuration of every proxy.
 
 pub mod caller;
+pub mod changes;
 pub mod clock;
 pub mod config;
 pub mod error;
