@@ -1,6 +1,12 @@
 //! Calls to upstreams: one object per upstream, alive while its configuration is unchanged.
 
+mod credential;
 mod failure;
+mod health;
+mod shared;
+mod spawner;
+mod sse;
+mod stderr;
 
 use std::{pin::Pin, sync::Arc};
 

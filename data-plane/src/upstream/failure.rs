@@ -51,6 +51,8 @@ pub enum CallFailure {
     Silent(Duration),
     #[error("did not finish within {0:?}")]
     TooLong(Duration),
+    #[error("refused the gateway's envelope with error {code}: {message}")]
+    Refused { code: i64, message: String },
     #[error("lost its session twice")]
     SessionLost,
     #[error("could not be initialized: {0}")]
@@ -87,6 +89,7 @@ impl CallFailure {
             | Self::TooLarge { .. }
             | Self::NoResponse
             | Self::Broken(_)
+            | Self::Refused { .. }
             | Self::SessionLost => match step {
                 Step::Initialize => FailureReason::Initialize,
                 Step::List => FailureReason::List,

@@ -1,0 +1,107 @@
+//! What is known of an upstream's health, and who is told when that changes.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+
+use super::failure::CallFailure;
+
+/// News about an upstream for the reports to the control plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// It went up or down.
+    Health(UpstreamHealth),
+    /// Its catalog changed, or may have: it said so or was started again.
+    CatalogStale { upstream_id: String },
+}
+
+/// Whether an upstream answers, as the last call or discovery saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamHealth {
+    pub upstream_id: String,
+    pub is_up: bool,
+    /// Why it is down; empty if it is up.
+    pub message: String,
+}
+
+/// The health of one upstream; unknown until it was first used.
+#[derive(Debug)]
+pub(crate) struct Health {
+    upstream_id: String,
+    /// 0 unknown, 1 down, 2 up: calls that change nothing take no lock.
+    seen: AtomicU8,
+    last: Mutex<Option<UpstreamHealth>>,
+    signals: broadcast::Sender<Signal>,
+}
+
+impl Health {
+    pub(crate) fn new(upstream_id: String, signals: broadcast::Sender<Signal>) -> Self {
+        Self { upstream_id, seen: AtomicU8::new(0), last: Mutex::new(None), signals }
+    }
+
+    pub(crate) fn current(&self) -> Option<UpstreamHealth> {
+        self.last.lock().clone()
+    }
+
+    /// Notes how a call ended. Only a change is told.
+    pub(crate) fn note<T>(&self, result: &Result<T, CallFailure>) {
+        match result {
+            Ok(_) => self.set(true, String::new),
+            Err(failure) if failure.is_down() => self.set(false, || failure.to_string()),
+            Err(_) => (),
+        }
+    }
+
+    fn set(&self, is_up: bool, message: impl FnOnce() -> String) {
+        let seen = 1 + u8::from(is_up);
+        if self.seen.load(Ordering::Relaxed) == seen {
+            return;
+        }
+        let mut last = self.last.lock();
+        self.seen.store(seen, Ordering::Relaxed);
+        if last.as_ref().is_some_and(|last| last.is_up == is_up) {
+            return;
+        }
+        let upstream_id = self.upstream_id.clone();
+        let health = UpstreamHealth { upstream_id, is_up, message: message() };
+        *last = Some(health.clone());
+        drop(last);
+        if is_up {
+            tracing::debug!(upstream_id = %self.upstream_id, "upstream is up");
+        } else {
+            tracing::warn!(upstream_id = %self.upstream_id, "upstream {}", health.message);
+        }
+        self.tell(Signal::Health(health));
+    }
+
+    /// The catalog must be read again.
+    pub(crate) fn catalog_is_stale(&self) {
+        self.tell(Signal::CatalogStale { upstream_id: self.upstream_id.clone() });
+    }
+
+    fn tell(&self, signal: Signal) {
+        // Nobody listens while no control plane is connected; all is told at the next hello.
+        self.signals.send(signal).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_changes_of_health_are_told() {
+        let (signals, mut told) = broadcast::channel(8);
+        let health = Health::new("u1".to_owned(), signals);
+        health.note(&Ok(()));
+        health.note(&Ok(()));
+        health.note::<()>(&Err(CallFailure::WrongId));
+        health.note::<()>(&Err(CallFailure::Broken("reset".to_owned())));
+        let Signal::Health(up) = told.try_recv().unwrap() else { panic!("no health") };
+        assert!(up.is_up);
+        let Signal::Health(down) = told.try_recv().unwrap() else { panic!("no health") };
+        assert_eq!(down.message, "broke the connection: reset");
+        assert!(told.try_recv().is_err());
+    }
+}
