@@ -8,11 +8,14 @@ use crate::error::Error;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     pub principal: Principal,
-    /// How it proved itself: `token`, `jwt`, `basic`, `socket`.
+    /// How it proved itself: `token`, `jwt`, `access-token`, `basic`, `socket`.
     pub authentication: &'static str,
 }
 
 impl Caller {
+    /// The way of our own short-lived tokens, which must not beget others.
+    pub const ACCESS_TOKEN: &'static str = "access-token";
+
     pub fn new(principal: Principal, authentication: &'static str) -> Self {
         Self { principal, authentication }
     }

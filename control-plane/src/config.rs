@@ -10,8 +10,9 @@ use proto::Secret;
 pub struct Config {
     /// Where database, keys, lock and control socket live. Made with mode 0700.
     pub data_dir: PathBuf,
-    /// `sqlite:…` or `postgres://…`; none: a SQLite file in the data directory.
-    pub database_url: Option<String>,
+    /// `sqlite:…` or `postgres://…`; none: a SQLite file in the data directory. May
+    /// contain a password.
+    pub database_url: Option<Secret<String>>,
     /// The administrator's name, for HTTP Basic and ContextForge tokens.
     pub admin_user: String,
     /// None: generated at the first start and kept in the data directory.

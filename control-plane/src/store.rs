@@ -21,9 +21,12 @@ use sqlx::{
 use tokio::sync::watch;
 
 mod error;
+pub(crate) mod join_tokens;
+pub(crate) mod keys;
 mod migrations;
 pub(crate) mod requests;
 pub(crate) mod row;
+pub(crate) mod tokens;
 mod transaction;
 mod url;
 

@@ -40,10 +40,9 @@ impl Certificate {
         Ok(Self { chain, key: key.into() })
     }
 
-    /// SHA-256 of the DER form, as 64 hex digits: what join tokens carry.
-    pub(crate) fn fingerprint(&self) -> String {
-        let digest: [u8; 32] = Sha256::digest(&self.chain).into();
-        hex::encode(digest)
+    /// SHA-256 of the DER form: what join tokens carry.
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+        Sha256::digest(&self.chain).into()
     }
 }
 
