@@ -46,7 +46,7 @@ CREATE TABLE upstreams (
     transport TEXT NOT NULL,
     catalog_scope TEXT NOT NULL,
     credential_id TEXT REFERENCES credentials (id),
-    disabled_time_ms BIGINT,
+    state TEXT NOT NULL,
     tags TEXT NOT NULL,
     resource_version BIGINT NOT NULL,
     create_time_ms BIGINT NOT NULL,
@@ -78,6 +78,7 @@ CREATE TABLE discoveries (
 -- Authored tools (`rest`) and discovered ones (`upstream_id`, `original_name`).
 -- A discovered tool that vanished keeps its row, hence its id and name, with
 -- `gone_time_ms`, so that it comes back as itself.
+-- `state` is `enabled` or `disabled`, here and elsewhere.
 CREATE TABLE tools (
     id TEXT NOT NULL PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -87,7 +88,7 @@ CREATE TABLE tools (
     definition TEXT NOT NULL,
     rest TEXT,
     credential_id TEXT REFERENCES credentials (id),
-    disabled_time_ms BIGINT,
+    state TEXT NOT NULL,
     gone_time_ms BIGINT,
     tags TEXT NOT NULL,
     needs_client_capabilities TEXT NOT NULL,
@@ -104,7 +105,7 @@ CREATE TABLE virtual_servers (
     description TEXT NOT NULL,
     naming TEXT NOT NULL,
     icon TEXT NOT NULL,
-    disabled_time_ms BIGINT,
+    state TEXT NOT NULL,
     tags TEXT NOT NULL,
     resource_version BIGINT NOT NULL,
     create_time_ms BIGINT NOT NULL,

@@ -20,6 +20,10 @@ use sqlx::{
 };
 use tokio::sync::watch;
 
+pub mod changes;
+pub mod configuration;
+pub(crate) mod credentials;
+pub mod discoveries;
 mod error;
 pub(crate) mod join_tokens;
 pub(crate) mod keys;
@@ -27,10 +31,12 @@ mod migrations;
 pub(crate) mod requests;
 pub(crate) mod row;
 pub(crate) mod tokens;
+pub(crate) mod tools;
 mod transaction;
+pub(crate) mod upstreams;
 mod url;
-
-pub mod changes;
+pub(crate) mod values;
+pub(crate) mod virtual_servers;
 
 pub use error::StoreError;
 use transaction::Notify;

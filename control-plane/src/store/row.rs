@@ -30,6 +30,20 @@ impl<'r> Row<'r> {
         &self.id
     }
 
+    /// The columns, to be read as a row of another table.
+    pub(super) fn columns(&self) -> &'r AnyRow {
+        self.columns
+    }
+
+    /// The column `state`.
+    pub(crate) fn disabled(&self) -> Result<bool, StoreError> {
+        self.word("state", |word| match word {
+            "enabled" => Some(false),
+            "disabled" => Some(true),
+            _ => None,
+        })
+    }
+
     pub(crate) fn text(&self, column: &'static str) -> Result<String, StoreError> {
         self.get(column)
     }

@@ -1,0 +1,132 @@
+//! What the snapshot builder reads: the registry as sync resources.
+
+use std::collections::HashMap;
+
+use proto::{
+    resource::{Resource, ToolResource, ToolTarget, UpstreamResource, VirtualServerResource, kind},
+    tool::ToolSource,
+};
+
+use super::{
+    Read, StoreError,
+    changes::ChangedKey,
+    credentials,
+    tools::{self, StoredTool},
+    upstreams::{self, StoredUpstream},
+    virtual_servers::{self, StoredServer},
+};
+use crate::seal::Sealer;
+
+/// Everything of the registry that proxies are told, at one revision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Configuration {
+    pub revision: u64,
+    pub resources: Vec<Resource>,
+}
+
+/// The kinds that are read here.
+pub const KINDS: [&str; 4] = [kind::UPSTREAM, kind::TOOL, kind::SERVER, kind::CREDENTIAL];
+
+/// Reads the whole registry.
+pub async fn read_all(read: &mut Read, sealer: &Sealer) -> Result<Configuration, StoreError> {
+    let revision = read.revision().await?;
+    let connection = read.connection();
+    let mut resources = Vec::new();
+    let upstreams = upstreams::page(connection, "", u64::MAX).await?;
+    resources.extend(upstreams.into_iter().map(upstream_resource));
+    let tools = tools::page(connection, "", u64::MAX).await?;
+    resources.extend(tools.into_iter().filter_map(tool_resource));
+    let servers = virtual_servers::page(connection, "", u64::MAX).await?;
+    resources.extend(servers.into_iter().filter_map(server_resource));
+    let credentials = credentials::all(connection, sealer).await?;
+    resources.extend(credentials.into_iter().map(Resource::Credential));
+    Ok(Configuration { revision, resources })
+}
+
+/// Reads the named resources as they are now; None: proxies shall not have it.
+/// Keys of kinds outside [`KINDS`] are left out of the answer.
+pub async fn load(
+    read: &mut Read,
+    sealer: &Sealer,
+    keys: &[ChangedKey],
+) -> Result<Vec<(ChangedKey, Option<Resource>)>, StoreError> {
+    let ids = |kind: &str| -> Vec<String> {
+        keys.iter().filter(|key| key.kind == kind).map(|key| key.name.clone()).collect()
+    };
+    let connection = read.connection();
+    let mut found: HashMap<(&'static str, String), Resource> = HashMap::new();
+    for stored in upstreams::by_ids(connection, &ids(kind::UPSTREAM)).await? {
+        found.insert((kind::UPSTREAM, stored.upstream.id.clone()), upstream_resource(stored));
+    }
+    for stored in tools::by_ids(connection, &ids(kind::TOOL)).await? {
+        let id = stored.tool.id.clone();
+        found.extend(tool_resource(stored).map(|resource| ((kind::TOOL, id), resource)));
+    }
+    for stored in virtual_servers::by_ids(connection, &ids(kind::SERVER)).await? {
+        let id = stored.server.id.clone();
+        found.extend(server_resource(stored).map(|resource| ((kind::SERVER, id), resource)));
+    }
+    for credential in credentials::by_ids(connection, sealer, &ids(kind::CREDENTIAL)).await? {
+        let id = credential.id.clone();
+        found.insert((kind::CREDENTIAL, id), Resource::Credential(credential));
+    }
+    let mut loaded = Vec::with_capacity(keys.len());
+    for key in keys {
+        let Some(kind) = KINDS.into_iter().find(|kind| *kind == key.kind) else { continue };
+        loaded.push((key.clone(), found.remove(&(kind, key.name.clone()))));
+    }
+    Ok(loaded)
+}
+
+fn upstream_resource(stored: StoredUpstream) -> Resource {
+    let StoredUpstream { upstream, credential_id, instructions } = stored;
+    Resource::Upstream(UpstreamResource {
+        id: upstream.id,
+        name: upstream.name,
+        transport: upstream.transport,
+        credential_id,
+        catalog_scope: upstream.catalog_scope,
+        era: upstream.status.era,
+        protocol_version: upstream.status.protocol_version,
+        instructions,
+        disabled: upstream.disabled,
+    })
+}
+
+/// None: it is switched off.
+fn tool_resource(stored: StoredTool) -> Option<Resource> {
+    let StoredTool { tool, credential_id, alias, is_gone } = stored;
+    if tool.disabled || is_gone {
+        return None;
+    }
+    let target = match tool.source {
+        ToolSource::Upstream { id, name: _, original_name } => {
+            ToolTarget::Upstream { upstream_id: id, original_name }
+        }
+        ToolSource::Rest(binding) => ToolTarget::Rest { binding, credential_id },
+    };
+    Some(Resource::Tool(ToolResource {
+        id: tool.id,
+        name: tool.name.to_string(),
+        target,
+        definition: tool.definition,
+        needs_client_capabilities: tool.needs_client_capabilities,
+        aliases: alias.into_iter().collect(),
+    }))
+}
+
+/// None: it is switched off.
+fn server_resource(stored: StoredServer) -> Option<Resource> {
+    let StoredServer { server, upstream_ids, enabled_tool_ids } = stored;
+    if server.disabled {
+        return None;
+    }
+    Some(Resource::VirtualServer(VirtualServerResource {
+        id: server.id,
+        name: server.name,
+        description: server.description,
+        upstream_ids,
+        tool_ids: enabled_tool_ids,
+        naming: server.naming,
+    }))
+}

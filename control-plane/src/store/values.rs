@@ -1,0 +1,46 @@
+//! Values as the database takes them, and reading rows by many ids at once.
+
+use sqlx::{AnyConnection, AssertSqlSafe, any::AnyRow};
+
+use super::StoreError;
+
+/// Ids per query; one text for all of them, so that it is prepared once.
+const CHUNK: usize = 64;
+
+/// Rows of `{select} IN (ids) {rest}`, in chunks. `select` ends with the
+/// column; both texts are our own.
+pub(crate) async fn select_in(
+    connection: &mut AnyConnection,
+    (select, rest): (&'static str, &'static str),
+    ids: &[String],
+) -> Result<Vec<AnyRow>, StoreError> {
+    let places: Vec<String> = (1..=CHUNK).map(|place| format!("${place}")).collect();
+    let sql = format!("{select} IN ({}) {rest}", places.join(", "));
+    let mut rows = Vec::new();
+    for chunk in ids.chunks(CHUNK) {
+        let filler = chunk.iter().cycle().take(CHUNK);
+        let query =
+            filler.fold(sqlx::query(AssertSqlSafe(sql.clone())), |query, id| query.bind(id));
+        rows.extend(query.fetch_all(&mut *connection).await?);
+    }
+    Ok(rows)
+}
+
+/// A `LIMIT` or a number of rows, as the database takes it.
+pub(crate) fn big(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A list as JSON text.
+pub(crate) fn list(items: &[String]) -> String {
+    serde_json::Value::from(items).to_string()
+}
+
+/// The column `state`.
+pub(crate) fn state(disabled: Disabled) -> &'static str {
+    if disabled.0 { "disabled" } else { "enabled" }
+}
+
+/// Whether an object is switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Disabled(pub(crate) bool);
