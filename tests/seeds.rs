@@ -1,0 +1,2 @@
+//! The curl lines of the seeds.
+fn main() {}

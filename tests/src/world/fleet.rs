@@ -1,0 +1,193 @@
+//! A control plane and proxies as separate processes.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::{PATIENCE, lockgate, ok_on};
+use crate::client::{Client, wait_until_ready};
+
+/// One `lockgate control-plane` on a data directory of its own.
+pub struct ControlPlane {
+    directory: TempDir,
+    arguments: Vec<String>,
+    variables: Vec<(String, String)>,
+    process: Process,
+    management: String,
+    sync: String,
+}
+
+impl ControlPlane {
+    /// Starts one on SQLite.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one with more arguments, such as `--database-url`.
+    pub async fn start_with(arguments: &[&str]) -> anyhow::Result<Self> {
+        Self::start_with_variables(arguments, &[]).await
+    }
+
+    /// Starts one with more arguments and environment variables.
+    pub async fn start_with_variables(
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let arguments: Vec<String> =
+            arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let variables = super::owned(variables);
+        let listen = ["127.0.0.1:0", "127.0.0.1:0"];
+        let process = spawn(directory.path(), listen, &arguments, &variables)?;
+        let (management, sync) = addresses(&process).await?;
+        Ok(Self { directory, arguments, variables, process, management, sync })
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Where it serves gRPC and REST.
+    pub fn management(&self) -> &str {
+        &self.management
+    }
+
+    /// The process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Ends it as a power cut would.
+    pub async fn kill(&mut self) {
+        self.process.kill().await;
+    }
+
+    /// Starts it again on the same data directory and ports.
+    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        let (management, sync) = (authority(&self.management), authority(&self.sync));
+        let listen = [management.as_str(), sync.as_str()];
+        self.process = spawn(self.directory.path(), listen, &self.arguments, &self.variables)?;
+        addresses(&self.process).await?;
+        Ok(())
+    }
+
+    /// Runs one `lockgate` command that must succeed.
+    pub async fn ok(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        ok_on(self.data_dir(), arguments).await.with_context(|| self.process.log_tail())
+    }
+
+    /// Lets one new proxy join.
+    pub async fn join_token(&self) -> anyhow::Result<String> {
+        self.ok(&["proxy", "join-token"]).await
+    }
+
+    /// Starts a proxy of this control plane and waits until it is ready.
+    pub async fn proxy(&self) -> anyhow::Result<Proxy> {
+        Proxy::join(&self.sync, &self.join_token().await?).await
+    }
+
+    /// Where proxies join.
+    pub fn sync(&self) -> &str {
+        &self.sync
+    }
+}
+
+/// One `lockgate data-plane` on a data directory of its own.
+pub struct Proxy {
+    directory: TempDir,
+    control: String,
+    process: Process,
+    url: String,
+}
+
+impl Proxy {
+    /// Starts one that joins with a one-time token, and waits until it is ready.
+    pub async fn join(control: &str, token: &str) -> anyhow::Result<Self> {
+        let proxy = Self::start(control, &["--join", token]).await?;
+        let ready = wait_until_ready(&proxy.url, PATIENCE).await;
+        ready.with_context(|| proxy.process.log_tail())?;
+        Ok(proxy)
+    }
+
+    /// Starts one without waiting for a configuration.
+    pub async fn start(control: &str, arguments: &[&str]) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let process = run(directory.path(), "127.0.0.1:0", control, arguments)?;
+        let url = process.announced_url("listening on").await?;
+        Ok(Self { directory, control: control.to_owned(), process, url })
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// A client of the endpoint `path`.
+    pub fn client(&self, path: &str, token: &str) -> Client {
+        Client::new(&format!("{}{path}", self.url), Some(token))
+    }
+
+    /// Ends it as a power cut would.
+    pub async fn kill(&mut self) {
+        self.process.kill().await;
+    }
+
+    /// Starts it again on the same data directory and port; gives the time until it was ready.
+    pub async fn start_again(&mut self) -> anyhow::Result<Duration> {
+        let begun = std::time::Instant::now();
+        let listen = authority(&self.url);
+        self.process = run(self.directory.path(), &listen, &self.control, &[])?;
+        let ready = wait_until_ready(&self.url, PATIENCE).await;
+        ready.with_context(|| self.process.log_tail())?;
+        Ok(begun.elapsed())
+    }
+}
+
+fn authority(url: &str) -> String {
+    url.split("://").last().unwrap_or_default().to_owned()
+}
+
+fn spawn(
+    directory: &Path,
+    [listen, sync]: [&str; 2],
+    arguments: &[String],
+    variables: &[(String, String)],
+) -> anyhow::Result<Process> {
+    let mut command = lockgate(directory)?;
+    command.args(["control-plane", "--listen", listen, "--sync-listen", sync]).args(arguments);
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    Process::spawn(command)
+}
+
+fn run(
+    directory: &Path,
+    listen: &str,
+    control: &str,
+    arguments: &[&str],
+) -> anyhow::Result<Process> {
+    let mut command = lockgate(directory)?;
+    command.args(["data-plane", "--listen", listen, "--control", control, "--allow-stdio"]);
+    command.args(arguments);
+    Process::spawn(command)
+}
+
+/// Management and sync address, as announced.
+async fn addresses(process: &Process) -> anyhow::Result<(String, String)> {
+    let management = process.announced_url("listening on").await?;
+    let sync = process.announced_url("proxies join at").await?;
+    Ok((management, sync))
+}
