@@ -162,3 +162,6 @@ pub(crate) enum ProxyCommand {
         valid: u32,
     },
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! Listeners, bound before anything else starts: a taken port stops the start at once.
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::failure::{Exit, Failure};
+
+const BACKLOG: i32 = 1024;
+
+/// Binds all addresses that were asked for, else both loopbacks on `default_port`.
+pub(crate) fn bind(
+    addresses: &[SocketAddr],
+    default_port: u16,
+) -> Result<Vec<TcpListener>, Failure> {
+    if addresses.is_empty() {
+        return bind_loopback(default_port);
+    }
+    addresses
+        .iter()
+        .map(|address| bind_one(*address).map_err(|error| taken(*address, &error)))
+        .collect()
+}
+
+/// A machine without IPv6 has one loopback less; that is no failure.
+fn bind_loopback(port: u16) -> Result<Vec<TcpListener>, Failure> {
+    let first = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let second = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    let mut listeners = vec![bind_one(first).map_err(|error| taken(first, &error))?];
+    match bind_one(second) {
+        Ok(listener) => listeners.push(listener),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            return Err(taken(second, &error));
+        }
+        Err(_) => {}
+    }
+    Ok(listeners)
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for connections of the last run to leave TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `[::]` takes IPv4 too; `[::1]` leaves 127.0.0.1 to its own listener.
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn taken(address: SocketAddr, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let message = format!("cannot listen on {address}: the port is taken");
+            Failure::new(Exit::Conflict, "address_in_use", message)
+                .hint("stop what runs there, or choose another with --listen ADDRESS:PORT")
+        }
+        io::ErrorKind::PermissionDenied => {
+            let message = format!("cannot listen on {address}: {error}");
+            Failure::new(Exit::Permission, "permission_denied", message)
+        }
+        _ => Failure::new(Exit::General, "io", format!("cannot listen on {address}: {error}")),
+    }
+}
+
+/// The addresses that were bound; with port 0, the real ports.
+pub(crate) fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
+    listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+}
+
+/// A URL under which the first listener is reached from this machine.
+pub(crate) fn url(addresses: &[SocketAddr]) -> String {
+    let Some(address) = addresses.first() else { return String::new() };
+    let mut address = *address;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            Ipv6Addr::LOCALHOST.into()
+        });
+    }
+    format!("http://{address}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_one_clear_line_and_a_conflict() {
+        let first = bind(&["127.0.0.1:0".parse().unwrap()], 0).unwrap();
+        let address = addresses(&first);
+        let failure = bind(&address, 0).unwrap_err();
+        assert_eq!(failure.exit, Exit::Conflict);
+        assert_eq!(failure.message, format!("cannot listen on {}: the port is taken", address[0]));
+    }
+
+    #[test]
+    fn every_address_has_a_url_that_works_from_here() {
+        assert_eq!(url(&["0.0.0.0:5".parse().unwrap()]), "http://127.0.0.1:5");
+        assert_eq!(url(&["[::]:5".parse().unwrap()]), "http://[::1]:5");
+        assert_eq!(url(&["127.0.0.1:5".parse().unwrap()]), "http://127.0.0.1:5");
+    }
+}
