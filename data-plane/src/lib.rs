@@ -2,4 +2,5 @@
 
 pub mod egress;
 pub mod mcp;
+pub mod session;
 pub mod upstream;

@@ -1,9 +1,16 @@
 //! The Model Context Protocol as plain functions: no HTTP, no pingora, no configuration, no clock.
 
+pub mod capability;
 pub mod code;
+pub mod list;
 pub mod message;
 pub mod method;
+pub mod mirror;
 pub mod object;
+pub mod response;
+pub mod version;
 
+pub use capability::Capabilities;
 pub use message::{Kind, Message, ParseError, Span};
 pub use method::Method;
+pub use version::Version;

@@ -1,0 +1,108 @@
+//! Client capabilities as a small set: what decides which tools a caller sees.
+
+use super::object::{Span, members};
+
+/// The capabilities a client declared, of those that matter to a catalog.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Capabilities(u64);
+
+/// Names in the order of their bits; the order is part of sealed session ids.
+const NAMES: [&str; 5] = ["sampling", "elicitation", "roots", "elicitation.url", "sampling.tools"];
+/// A need that we do not know, which no client meets.
+const UNMET: u64 = 1 << 63;
+
+impl Capabilities {
+    pub const NONE: Self = Self(0);
+
+    /// Reads a `ClientCapabilities` object at `span` of `text`.
+    pub fn read(text: &str, span: Span) -> Self {
+        let mut set = Self::NONE;
+        for member in members(text, span) {
+            if !member.value.of(text).starts_with('{') {
+                continue;
+            }
+            set = set.with(&member.name);
+            for inner in members(text, member.value) {
+                set = set.with(&format!("{}.{}", member.name, inner.name));
+            }
+        }
+        set
+    }
+
+    /// What a tool needs, by capability names; an unknown one is met by nobody.
+    pub fn needs<'a>(names: impl IntoIterator<Item = &'a String>) -> Self {
+        let bit = |name: &String| bit(name).unwrap_or(UNMET);
+        Self(names.into_iter().map(bit).fold(0, std::ops::BitOr::bitor))
+    }
+
+    /// The set of a sealed session id.
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits & !UNMET)
+    }
+
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
+    pub fn contains(self, needs: Self) -> bool {
+        self.0 & needs.0 == needs.0
+    }
+
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// As a `ClientCapabilities` object, JSON text.
+    pub fn to_json(self) -> String {
+        let has = |name: &str| bit(name).is_some_and(|bit| self.0 & bit != 0);
+        let mut parts = Vec::new();
+        for (outer, inner) in [("sampling", "tools"), ("elicitation", "url"), ("roots", "")] {
+            let is_nested = has(&format!("{outer}.{inner}"));
+            if is_nested {
+                parts.push(format!("\"{outer}\":{{\"{inner}\":{{}}}}"));
+            } else if has(outer) {
+                parts.push(format!("\"{outer}\":{{}}"));
+            }
+        }
+        format!("{{{}}}", parts.join(","))
+    }
+
+    fn with(self, name: &str) -> Self {
+        Self(self.0 | bit(name).unwrap_or(0))
+    }
+}
+
+fn bit(name: &str) -> Option<u64> {
+    NAMES.iter().position(|known| *known == name).map(|at| 1 << at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Capabilities {
+        Capabilities::read(text, Span { start: 0, end: text.len() })
+    }
+
+    #[test]
+    fn declared_objects_count_and_nothing_else() {
+        let text = r#"{"sampling":{"tools":{}},"roots":{"listChanged":true},"elicitation":null}"#;
+        assert_eq!(read(text).to_json(), r#"{"sampling":{"tools":{}},"roots":{}}"#);
+        assert_eq!(read("[]"), Capabilities::NONE);
+    }
+
+    #[test]
+    fn a_need_is_met_by_those_who_have_it() {
+        let needs = Capabilities::needs(&["sampling".to_owned()]);
+        assert!(read(r#"{"sampling":{}}"#).contains(needs));
+        assert!(!read(r#"{"elicitation":{}}"#).contains(needs));
+        let unknown = Capabilities::needs(&["telepathy".to_owned()]);
+        assert!(!Capabilities::from_bits(u64::MAX).contains(unknown));
+    }
+}

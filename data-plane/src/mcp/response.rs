@@ -1,0 +1,141 @@
+//! Writes JSON-RPC answers: a raw id, and a result that is already text.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+/// How we present ourselves in `serverInfo`.
+pub const SERVER_INFO: &str =
+    concat!(r#"{"name":"lockgate","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
+/// How long a modern client may keep our lists, in milliseconds.
+pub const LIST_TTL_MS: u32 = 60_000;
+
+/// An answer whose result may be large and shared with other answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    head: Bytes,
+    result: Bytes,
+}
+
+/// Results above this are sent as frames of their own instead of being copied.
+const COPY_MAX_BYTES: usize = 16 * 1024;
+const TAIL: &[u8] = b"}";
+
+impl Answer {
+    /// Answers the request `id` (raw JSON) with `result` (raw JSON).
+    pub fn new(id: &[u8], result: Bytes) -> Self {
+        let mut head = BytesMut::with_capacity(id.len() + 32);
+        head.put_slice(br#"{"jsonrpc":"2.0","id":"#);
+        head.put_slice(id);
+        head.put_slice(br#","result":"#);
+        Self { head: head.freeze(), result }
+    }
+
+    pub fn len(&self) -> usize {
+        self.head.len() + self.result.len() + TAIL.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The body in one piece.
+    pub fn into_bytes(self) -> Bytes {
+        let mut out = BytesMut::with_capacity(self.len());
+        out.put_slice(&self.head);
+        out.put_slice(&self.result);
+        out.put_slice(TAIL);
+        out.freeze()
+    }
+
+    /// The body as frames, in order: one for small answers, else without a copy of the result.
+    pub fn into_frames(self) -> Vec<Bytes> {
+        if self.result.len() <= COPY_MAX_BYTES {
+            return vec![self.into_bytes()];
+        }
+        vec![self.head, self.result, Bytes::from_static(TAIL)]
+    }
+}
+
+/// An error answer. `id` is raw JSON; `data` is raw JSON. Without an id `null` is sent,
+/// as legacy SDKs do for requests they could not read.
+pub fn error(id: Option<&[u8]>, code: i64, message: &str, data: Option<&str>) -> Bytes {
+    let mut out = BytesMut::with_capacity(message.len() + 128);
+    out.put_slice(br#"{"jsonrpc":"2.0","id":"#);
+    out.put_slice(id.unwrap_or(b"null"));
+    out.put_slice(br#","error":{"code":"#);
+    out.put_slice(code.to_string().as_bytes());
+    out.put_slice(br#","message":"#);
+    out.put_slice(quote(message).as_bytes());
+    if let Some(data) = data {
+        out.put_slice(br#","data":"#);
+        out.put_slice(data.as_bytes());
+    }
+    out.put_slice(b"}}");
+    out.freeze()
+}
+
+/// `text` as a JSON string.
+pub fn quote(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// The result of `initialize` at `version`.
+pub fn initialize_result(version: &str, instructions: &str) -> String {
+    let instructions = instructions_member(instructions);
+    format!(
+        r#"{{"protocolVersion":"{version}","capabilities":{{"tools":{{}}}},"serverInfo":{SERVER_INFO}{instructions}}}"#
+    )
+}
+
+/// The result of `server/discover`. Only versions that can be served statelessly are named.
+pub fn discover_result(versions: &[&str], instructions: &str) -> String {
+    let versions: Vec<_> = versions.iter().map(|version| format!("\"{version}\"")).collect();
+    let instructions = instructions_member(instructions);
+    format!(
+        r#"{{"resultType":"complete","supportedVersions":[{}],"capabilities":{{"tools":{{}}}}{instructions},{}}}"#,
+        versions.join(","),
+        modern_tail()
+    )
+}
+
+/// The members that close every modern list and discover result.
+pub fn modern_tail() -> String {
+    format!(
+        r#""ttlMs":{LIST_TTL_MS},"cacheScope":"private","_meta":{{"{}":{SERVER_INFO}}}"#,
+        super::message::meta_key::SERVER_INFO
+    )
+}
+
+fn instructions_member(instructions: &str) -> String {
+    if instructions.is_empty() {
+        return String::new();
+    }
+    format!(",\"instructions\":{}", quote(instructions))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn big_results_are_not_copied() {
+        let result = Bytes::from(format!("\"{}\"", "x".repeat(COPY_MAX_BYTES)));
+        let answer = Answer::new(b"\"a\"", result.clone());
+        let length = answer.len();
+        let whole = answer.clone().into_bytes();
+        let frames = answer.into_frames();
+        assert_eq!(frames[1].as_ptr(), result.as_ptr());
+        assert_eq!(frames.concat(), whole);
+        assert_eq!(whole.len(), length);
+        assert_eq!(Answer::new(b"1", Bytes::from_static(b"{}")).into_frames().len(), 1);
+    }
+
+    #[test]
+    fn answers_are_json() {
+        let is_json = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).is_ok();
+        assert!(is_json(initialize_result("2025-11-25", "say \"hi\"").as_bytes()));
+        assert!(is_json(discover_result(&["2026-07-28"], "").as_bytes()));
+        assert!(is_json(&error(None, -32700, "the body is \"bad\"", Some("{}"))));
+        let error = error(Some(b"7"), -32601, "no", None);
+        assert_eq!(&*error, br#"{"jsonrpc":"2.0","id":7,"error":{"code":-32601,"message":"no"}}"#);
+    }
+}

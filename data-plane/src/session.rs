@@ -1,0 +1,255 @@
+//! Session ids of legacy clients: sealed claims, so that any proxy can read them.
+//!
+//! An id is base64url of `key id ‖ nonce ‖ sealed claims`. Its key comes with the
+//! configuration; the newest seals, all open.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use chacha20poly1305::{
+    KeyInit as _, XChaCha20Poly1305, XNonce,
+    aead::{Aead as _, Payload},
+};
+use proto::Secret;
+use sha2::{Digest as _, Sha256};
+
+use crate::mcp::{Capabilities, version::Version};
+
+/// How long an id lives at most, in milliseconds.
+pub const LIFETIME_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+/// How many keys can open.
+pub const KEYS_KEPT: usize = 5;
+/// Longest id that is looked at, in bytes.
+const ID_MAX: usize = 1024;
+const KEY_ID_LEN: usize = 4;
+const NONCE_LEN: usize = 24;
+/// Binds the ciphertext to this format.
+const AAD: &[u8] = b"lockgate session v1";
+
+/// What an id says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionClaims {
+    pub id: [u8; 16],
+    /// Hash of the subject that owns the session, see [`principal_hash`].
+    pub principal: [u8; 16],
+    /// Id of the virtual server; empty for the endpoint of everything.
+    pub server: Box<str>,
+    pub version: Version,
+    pub capabilities: Capabilities,
+    /// Id of the proxy that answered `initialize`.
+    pub owner: Box<str>,
+    pub issued_at_ms: i64,
+}
+
+/// Why an id is not taken. To a client all of them are "no such session".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    #[error("the session id is not one of ours")]
+    Malformed,
+    #[error("the session id was sealed with a key that is gone")]
+    UnknownKey,
+    #[error("the session id is forged")]
+    Forged,
+    #[error("the session id has expired")]
+    Expired,
+    #[error("there is no key to seal session ids with")]
+    NoKey,
+}
+
+/// The keys of one configuration, newest first.
+#[derive(Clone, Default)]
+pub struct SessionKeys(Vec<SessionKey>);
+
+#[derive(Clone)]
+struct SessionKey {
+    id: [u8; KEY_ID_LEN],
+    cipher: XChaCha20Poly1305,
+}
+
+impl std::fmt::Debug for SessionKeys {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "SessionKeys({})", self.0.len())
+    }
+}
+
+impl SessionKeys {
+    /// `keys` newest first; the first [`KEYS_KEPT`] are used.
+    pub fn new<'a>(keys: impl IntoIterator<Item = &'a Secret<[u8; 32]>>) -> Self {
+        let keys = keys.into_iter().take(KEYS_KEPT).map(|key| {
+            let mut hash = Sha256::new();
+            hash.update(b"lockgate session key id v1");
+            hash.update(key.expose());
+            let [a, b, c, d, ..] = <[u8; 32]>::from(hash.finalize());
+            SessionKey { id: [a, b, c, d], cipher: XChaCha20Poly1305::new(key.expose().into()) }
+        });
+        Self(keys.collect())
+    }
+
+    /// A new session id: visible ASCII, different each time.
+    pub fn seal(&self, claims: &SessionClaims) -> Result<String, SessionError> {
+        let key = self.0.first().ok_or(SessionError::NoKey)?;
+        let nonce: [u8; NONCE_LEN] = rand::random();
+        let plain = claims.encode().ok_or(SessionError::Malformed)?;
+        let payload = Payload { msg: &plain, aad: AAD };
+        let sealed = key
+            .cipher
+            .encrypt(&XNonce::from(nonce), payload)
+            .map_err(|_| SessionError::Malformed)?;
+        Ok(URL_SAFE_NO_PAD.encode([&key.id[..], &nonce, &sealed].concat()))
+    }
+
+    /// The claims of an id that we sealed and that has not expired.
+    pub fn open(&self, id: &str, now_ms: i64) -> Result<SessionClaims, SessionError> {
+        if id.len() > ID_MAX {
+            return Err(SessionError::Malformed);
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(id).map_err(|_| SessionError::Malformed)?;
+        let (key_id, rest) =
+            bytes.split_first_chunk::<KEY_ID_LEN>().ok_or(SessionError::Malformed)?;
+        let (nonce, sealed) =
+            rest.split_first_chunk::<NONCE_LEN>().ok_or(SessionError::Malformed)?;
+        let key = self.0.iter().find(|key| key.id == *key_id).ok_or(SessionError::UnknownKey)?;
+        let plain = key
+            .cipher
+            .decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: AAD })
+            .map_err(|_| SessionError::Forged)?;
+        let claims = SessionClaims::decode(&plain).ok_or(SessionError::Malformed)?;
+        if now_ms.saturating_sub(claims.issued_at_ms) > LIFETIME_MS {
+            return Err(SessionError::Expired);
+        }
+        Ok(claims)
+    }
+}
+
+/// A random session id to make claims with.
+pub fn new_id() -> [u8; 16] {
+    rand::random()
+}
+
+/// What of a subject goes into an id: enough to tell principals apart, no name.
+pub fn principal_hash(subject: &str) -> [u8; 16] {
+    let digest: [u8; 32] = Sha256::digest(subject.as_bytes()).into();
+    let mut out = [0; 16];
+    out.copy_from_slice(digest.first_chunk::<16>().unwrap_or(&[0; 16]));
+    out
+}
+
+impl SessionClaims {
+    fn encode(&self) -> Option<Vec<u8>> {
+        let version = Version::ALL.iter().position(|version| *version == self.version)?;
+        let mut out = Vec::with_capacity(160);
+        out.extend_from_slice(&self.id);
+        out.extend_from_slice(&self.principal);
+        out.extend_from_slice(&self.issued_at_ms.to_be_bytes());
+        out.extend_from_slice(&self.capabilities.bits().to_be_bytes());
+        out.push(u8::try_from(version).ok()?);
+        for text in [&self.server, &self.owner] {
+            out.push(u8::try_from(text.len()).ok()?);
+            out.extend_from_slice(text.as_bytes());
+        }
+        Some(out)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (id, bytes) = bytes.split_first_chunk::<16>()?;
+        let (principal, bytes) = bytes.split_first_chunk::<16>()?;
+        let (issued_at_ms, bytes) = bytes.split_first_chunk::<8>()?;
+        let (capabilities, bytes) = bytes.split_first_chunk::<8>()?;
+        let (version, bytes) = bytes.split_first()?;
+        let (server, bytes) = split_text(bytes)?;
+        let (owner, bytes) = split_text(bytes)?;
+        bytes.is_empty().then_some(Self {
+            id: *id,
+            principal: *principal,
+            server,
+            version: *Version::ALL.get(usize::from(*version))?,
+            capabilities: Capabilities::from_bits(u64::from_be_bytes(*capabilities)),
+            owner,
+            issued_at_ms: i64::from_be_bytes(*issued_at_ms),
+        })
+    }
+}
+
+fn split_text(bytes: &[u8]) -> Option<(Box<str>, &[u8])> {
+    let (length, bytes) = bytes.split_first()?;
+    let (text, rest) = bytes.split_at_checked(usize::from(*length))?;
+    Some((std::str::from_utf8(text).ok()?.into(), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000_000;
+
+    fn keys(bytes: &[u8]) -> SessionKeys {
+        let keys: Vec<_> = bytes.iter().map(|byte| Secret::new([*byte; 32])).collect();
+        SessionKeys::new(&keys)
+    }
+
+    fn claims() -> SessionClaims {
+        SessionClaims {
+            id: [1; 16],
+            principal: principal_hash("alice"),
+            server: "dev".into(),
+            version: Version::V2025_06_18,
+            capabilities: Capabilities::from_bits(3),
+            owner: "proxy-1".into(),
+            issued_at_ms: NOW,
+        }
+    }
+
+    #[test]
+    fn an_id_lives_as_long_as_its_key_and_thirty_days() {
+        let id = keys(&[1]).seal(&claims()).unwrap();
+        assert!(keys(&[3, 2, 1]).open(&id, NOW + LIFETIME_MS).is_ok());
+        assert_eq!(keys(&[1]).open(&id, NOW + LIFETIME_MS + 1), Err(SessionError::Expired));
+        assert_eq!(keys(&[6, 5, 4, 3, 2, 1]).open(&id, NOW), Err(SessionError::UnknownKey));
+        assert_eq!(keys(&[]).seal(&claims()), Err(SessionError::NoKey));
+    }
+
+    #[test]
+    fn two_ids_of_the_same_claims_differ() {
+        let keys = keys(&[1]);
+        assert_ne!(keys.seal(&claims()).unwrap(), keys.seal(&claims()).unwrap());
+    }
+
+    #[test]
+    fn every_flipped_bit_is_refused() {
+        let keys = keys(&[1]);
+        let id = keys.seal(&claims()).unwrap();
+        let bytes = URL_SAFE_NO_PAD.decode(&id).unwrap();
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut forged = bytes.clone();
+                forged[at] ^= 1 << bit;
+                assert!(keys.open(&URL_SAFE_NO_PAD.encode(forged), NOW).is_err(), "byte {at}");
+            }
+        }
+        for length in 0..id.len() {
+            assert!(keys.open(&id[..length], NOW).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sealed_opens(
+            (id, principal) in any::<([u8; 16], [u8; 16])>(),
+            server in "[a-z0-9.-]{0,63}", owner in "[a-z0-9-]{0,63}",
+            version in 0usize..5, bits in 0u64..(1 << 62),
+        ) {
+            let claims = SessionClaims {
+                id, principal, server: server.into(), version: Version::ALL[version],
+                capabilities: Capabilities::from_bits(bits), owner: owner.into(), issued_at_ms: NOW,
+            };
+            let sealed = keys(&[9]).seal(&claims).unwrap();
+            prop_assert!(sealed.bytes().all(|byte| (0x21..=0x7e).contains(&byte)));
+            prop_assert_eq!(keys(&[9]).open(&sealed, NOW).unwrap(), claims);
+        }
+
+        #[test]
+        fn arbitrary_ids_never_panic(id in ".{0,300}") {
+            prop_assert!(keys(&[1]).open(&id, NOW).is_err());
+        }
+    }
+}
