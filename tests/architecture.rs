@@ -11,12 +11,13 @@ const FORBIDDEN: &[(&str, &str)] = &[
     // Only the store speaks SQL.
     ("proto/src", "sqlx"),
     ("data-plane/src", "sqlx"),
-    ("cli/src", "sqlx"),
+    ("cli/src", "sqlx::"),
     ("control-plane/src/api", "sqlx"),
     ("control-plane/src/rest", "sqlx"),
-    ("control-plane/src/registry", "sqlx::"),
-    ("control-plane/src/identity", "sqlx::"),
-    ("control-plane/src/snapshot", "sqlx::"),
+    // Use cases pass connections along, but ask the store.
+    ("control-plane/src/registry", "sqlx::query"),
+    ("control-plane/src/identity", "sqlx::query"),
+    ("control-plane/src/snapshot", "sqlx::query"),
     ("control-plane/src/store", "tonic"),
     ("control-plane/src/store", "axum"),
     ("control-plane/src/registry", "tonic"),
@@ -27,7 +28,7 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("data-plane/src", "control_plane::"),
     ("proto/src", "control_plane::"),
     ("proto/src", "data_plane::"),
-    ("cli/src", "pingora"),
+    ("cli/src", "pingora::"),
     ("data-plane/src/mcp", "pingora"),
     ("data-plane/src/mcp", "hyper"),
     ("data-plane/src/mcp", "crate::snapshot"),
@@ -72,8 +73,8 @@ const ROLE_FILES: &[&str] = &[
     "cli/src/tools",
 ];
 
-/// Files that may read the environment.
-const ENVIRONMENT_FILES: &[&str] = &["cli/src/config"];
+/// Files that may read the environment; the spawner chooses what a child inherits.
+const ENVIRONMENT_FILES: &[&str] = &["cli/src/config", "data-plane/src/upstream/spawner"];
 
 /// Everything visible in the root of the repository.
 const TOP_LEVEL: &[&str] = &[
