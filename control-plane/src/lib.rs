@@ -9,5 +9,6 @@ pub mod error;
 pub mod identity;
 pub(crate) mod keys;
 pub mod seal;
+pub mod snapshot;
 pub mod store;
 pub mod tasks;

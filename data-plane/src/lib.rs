@@ -3,4 +3,5 @@
 pub mod egress;
 pub mod mcp;
 pub mod session;
+pub mod snapshot;
 pub mod upstream;

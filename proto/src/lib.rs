@@ -25,7 +25,7 @@ pub use invalid::Invalid;
 pub use name::{TokenName, ToolName, UpstreamName, VirtualServerName};
 pub use policy::Permission;
 pub use principal::{Principal, Role};
-pub use resource_update::{Position, RootHash};
+pub use resource_update::{Applied, Outcome, Position, RootHash};
 pub use rest::{RestBinding, RestMethod};
 pub use secret::Secret;
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::wire;
+use crate::{Invalid, proxy::FieldError, wire};
 
 /// Sum modulo 2²⁵⁶ of the SHA-256 of each resource: adding and removing a
 /// resource changes it in constant time, in any order.
@@ -66,6 +66,61 @@ pub struct Position {
     pub store_epoch: String,
     pub revision: u64,
     pub root_hash: RootHash,
+}
+
+/// What became of an update at a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is what the proxy serves.
+    Active,
+    /// The old configuration stays, whole.
+    Rejected,
+    /// The base did not fit: a snapshot is needed.
+    Resync,
+}
+
+/// A proxy's answer to one update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Target of the update.
+    pub position: Position,
+    pub outcome: Outcome,
+    pub errors: Vec<FieldError>,
+    pub apply_ms: u32,
+}
+
+impl TryFrom<wire::Applied> for Applied {
+    type Error = Invalid;
+
+    fn try_from(applied: wire::Applied) -> Result<Self, Invalid> {
+        let wire::Applied { position, outcome, errors, apply_ms } = applied;
+        let outcome = match wire::Outcome::try_from(outcome).unwrap_or_default() {
+            wire::Outcome::Unspecified => return Err(Invalid::new("outcome", "is unknown")),
+            wire::Outcome::Active => Outcome::Active,
+            wire::Outcome::Rejected => Outcome::Rejected,
+            wire::Outcome::Resync => Outcome::Resync,
+        };
+        let position = position.ok_or_else(|| Invalid::missing("position"))?.into();
+        let errors = errors.into_iter().map(Into::into).collect();
+        Ok(Self { position, outcome, errors, apply_ms })
+    }
+}
+
+impl From<Applied> for wire::Applied {
+    fn from(applied: Applied) -> Self {
+        let Applied { position, outcome, errors, apply_ms } = applied;
+        let outcome = match outcome {
+            Outcome::Active => wire::Outcome::Active,
+            Outcome::Rejected => wire::Outcome::Rejected,
+            Outcome::Resync => wire::Outcome::Resync,
+        };
+        Self {
+            position: Some(position.into()),
+            outcome: outcome.into(),
+            errors: errors.into_iter().map(Into::into).collect(),
+            apply_ms,
+        }
+    }
 }
 
 impl From<Position> for wire::Position {

@@ -1,0 +1,7 @@
+//! The proxy's configuration: what is active, how it changes, and where it is kept.
+
+pub mod apply;
+pub mod content;
+pub mod disk;
+pub mod identity;
+pub mod record;
