@@ -8,6 +8,7 @@ pub mod config;
 pub mod error;
 pub mod identity;
 pub(crate) mod keys;
+pub mod registry;
 pub mod seal;
 pub mod snapshot;
 pub mod store;

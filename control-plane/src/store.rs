@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 pub mod changes;
 pub mod configuration;
+pub mod counts;
 pub(crate) mod credentials;
 pub mod discoveries;
 mod error;

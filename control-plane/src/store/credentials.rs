@@ -159,8 +159,8 @@ mod tests {
     fn what_is_shown_holds_no_secret() {
         let sealer = Sealer::new(&Secret::new([1; 32]));
         let credential = Credential::Bearer("very-secret".into());
-        let sealed = SealedCredential::seal(&sealer, "c1", "upstream/u1".to_owned(), &credential);
-        assert!(!format!("{sealed:?}").contains("very-secret"));
-        assert_eq!(sealed.summary.fingerprint, fingerprint(&sealer, &credential));
+        let stored = SealedCredential::seal(&sealer, "c1", "upstream/u1".to_owned(), &credential);
+        assert!(!format!("{stored:?}").contains("very-secret"));
+        assert_eq!(stored.summary.fingerprint, fingerprint(&sealer, &credential));
     }
 }

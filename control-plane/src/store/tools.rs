@@ -85,6 +85,7 @@ impl StoredTool {
     }
 
     /// The owner part of its resource key: the upstream's id.
+    #[cfg(test)]
     pub(crate) fn owner(&self) -> &str {
         match &self.tool.source {
             ToolSource::Upstream { id, .. } => id,
