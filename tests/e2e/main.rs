@@ -1,1 +1,12 @@
-//! Whole-system tests: one binary.
+//! Walks through the whole system: real processes, real sockets, one binary.
+
+mod auth;
+mod bad_input;
+mod bad_upstreams;
+mod config_change;
+mod config_path;
+mod durability;
+mod failure;
+mod fleet;
+mod instances;
+mod request_path;

@@ -6,4 +6,5 @@ pub mod fixture;
 pub mod header_proxy;
 pub mod hostile;
 pub mod http_server;
+pub mod rest_api;
 pub mod world;

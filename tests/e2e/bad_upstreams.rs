@@ -1,0 +1,152 @@
+//! Upstreams that hang, lie or flood: a clear error for their callers, nothing for others.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tests::client::eventually;
+use tests::fixture::{self, Era};
+use tests::hostile::{Behaviour, Upstream};
+use tests::world::World;
+
+const VARIABLES: &[(&str, &str)] =
+    &[("LOCKGATE_CALL_TIMEOUT", "2"), ("LOCKGATE_MAX_CALL_DURATION", "6")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_failure_of_an_upstream_is_one_clear_error_and_nobody_elses() -> anyhow::Result<()> {
+    let world = World::up_with(&[], VARIABLES).await?;
+    let fixture = fixture::start(Era::Dual, "127.0.0.1:0").await?;
+    world.ok(&["create", "upstream", "good", "--url", &fixture.url()]).await?;
+    let mut servers = Vec::new();
+    for (name, behaviour) in [
+        ("hangs", Behaviour::Hangs),
+        ("wrong-id", Behaviour::WrongId),
+        ("bad-json", Behaviour::BadJson),
+        ("endless", Behaviour::EndlessEvents),
+        ("huge", Behaviour::HugeBody),
+        ("cuts-off", Behaviour::CutsOff),
+        ("fails", Behaviour::Fails),
+    ] {
+        let server = Upstream::start(behaviour).await?;
+        world.ok(&["create", "upstream", name, "--url", &server.url()]).await?;
+        servers.push((name, server));
+    }
+    let mut client = world.client("/mcp").await?;
+    client.initialize().await?;
+    let before = world.process().resident()?;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let (others, stopped) = (client.clone(), stop.clone());
+    let good = tokio::spawn(async move {
+        let mut slowest = Duration::ZERO;
+        while !stopped.is_cancelled() {
+            let begun = Instant::now();
+            others.call_text("good-echo", r#"{"message":"hi"}"#).await?;
+            slowest = slowest.max(begun.elapsed());
+        }
+        anyhow::Ok(slowest)
+    });
+    let calls = servers.iter().map(|(name, _)| {
+        let client = client.clone();
+        async move {
+            let begun = Instant::now();
+            let params = format!(r#"{{"name":"{name}-act","arguments":{{}}}}"#);
+            let answer = client.legacy("tools/call", &params).await.with_context(|| *name)?;
+            let response = answer.response().with_context(|| *name)?;
+            anyhow::Ok((*name, answer.status.as_u16(), response, begun.elapsed()))
+        }
+    });
+    for outcome in futures_util::future::join_all(calls).await {
+        let (name, status, response, took) = outcome?;
+        assert_eq!(status, 200, "{name}: {response}");
+        assert_eq!(response.pointer("/error/code"), Some(&(-32603).into()), "{name}: {response}");
+        assert_eq!(response.pointer("/error/data/upstream"), Some(&name.into()), "{response}");
+        assert_eq!(response.get("id"), Some(&1.into()), "{name}: {response}");
+        assert!(took < Duration::from_secs(12), "{name} took {took:?}");
+    }
+    stop.cancel();
+    let slowest = good.await??;
+    assert!(slowest < Duration::from_secs(2), "another upstream's call took {slowest:?}");
+    let grown = world.process().resident()?.saturating_sub(before);
+    assert!(grown < 200 << 20, "it grew by {grown} bytes");
+    for (name, server) in &servers {
+        assert_eq!(server.calls(), 1, "a call to {name} was repeated");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_upstream_keeps_its_place_in_the_list_and_delays_nobody() -> anyhow::Result<()> {
+    let world = World::up_with(&[], VARIABLES).await?;
+    let dead = Upstream::start(Behaviour::Shows).await?;
+    world.ok(&["create", "upstream", "dead", "--url", &dead.url()]).await?;
+    let mut client = world.client("/mcp").await?;
+    client.initialize().await?;
+    drop(dead);
+    let begun = Instant::now();
+    assert_eq!(client.tool_names().await?, ["dead-act"]);
+    assert!(begun.elapsed() < Duration::from_secs(1), "the list took {:?}", begun.elapsed());
+    let answer = client.legacy("tools/call", r#"{"name":"dead-act"}"#).await?;
+    let response = answer.response()?;
+    assert_eq!(response.pointer("/error/data/upstream"), Some(&"dead".into()), "{response}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_list_of_one_upstream_delays_no_other() -> anyhow::Result<()> {
+    let world = World::up_with(&[], VARIABLES).await?;
+    let slow = Upstream::start(Behaviour::SlowList).await?;
+    let fixture = fixture::start(Era::Dual, "127.0.0.1:0").await?;
+    world.ok(&["create", "upstream", "slow", "--url", &slow.url(), "--no-wait"]).await?;
+    world.ok(&["create", "upstream", "good", "--url", &fixture.url()]).await?;
+    let mut client = world.client("/mcp").await?;
+    client.initialize().await?;
+    let begun = Instant::now();
+    let names = client.tool_names().await?;
+    assert!(names.contains(&"good-echo".to_owned()), "{names:?}");
+    assert!(begun.elapsed() < Duration::from_secs(1), "the list took {:?}", begun.elapsed());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_lies_about_its_era_is_found_out() -> anyhow::Result<()> {
+    let world = World::up_with(&[], VARIABLES).await?;
+    let liar = Upstream::start(Behaviour::ClaimsModern).await?;
+    world.lockgate(&["create", "upstream", "liar", "--url", &liar.url()]).await?;
+    let mut client = world.client("/mcp").await?;
+    client.initialize().await?;
+    eventually("the liar's tool answers or fails clearly", Duration::from_secs(10), || async {
+        let answer = client.legacy("tools/call", r#"{"name":"liar-act"}"#).await?;
+        Ok(answer.response()?.get("error").is_some() || answer.body.contains("legacy after all"))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_dies_is_started_again_and_none_is_left_behind() -> anyhow::Result<()> {
+    let mut world = World::up().await?;
+    let fixture = tests::world::program("fixture")?.display().to_string();
+    let create = ["create", "upstream", "pipe", "--command", &fixture, "--arg", "--stdio"];
+    world.ok(&create).await?;
+    let mut client = world.client("/mcp").await?;
+    client.initialize().await?;
+    client.call_text("pipe-echo", r#"{"message":"one"}"#).await?;
+    let children = world.process().descendants();
+    assert!(!children.is_empty());
+    for child in &children {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(*child)?).context("a pid")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+    }
+    eventually("the child is back", Duration::from_secs(10), || async {
+        Ok(client.call_text("pipe-echo", r#"{"message":"two"}"#).await? == "two")
+    })
+    .await?;
+    let children = world.process().descendants();
+    world.kill().await;
+    tests::world::process::all_gone(&children, Duration::from_secs(5)).await?;
+
+    world.start_again().await?;
+    client.initialize().await?;
+    client.call_text("pipe-echo", r#"{"message":"three"}"#).await?;
+    let children = world.process().descendants();
+    assert_eq!(world.stop().await?, 0);
+    tests::world::process::all_gone(&children, Duration::from_secs(5)).await
+}
