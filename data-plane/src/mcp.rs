@@ -8,6 +8,7 @@ pub mod method;
 pub mod mirror;
 pub mod object;
 pub mod response;
+pub mod translate;
 pub mod version;
 
 pub use capability::Capabilities;

@@ -77,6 +77,7 @@ pub enum ResultKey {
     TtlMs,
     CacheScope,
     Meta,
+    StructuredContent,
     Other,
 }
 
@@ -100,7 +101,6 @@ impl Text {
 pub struct Params {
     /// From `{` to `}`; `None` if there are no parameters.
     pub span: Option<Span>,
-    pub is_empty: bool,
     pub name: Option<Text>,
     pub arguments: Option<Span>,
     pub meta: Meta,
@@ -121,7 +121,6 @@ pub struct Params {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
     pub span: Option<Span>,
-    pub is_empty: bool,
     /// Its presence claims the modern era.
     pub protocol_version: Option<Text>,
     pub client_capabilities: Option<Span>,
@@ -171,6 +170,15 @@ impl Message {
         }
     }
 
+    /// The raw id of a request or response, sharing the body; empty if there is none.
+    pub fn id_bytes(&self) -> Bytes {
+        match &self.kind {
+            Kind::Request(request) => self.slice(request.id),
+            Kind::Response(response) => response.id.map(|id| self.slice(id)).unwrap_or_default(),
+            Kind::Notification(_) => Bytes::new(),
+        }
+    }
+
     /// The parameters of a request or notification.
     pub fn params(&self) -> Option<&Params> {
         match &self.kind {
@@ -210,7 +218,8 @@ pub fn parse(body: Bytes) -> Result<Message, ParseError> {
 /// `body` with the bytes under each span replaced; all other bytes stay. Spans must not overlap.
 pub fn splice(body: &[u8], edits: &[(Span, &[u8])]) -> Bytes {
     let mut edits: Vec<_> = edits.iter().collect();
-    edits.sort_by_key(|(span, _)| span.start);
+    // Insertions come before what starts at the same place.
+    edits.sort_by_key(|(span, _)| (span.start, span.end));
     let added: usize = edits.iter().map(|(_, text)| text.len()).sum();
     let mut out = BytesMut::with_capacity(body.len() + added);
     let mut at = 0;
@@ -340,6 +349,7 @@ fn result(cursor: &mut Cursor<'_>) -> Result<(Span, Vec<Member<ResultKey>>), Syn
             "ttlMs" => ResultKey::TtlMs,
             "cacheScope" => ResultKey::CacheScope,
             "_meta" => ResultKey::Meta,
+            "structuredContent" => ResultKey::StructuredContent,
             _ => ResultKey::Other,
         };
         members.push(Member { name, key, value: cursor.value()? });
@@ -383,7 +393,6 @@ impl Params {
             Ok(())
         })?;
         self.span = Some(object.span);
-        self.is_empty = object.is_empty;
         Ok(if object.has_duplicates { Some("`params` has a key twice") } else { problem })
     }
 }
@@ -406,7 +415,6 @@ impl Meta {
             Ok(())
         })?;
         self.span = Some(object.span);
-        self.is_empty = object.is_empty;
         Ok(object.has_duplicates.then_some("`params._meta` has a key twice"))
     }
 }

@@ -47,7 +47,6 @@ pub struct Cursor<'a> {
 pub struct Object {
     /// From `{` to `}`.
     pub span: Span,
-    pub is_empty: bool,
     /// Whether a key came twice, in whatever spelling.
     pub has_duplicates: bool,
 }
@@ -101,19 +100,19 @@ impl<'a> Cursor<'a> {
         self.expect(b'{')?;
         let mut seen = Seen::default();
         let mut has_duplicates = false;
-        let mut is_empty = true;
+        let mut is_first = true;
         while self.peek() != Some(b'}') {
-            if !is_empty {
+            if !is_first {
                 self.expect(b',')?;
             }
-            is_empty = false;
+            is_first = false;
             let (name, key) = self.key()?;
             has_duplicates |= !seen.insert(name.clone());
             self.expect(b':')?;
             visit(self, name, key)?;
         }
         self.expect(b'}')?;
-        Ok(Object { span: Span { start, end: self.at }, is_empty, has_duplicates })
+        Ok(Object { span: Span { start, end: self.at }, has_duplicates })
     }
 
     /// Fails if anything but white space is left.

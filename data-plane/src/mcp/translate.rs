@@ -1,0 +1,262 @@
+//! Puts requests into an upstream's era and its answers into the client's, by splicing:
+//! everything that is not named here keeps its bytes.
+
+use bytes::Bytes;
+use proto::Era;
+
+use super::{
+    code,
+    message::{Kind, Message, Outcome, Params, Response, ResultKey, Span, meta_key, splice},
+    object::{self, Cursor, Member},
+    response::{self, SERVER_INFO, quote},
+};
+
+/// Where an upstream's own `serverInfo` is kept beside ours.
+pub const UPSTREAM_SERVER_INFO: &str = "lockgate/upstreamServerInfo";
+
+/// How an upstream wants to hear a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    pub era: Era,
+    /// The version that its requests name in the modern era.
+    pub version: &'a str,
+    /// The tool's name there.
+    pub tool: &'a str,
+    /// Raw JSON that stands for the client's id; `None`: it passes verbatim.
+    pub id: Option<&'a [u8]>,
+    /// Raw JSON that stands for the client's progress token, if it sent one.
+    pub progress_token: Option<&'a [u8]>,
+}
+
+/// Replacements in one body.
+#[derive(Default)]
+struct Edits(Vec<(Span, Vec<u8>)>);
+
+impl Edits {
+    fn replace(&mut self, span: Span, text: impl Into<Vec<u8>>) {
+        self.0.push((span, text.into()));
+    }
+
+    fn cut(&mut self, cuts: Vec<Span>) {
+        self.0.extend(cuts.into_iter().map(|cut| (cut, Vec::new())));
+    }
+
+    /// Puts members in front of those of the object at `span`.
+    fn prepend(&mut self, text: &str, span: Span, members: &str) {
+        let is_empty = Cursor::starting_at(text, span.start + 1).peek() == Some(b'}');
+        let comma = if is_empty { "" } else { "," };
+        self.replace(Span::at(span.start + 1), format!("{members}{comma}"));
+    }
+
+    fn apply(self, body: &Bytes) -> Bytes {
+        if self.0.is_empty() {
+            return body.clone();
+        }
+        let edits: Vec<_> = self.0.iter().map(|(span, text)| (*span, text.as_slice())).collect();
+        splice(body, &edits)
+    }
+}
+
+/// A `tools/call` as its upstream shall see it. Other methods change only envelope and `_meta`.
+pub fn request_to_upstream(message: &Message, terms: &Terms<'_>) -> Bytes {
+    let mut edits = Edits::default();
+    let Kind::Request(request) = &message.kind else {
+        return message.body.clone();
+    };
+    if let Some(id) = terms.id {
+        edits.replace(request.id, id);
+    }
+    if let Some(name) = &request.params.name
+        && name.as_str() != Some(terms.tool)
+    {
+        edits.replace(name.span, quote(terms.tool));
+    }
+    if let (Some(token), Some(span)) = (terms.progress_token, request.params.meta.progress_token) {
+        edits.replace(span, token);
+    }
+    match terms.era {
+        Era::Legacy => strip_meta(&mut edits, message, &request.params),
+        Era::Modern => claim_modern(&mut edits, message, request.method_span, terms),
+    }
+    edits.apply(&message.body)
+}
+
+/// The keys by which a request claims the modern era.
+fn is_claim(key: &str) -> bool {
+    matches!(
+        key,
+        meta_key::PROTOCOL_VERSION
+            | meta_key::CLIENT_INFO
+            | meta_key::CLIENT_CAPABILITIES
+            | meta_key::LOG_LEVEL
+    )
+}
+
+fn strip_meta(edits: &mut Edits, message: &Message, params: &Params) {
+    let meta = &params.meta;
+    let is_modern = meta.protocol_version.is_some()
+        || meta.client_capabilities.is_some()
+        || meta.client_info.is_some()
+        || meta.log_level.is_some();
+    if let (true, Some(span)) = (is_modern, meta.span) {
+        let members = object::members(message.text(), span);
+        edits.cut(object::cuts(&members, |member| is_claim(&member.name)));
+    }
+}
+
+/// We call in our own name and with what we can bridge: no client capabilities yet.
+fn claim_modern(edits: &mut Edits, message: &Message, method: Span, terms: &Terms<'_>) {
+    let claim = [
+        (meta_key::PROTOCOL_VERSION, quote(terms.version)),
+        (meta_key::CLIENT_INFO, SERVER_INFO.to_owned()),
+        (meta_key::CLIENT_CAPABILITIES, "{}".to_owned()),
+    ];
+    let Some(params) = message.params() else { return };
+    let meta = &params.meta;
+    let present = [
+        meta.protocol_version.as_ref().map(|text| text.span),
+        meta.client_info,
+        meta.client_capabilities,
+    ];
+    let mut added = Vec::new();
+    for ((key, value), present) in claim.into_iter().zip(present) {
+        match present {
+            Some(span) => edits.replace(span, value),
+            None => added.push(format!("\"{key}\":{value}")),
+        }
+    }
+    let added = added.join(",");
+    match (meta.span, params.span) {
+        _ if added.is_empty() => (),
+        (Some(span), _) => edits.prepend(message.text(), span, &added),
+        (None, Some(span)) => {
+            edits.prepend(message.text(), span, &format!("\"_meta\":{{{added}}}"));
+        }
+        (None, None) => {
+            let params = format!(",\"params\":{{\"_meta\":{{{added}}}}}");
+            edits.replace(Span::at(method.end), params);
+        }
+    }
+}
+
+/// An upstream's response as the client shall see it: its id, its era.
+pub fn response_to_client(message: &Message, to: Era, id: &[u8]) -> Bytes {
+    let Kind::Response(Response { id: Some(found), outcome }) = &message.kind else {
+        return response::error(
+            Some(id),
+            code::INTERNAL_ERROR,
+            "the upstream could not read the request",
+            None,
+        );
+    };
+    let mut edits = Edits::default();
+    if message.raw(*found) != id {
+        edits.replace(*found, id);
+    }
+    match outcome {
+        Outcome::Error(span) => error_code(&mut edits, message, *span, to),
+        Outcome::Result { span, members } => match to {
+            Era::Modern => modern_result(&mut edits, message, *span, members),
+            Era::Legacy => {
+                if asks_for_more(message, members) {
+                    let text = "the upstream asks for input that this client cannot be asked for";
+                    return response::error(Some(id), code::INTERNAL_ERROR, text, None);
+                }
+                legacy_result(&mut edits, message, members);
+            }
+        },
+    }
+    edits.apply(&message.body)
+}
+
+fn find(members: &[Member<ResultKey>], key: ResultKey) -> Option<&Member<ResultKey>> {
+    members.iter().find(|member| member.name == key)
+}
+
+/// Multi-round-trip or task results mean nothing to legacy clients.
+fn asks_for_more(message: &Message, members: &[Member<ResultKey>]) -> bool {
+    find(members, ResultKey::ResultType)
+        .is_some_and(|kind| kind.value.of(message.text()) != "\"complete\"")
+}
+
+/// MCP 2026-07-28: every result has a `resultType`, and should say who answered.
+fn modern_result(edits: &mut Edits, message: &Message, span: Span, members: &[Member<ResultKey>]) {
+    let text = message.text();
+    if !span.of(text).starts_with('{') {
+        return;
+    }
+    let mut added = Vec::new();
+    if find(members, ResultKey::ResultType).is_none() {
+        added.push("\"resultType\":\"complete\"".to_owned());
+    }
+    let server_info = format!("\"{}\":{SERVER_INFO}", meta_key::SERVER_INFO);
+    match find(members, ResultKey::Meta).filter(|meta| meta.value.of(text).starts_with('{')) {
+        None => added.push(format!("\"_meta\":{{{server_info}}}")),
+        Some(meta) => {
+            let inner = object::members(text, meta.value);
+            for member in inner.iter().filter(|member| member.name == meta_key::SERVER_INFO) {
+                edits.replace(member.key, format!("\"{UPSTREAM_SERVER_INFO}\""));
+            }
+            edits.prepend(text, meta.value, &server_info);
+        }
+    }
+    if !added.is_empty() {
+        edits.prepend(text, span, &added.join(","));
+    }
+}
+
+/// What only the modern era has goes, structured content that is no object too (MCP
+/// 2025-11-25, CallToolResult). A legacy upstream's own members of these names stay.
+fn legacy_result(edits: &mut Edits, message: &Message, members: &[Member<ResultKey>]) {
+    let text = message.text();
+    let is_modern = find(members, ResultKey::ResultType).is_some();
+    edits.cut(object::cuts(members, |member| match member.name {
+        ResultKey::ResultType => true,
+        ResultKey::TtlMs | ResultKey::CacheScope => is_modern,
+        ResultKey::StructuredContent => is_modern && !member.value.of(text).starts_with('{'),
+        ResultKey::Meta | ResultKey::Other => false,
+    }));
+    if let Some(meta) = find(members, ResultKey::Meta).filter(|_| is_modern) {
+        let inner = object::members(text, meta.value);
+        edits.cut(object::cuts(&inner, |member| member.name == meta_key::SERVER_INFO));
+    }
+}
+
+/// Codes that the other era must not see.
+fn error_code(edits: &mut Edits, message: &Message, error: Span, to: Era) {
+    let text = message.text();
+    let Some(span) = object::member(text, error, "code") else { return };
+    let Ok(found) = span.of(text).parse::<i64>() else { return };
+    let sent = match (to, found) {
+        (Era::Modern, code::RESOURCE_NOT_FOUND) => code::INVALID_PARAMS,
+        (Era::Modern, code::URL_ELICITATION_REQUIRED)
+        | (
+            Era::Legacy,
+            code::HEADER_MISMATCH | code::MISSING_CLIENT_CAPABILITY | code::UNSUPPORTED_VERSION,
+        ) => code::INTERNAL_ERROR,
+        _ => found,
+    };
+    if sent != found {
+        edits.replace(span, sent.to_string());
+    }
+}
+
+/// An upstream's notification as the client shall see it: its progress token (raw JSON), its era.
+pub fn notification_to_client(message: &Message, to: Era, progress_token: Option<&[u8]>) -> Bytes {
+    let Kind::Notification(notification) = &message.kind else {
+        return message.body.clone();
+    };
+    let mut edits = Edits::default();
+    if let (Some(token), Some(span)) = (progress_token, notification.params.progress_token) {
+        edits.replace(span, token);
+    }
+    if let (Era::Legacy, Some(span)) = (to, notification.params.meta.span) {
+        let members = object::members(message.text(), span);
+        let is_reserved = |key: &str| is_claim(key) || key == meta_key::SERVER_INFO;
+        edits.cut(object::cuts(&members, |member| is_reserved(&member.name)));
+    }
+    edits.apply(&message.body)
+}
+
+#[cfg(test)]
+mod tests;

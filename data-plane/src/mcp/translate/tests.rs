@@ -1,0 +1,210 @@
+//! Each translation as text in and text out.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::mcp::message::parse;
+
+fn message(text: &str) -> Message {
+    parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
+}
+
+const LEGACY: Terms<'_> =
+    Terms { era: Era::Legacy, version: "2025-11-25", tool: "echo", id: None, progress_token: None };
+const MODERN: Terms<'_> = Terms { era: Era::Modern, version: "2026-07-28", ..LEGACY };
+
+fn info() -> String {
+    format!(r#""io.modelcontextprotocol/clientInfo":{SERVER_INFO}"#)
+}
+
+#[track_caller]
+fn request(params: &str, terms: &Terms<'_>, expected: &str) {
+    let make =
+        |params: &str| format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call"{params}}}"#);
+    let sent = request_to_upstream(&message(&make(params)), terms);
+    assert_eq!(std::str::from_utf8(&sent).unwrap(), make(expected));
+}
+
+#[test]
+fn a_tool_is_renamed_and_nothing_else() {
+    request(
+        r#","params":{ "name":"u-echo" ,"arguments":{"n":1.0,"e":1E2},"task":{}}"#,
+        &LEGACY,
+        r#","params":{ "name":"echo" ,"arguments":{"n":1.0,"e":1E2},"task":{}}"#,
+    );
+    let same =
+        message(r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"echo"}}"#);
+    assert_eq!(request_to_upstream(&same, &LEGACY).as_ptr(), same.body.as_ptr());
+}
+
+#[test]
+fn ids_and_tokens_are_replaced_where_they_stand() {
+    let terms = Terms { id: Some(b"99"), progress_token: Some(b"\"p\""), ..LEGACY };
+    let call = message(
+        r#"{"id":"7","jsonrpc":"2.0","params":{"_meta":{"progressToken":3,"v":1},"name":"x"},"method":"tools/call"}"#,
+    );
+    let expected = r#"{"id":99,"jsonrpc":"2.0","params":{"_meta":{"progressToken":"p","v":1},"name":"echo"},"method":"tools/call"}"#;
+    assert_eq!(request_to_upstream(&call, &terms), expected.as_bytes());
+}
+
+#[test]
+fn the_claim_is_taken_off_for_legacy_upstreams() {
+    request(
+        r#","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","progressToken":1,"io.modelcontextprotocol/clientCapabilities":{},"traceparent":"00"},"name":"a"}"#,
+        &LEGACY,
+        r#","params":{"_meta":{"progressToken":1,"traceparent":"00"},"name":"echo"}"#,
+    );
+}
+
+#[test]
+fn the_claim_is_made_for_modern_upstreams() {
+    let claim = format!(
+        r#""io.modelcontextprotocol/protocolVersion":"2026-07-28",{},"io.modelcontextprotocol/clientCapabilities":{{}}"#,
+        info()
+    );
+    request("", &MODERN, &format!(r#","params":{{"_meta":{{{claim}}}}}"#));
+    request(r#","params":{}"#, &MODERN, &format!(r#","params":{{"_meta":{{{claim}}}}}"#));
+    request(
+        r#","params":{"name":"a"}"#,
+        &MODERN,
+        &format!(r#","params":{{"_meta":{{{claim}}},"name":"echo"}}"#),
+    );
+    request(
+        r#","params":{"name":"a","_meta":{"k":1}}"#,
+        &MODERN,
+        &format!(r#","params":{{"name":"echo","_meta":{{{claim},"k":1}}}}"#),
+    );
+    request(
+        r#","params":{"name":"a","_meta":{}}"#,
+        &MODERN,
+        &format!(r#","params":{{"name":"echo","_meta":{{{claim}}}}}"#),
+    );
+}
+
+#[test]
+fn a_modern_client_s_capabilities_are_not_ours() {
+    request(
+        r#","params":{"_meta":{"io.modelcontextprotocol/clientCapabilities":{"sampling":{}},"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/logLevel":"info"},"name":"a"}"#,
+        &MODERN,
+        &format!(
+            r#","params":{{"_meta":{{{},"io.modelcontextprotocol/clientCapabilities":{{}},"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/logLevel":"info"}},"name":"echo"}}"#,
+            info()
+        ),
+    );
+}
+
+#[track_caller]
+fn response(result: &str, to: Era, expected: &str) {
+    let sent = response_to_client(
+        &message(&format!(r#"{{"jsonrpc":"2.0","id":99,{result}}}"#)),
+        to,
+        b"\"a\"",
+    );
+    assert_eq!(
+        std::str::from_utf8(&sent).unwrap(),
+        format!(r#"{{"jsonrpc":"2.0","id":"a",{expected}}}"#)
+    );
+}
+
+fn ours() -> String {
+    format!(r#""io.modelcontextprotocol/serverInfo":{SERVER_INFO}"#)
+}
+
+#[test]
+fn legacy_results_gain_what_modern_clients_demand() {
+    let ours = ours();
+    response(
+        r#""result":{"content":[],"n":1.0}"#,
+        Era::Modern,
+        &format!(r#""result":{{"resultType":"complete","_meta":{{{ours}}},"content":[],"n":1.0}}"#),
+    );
+    response(
+        r#""result":{}"#,
+        Era::Modern,
+        &format!(r#""result":{{"resultType":"complete","_meta":{{{ours}}}}}"#),
+    );
+    response(
+        r#""result":{"_meta":{"k":1}}"#,
+        Era::Modern,
+        &format!(r#""result":{{"resultType":"complete","_meta":{{{ours},"k":1}}}}"#),
+    );
+}
+
+#[test]
+fn modern_results_keep_their_type_and_their_server() {
+    let ours = ours();
+    response(
+        r#""result":{"resultType":"input_required","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"u"}}}"#,
+        Era::Modern,
+        &format!(
+            r#""result":{{"resultType":"input_required","_meta":{{{ours},"lockgate/upstreamServerInfo":{{"name":"u"}}}}}}"#
+        ),
+    );
+}
+
+#[test]
+fn modern_results_lose_what_legacy_clients_do_not_know() {
+    response(
+        r#""result":{"resultType":"complete","content":[],"ttlMs":1,"cacheScope":"private","structuredContent":[1],"_meta":{"io.modelcontextprotocol/serverInfo":{},"k":1}}"#,
+        Era::Legacy,
+        r#""result":{"content":[],"_meta":{"k":1}}"#,
+    );
+    response(
+        r#""result":{"content":[],"ttlMs":1,"structuredContent":[1]}"#,
+        Era::Legacy,
+        r#""result":{"content":[],"ttlMs":1,"structuredContent":[1]}"#,
+    );
+    response(
+        r#""result":{"resultType":"input_required","inputRequests":{}}"#,
+        Era::Legacy,
+        r#""error":{"code":-32603,"message":"the upstream asks for input that this client cannot be asked for"}"#,
+    );
+}
+
+#[test]
+fn codes_stay_in_their_era() {
+    let check = |found: i64, to: Era, sent: i64| {
+        let error = |code| format!(r#""error":{{"message":"m","code":{code},"data":{{"x":1}}}}"#);
+        response(&error(found), to, &error(sent));
+    };
+    check(-32002, Era::Modern, -32602);
+    check(-32042, Era::Modern, -32603);
+    check(-32021, Era::Modern, -32021);
+    check(-32021, Era::Legacy, -32603);
+    check(-32002, Era::Legacy, -32002);
+    check(17, Era::Legacy, 17);
+}
+
+#[test]
+fn a_progress_token_comes_back() {
+    let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":99,"progress":1.0,"total":3}}"#;
+    let sent = notification_to_client(&message(progress), Era::Modern, Some(b"\"tok\""));
+    assert_eq!(sent, progress.replace("99", "\"tok\"").as_bytes());
+    let verbatim = notification_to_client(&message(progress), Era::Legacy, None);
+    assert_eq!(verbatim, progress.as_bytes());
+}
+
+proptest! {
+    #[test]
+    fn a_request_survives_there_and_back(
+        keys in prop::collection::vec("[a-z]{1,3}", 0..4), has_meta in any::<bool>(), id in any::<i64>(),
+    ) {
+        let mut keys = keys;
+        keys.sort();
+        keys.dedup();
+        let members: Vec<_> = keys.iter().map(|key| format!("\"v.{key}\":[1.0]")).collect();
+        let meta = if has_meta { format!("\"_meta\":{{{}}},", members.join(",")) } else { String::new() };
+        let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{{meta}"name":"echo"}}}}"#);
+        let there = request_to_upstream(&message(&body), &MODERN);
+        let there = parse(there).unwrap();
+        let claimed = there.params().unwrap().meta.protocol_version.as_ref().unwrap().as_str().map(str::to_owned);
+        prop_assert_eq!(claimed.as_deref(), Some("2026-07-28"));
+        let back = request_to_upstream(&there, &LEGACY);
+        let value = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
+        let mut original = value(body.as_bytes());
+        if !has_meta {
+            original["params"]["_meta"] = serde_json::json!({});
+        }
+        prop_assert_eq!(value(&back), original);
+    }
+}
