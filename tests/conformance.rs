@@ -76,10 +76,13 @@ async fn through_the_gateway(era: Era) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_fixture_itself_passes_every_requirement() -> anyhow::Result<()> {
+async fn the_fixture_itself_passes_every_requirement_also_behind_the_header_proxy()
+-> anyhow::Result<()> {
     let fixture = fixture::start(Era::Dual, "127.0.0.1:0").await?;
+    let proxy = header_proxy::start(&fixture.address().to_string(), "unused").await?;
+    let url = format!("http://localhost:{}/mcp", proxy.address().port());
     for revision in REVISIONS {
-        suite(&fixture.url(), &["--requirements", revision]).await?;
+        suite(&url, &["--requirements", revision]).await?;
     }
     Ok(())
 }

@@ -99,7 +99,7 @@ async fn main() -> anyhow::Result<()> {
     control.ok(&["create", "upstream", "weather", "--url", &upstream_url]).await?;
     let token = jsonwebtoken::encode(
         &Header::default(),
-        &Claims { sub: "admin".to_owned(), exp: in_a_day()? },
+        &Claims { username: "admin".to_owned(), exp: in_a_day()? },
         &EncodingKey::from_secret(SECRET.as_bytes()),
     )?;
     let gateway_url = format!("{}/mcp", gateway.url());

@@ -3,6 +3,7 @@
 mod auth;
 mod bad_input;
 mod bad_upstreams;
+mod benchmark;
 mod config_change;
 mod config_path;
 mod durability;

@@ -28,7 +28,7 @@ pub const BODY_BYTES: usize = 303;
 #[derive(Serialize, Deserialize)]
 pub struct Claims {
     /// Whom the token stands for.
-    pub sub: String,
+    pub username: String,
     /// When it ends, in seconds since 1970.
     pub exp: u64,
 }
