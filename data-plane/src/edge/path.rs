@@ -1,0 +1,127 @@
+//! Which paths the proxy answers itself.
+
+use std::borrow::Cow;
+
+use http::{Uri, uri::PathAndQuery};
+use percent_encoding::percent_decode_str;
+
+/// What a path names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Path<'a> {
+    Mcp(Endpoint<'a>),
+    Health,
+    Ready,
+    Metrics,
+    /// Probed by clients before they have a token, so it never asks for one.
+    WellKnown,
+    Other,
+}
+
+/// Which selection of tools an MCP request is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint<'a> {
+    /// Everything that the caller may see.
+    Everything,
+    /// A virtual server, by name or id.
+    Server(Cow<'a, str>),
+}
+
+/// A prefix that a reverse proxy in front of us leaves on every path.
+#[derive(Clone, Debug)]
+pub(crate) struct RootPath(String);
+
+impl RootPath {
+    pub(crate) fn new(text: &str) -> Self {
+        let text = text.trim().trim_matches('/');
+        Self(if text.is_empty() { String::new() } else { format!("/{text}") })
+    }
+
+    fn rest<'a>(&self, path: &'a str) -> &'a str {
+        match path.strip_prefix(self.0.as_str()) {
+            Some("") => "/",
+            Some(rest) if rest.starts_with('/') => rest,
+            Some(_) | None => path,
+        }
+    }
+
+    pub(crate) fn parse<'a>(&self, path: &'a str) -> Path<'a> {
+        let path = self.rest(path);
+        match path {
+            "/mcp" | "/mcp/" => return Path::Mcp(Endpoint::Everything),
+            "/health" => return Path::Health,
+            "/ready" => return Path::Ready,
+            "/metrics" => return Path::Metrics,
+            _ if path.starts_with("/.well-known/") => return Path::WellKnown,
+            _ => {}
+        }
+        let server = path.strip_prefix("/servers/").and_then(|rest| {
+            let name = rest.strip_suffix('/').unwrap_or(rest).strip_suffix("/mcp")?;
+            (!name.is_empty() && !name.contains('/')).then_some(name)
+        });
+        match server {
+            Some(name) => {
+                Path::Mcp(Endpoint::Server(percent_decode_str(name).decode_utf8_lossy()))
+            }
+            None => Path::Other,
+        }
+    }
+
+    /// Takes the prefix off a request that is passed on.
+    pub(crate) fn strip(&self, uri: &mut Uri) {
+        let Some(full) = uri.path_and_query().filter(|_| !self.0.is_empty()) else { return };
+        let path = self.rest(full.path());
+        let target = match full.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_owned(),
+        };
+        let mut parts = uri.clone().into_parts();
+        parts.path_and_query = target.parse::<PathAndQuery>().ok();
+        if let Ok(stripped) = Uri::from_parts(parts) {
+            *uri = stripped;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(name: &str) -> Path<'_> {
+        Path::Mcp(Endpoint::Server(Cow::Borrowed(name)))
+    }
+
+    #[test]
+    fn paths_are_told_apart_with_and_without_a_last_slash() {
+        let root = RootPath::new("");
+        for (path, expected) in [
+            ("/mcp", Path::Mcp(Endpoint::Everything)),
+            ("/mcp/", Path::Mcp(Endpoint::Everything)),
+            ("/servers/dev/mcp", server("dev")),
+            ("/servers/d%65v/mcp/", server("dev")),
+            ("/servers/mcp", Path::Other),
+            ("/servers//mcp", Path::Other),
+            ("/servers/a/b/mcp", Path::Other),
+            ("/mcpx", Path::Other),
+            ("/health", Path::Health),
+            ("/.well-known/oauth-protected-resource/mcp", Path::WellKnown),
+            ("/", Path::Other),
+        ] {
+            assert_eq!(root.parse(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_root_path_is_taken_off_whole_segments() {
+        let root = RootPath::new("/gateway/");
+        assert_eq!(root.parse("/gateway/mcp"), Path::Mcp(Endpoint::Everything));
+        assert_eq!(root.parse("/mcp"), Path::Mcp(Endpoint::Everything));
+        assert_eq!(root.parse("/gatewaymcp"), Path::Other);
+        for (uri, stripped) in
+            [("/gateway/tools?x=1", "/tools?x=1"), ("/gateway", "/"), ("/tools", "/tools")]
+        {
+            let mut uri: Uri = uri.parse().unwrap();
+            root.strip(&mut uri);
+            assert_eq!(uri, stripped);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Management paths and gRPC on the proxy's port, passed on to the control plane.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    net::SocketAddr,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version, header};
+use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
+
+use crate::config::Management;
+
+/// Any error of a forwarded body.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body on its way between client and control plane.
+pub type ForwardedBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// The address of the client, in the extensions of requests to a [`ManagementService`].
+#[derive(Clone, Copy, Debug)]
+pub struct ClientAddress(pub SocketAddr);
+
+/// The control plane's management API in the same process.
+#[derive(Clone)]
+pub struct ManagementService(
+    BoxCloneSyncService<Request<ForwardedBody>, Response<ForwardedBody>, Infallible>,
+);
+
+impl ManagementService {
+    /// Takes any HTTP service, for example an `axum::Router`.
+    pub fn new<S, B>(service: S) -> Self
+    where
+        S: Service<Request<ForwardedBody>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let boxed = service.map_response(|response: Response<B>| {
+            response.map(|body| body.map_err(Into::into).boxed_unsync())
+        });
+        Self(BoxCloneSyncService::new(boxed))
+    }
+}
+
+impl fmt::Debug for ManagementService {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("ManagementService")
+    }
+}
+
+/// The way to the control plane's management API, where there is one.
+#[derive(Clone)]
+pub(crate) enum Forward {
+    Off,
+    InProcess(ManagementService),
+    Remote(Remote),
+}
+
+/// A control plane elsewhere: one client per HTTP version, since gRPC needs HTTP/2.
+#[derive(Clone)]
+pub(crate) struct Remote {
+    base: Uri,
+    http1: Connections,
+    http2: Connections,
+}
+
+type Connections = Client<HttpsConnector<HttpConnector>, ForwardedBody>;
+
+/// Why a management request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ForwardError {
+    #[error("this proxy serves no management paths")]
+    Off,
+    #[error("the control plane cannot be reached")]
+    Unreachable(#[source] hyper_util::client::legacy::Error),
+    #[error("the request target cannot be forwarded")]
+    Target(#[source] http::Error),
+}
+
+/// Headers that belong to one connection (RFC 9110 §7.6.1).
+const HOP_BY_HOP: [http::HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+impl Forward {
+    pub(crate) fn new(management: Management) -> Self {
+        match management {
+            Management::Off => Self::Off,
+            Management::InProcess(service) => Self::InProcess(service),
+            Management::Remote(base) => Self::Remote(Remote::new(base)),
+        }
+    }
+
+    /// Passes a request on and gives the answer's head as soon as it is there.
+    pub(crate) async fn send(
+        &self,
+        mut request: Request<ForwardedBody>,
+        client: SocketAddr,
+    ) -> Result<Response<ForwardedBody>, ForwardError> {
+        request.extensions_mut().insert(ClientAddress(client));
+        match self {
+            Self::Off => Err(ForwardError::Off),
+            Self::InProcess(service) => match service.0.clone().oneshot(request).await {
+                Ok(response) => Ok(response),
+                Err(never) => match never {},
+            },
+            Self::Remote(remote) => remote.send(request, client).await,
+        }
+    }
+}
+
+impl Remote {
+    fn new(base: Uri) -> Self {
+        let connector = |versions: Versions| {
+            let mut tcp = HttpConnector::new();
+            tcp.set_nodelay(true);
+            tcp.enforce_http(false);
+            tcp.set_connect_timeout(Some(Duration::from_secs(5)));
+            let builder = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http();
+            match versions {
+                Versions::Http1 => builder.enable_http1().wrap_connector(tcp),
+                Versions::Http2 => builder.enable_http2().wrap_connector(tcp),
+            }
+        };
+        Self {
+            base,
+            http1: Client::builder(TokioExecutor::new()).build(connector(Versions::Http1)),
+            http2: Client::builder(TokioExecutor::new())
+                .http2_only(true)
+                .build(connector(Versions::Http2)),
+        }
+    }
+
+    async fn send(
+        &self,
+        mut request: Request<ForwardedBody>,
+        client: SocketAddr,
+    ) -> Result<Response<ForwardedBody>, ForwardError> {
+        let mut target = self.base.clone().into_parts();
+        target.path_and_query = request.uri().path_and_query().cloned();
+        *request.uri_mut() =
+            Uri::from_parts(target).map_err(|error| ForwardError::Target(error.into()))?;
+        let is_grpc = is_grpc(request.headers());
+        let headers = request.headers_mut();
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
+        if let Some(host) = headers.remove(header::HOST) {
+            headers.insert("x-forwarded-host", host);
+        }
+        if let Ok(address) = HeaderValue::from_str(&client.ip().to_string()) {
+            headers.insert("x-forwarded-for", address);
+        }
+        *request.version_mut() = Version::default();
+        let connections = if is_grpc { &self.http2 } else { &self.http1 };
+        let mut response =
+            connections.request(request).await.map_err(ForwardError::Unreachable)?;
+        for name in &HOP_BY_HOP {
+            response.headers_mut().remove(name);
+        }
+        Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+    }
+}
+
+enum Versions {
+    Http1,
+    Http2,
+}
+
+/// Whether a request is gRPC, which on this port always belongs to the control plane.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}

@@ -1,0 +1,248 @@
+//! The live state of legacy sessions: what runs, how to stop it, and which ids have ended.
+//!
+//! A session's facts are sealed in its id, so a session that is not in this
+//! table (after a restart, or of another proxy) is adopted without a word.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+
+/// The random part of a session id.
+pub(crate) type SessionId = [u8; 16];
+
+/// All sessions that this proxy owns.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    live: DashMap<SessionId, Arc<Live>>,
+    /// Deleted ids, until the time in ms at which they would have expired.
+    ended: DashMap<SessionId, i64>,
+}
+
+/// One session that has been used here.
+#[derive(Debug)]
+pub(crate) struct Live {
+    id: SessionId,
+    last_used_ms: AtomicI64,
+    ended: AtomicBool,
+    calls: Mutex<Vec<Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    id: Bytes,
+    cancel: Arc<Cancel>,
+}
+
+#[derive(Debug, Default)]
+struct Cancel {
+    is_cancelled: AtomicBool,
+    waker: AtomicWaker,
+}
+
+/// Why a call cannot begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TicketError {
+    TooMany,
+    DuplicateId,
+    Ended,
+}
+
+/// A running call's place in its session.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    live: Arc<Live>,
+    cancel: Arc<Cancel>,
+}
+
+impl Sessions {
+    /// The session's live state, made if there is none; `None` if the session was deleted.
+    pub(crate) fn enter(&self, id: SessionId, now_ms: i64) -> Option<Arc<Live>> {
+        if let Some(live) = self.live.get(&id) {
+            live.last_used_ms.store(now_ms, Relaxed);
+            return Some(Arc::clone(&live));
+        }
+        if self.ended.contains_key(&id) {
+            return None;
+        }
+        let live = self.live.entry(id).or_insert_with(|| {
+            Arc::new(Live {
+                id,
+                last_used_ms: AtomicI64::new(now_ms),
+                ended: AtomicBool::new(false),
+                calls: Mutex::default(),
+            })
+        });
+        Some(Arc::clone(&live))
+    }
+
+    /// Ends a session for good: its calls are cancelled, its id is refused until it expires.
+    pub(crate) fn end(&self, id: SessionId, expire_ms: i64) {
+        self.ended.insert(id, expire_ms);
+        if let Some((_, live)) = self.live.remove(&id) {
+            live.end();
+        }
+    }
+
+    /// Forgets ids that have expired, and sessions idle since `idle_since_ms`, which it gives.
+    pub(crate) fn sweep(&self, now_ms: i64, idle_since_ms: i64) -> Vec<SessionId> {
+        self.ended.retain(|_, expire_ms| *expire_ms > now_ms);
+        let mut idle = Vec::new();
+        self.live.retain(|id, live| {
+            let keep =
+                live.last_used_ms.load(Relaxed) > idle_since_ms || !live.calls.lock().is_empty();
+            if !keep {
+                // Whoever still holds it must look it up again.
+                live.ended.store(true, Relaxed);
+                idle.push(*id);
+            }
+            keep
+        });
+        idle
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.live.len()
+    }
+}
+
+impl Live {
+    pub(crate) fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Notes a use without the table; false if the session must be looked up again.
+    pub(crate) fn touch(&self, now_ms: i64) -> bool {
+        self.last_used_ms.store(now_ms, Relaxed);
+        !self.ended.load(Relaxed)
+    }
+
+    /// Takes a place for a call of the request `id`.
+    pub(crate) fn begin(self: &Arc<Self>, id: Bytes, limit: usize) -> Result<Ticket, TicketError> {
+        let mut calls = self.calls.lock();
+        if self.ended.load(Relaxed) {
+            return Err(TicketError::Ended);
+        }
+        if calls.len() >= limit {
+            return Err(TicketError::TooMany);
+        }
+        if calls.iter().any(|call| call.id == id) {
+            return Err(TicketError::DuplicateId);
+        }
+        let cancel = Arc::new(Cancel::default());
+        calls.push(Running { id, cancel: Arc::clone(&cancel) });
+        Ok(Ticket { live: Arc::clone(self), cancel })
+    }
+
+    /// Cancels the call of the request `id`; one that has ended is no error.
+    pub(crate) fn cancel(&self, id: &[u8]) {
+        let calls = self.calls.lock();
+        if let Some(call) = calls.iter().find(|call| call.id == id) {
+            call.cancel.fire();
+        }
+    }
+
+    fn end(&self) {
+        let calls = self.calls.lock();
+        self.ended.store(true, Relaxed);
+        calls.iter().for_each(|call| call.cancel.fire());
+    }
+}
+
+impl Cancel {
+    fn fire(&self) {
+        self.is_cancelled.store(true, std::sync::atomic::Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+impl Ticket {
+    /// Ready once the call is cancelled.
+    pub(crate) fn poll_cancelled(&self, cx: &Context<'_>) -> Poll<()> {
+        self.cancel.waker.register(cx.waker());
+        if self.cancel.is_cancelled.load(std::sync::atomic::Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut calls = self.live.calls.lock();
+        if let Some(at) = calls.iter().position(|call| Arc::ptr_eq(&call.cancel, &self.cancel)) {
+            calls.swap_remove(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_bounds_its_calls_and_gives_places_back() {
+        let sessions = Sessions::default();
+        let live = sessions.enter([1; 16], 0).unwrap();
+        let first = live.begin(Bytes::from_static(b"1"), 2).unwrap();
+        assert_eq!(
+            live.begin(Bytes::from_static(b"1"), 2).unwrap_err(),
+            TicketError::DuplicateId
+        );
+        let _second = live.begin(Bytes::from_static(b"\"1\""), 2).unwrap();
+        assert_eq!(live.begin(Bytes::from_static(b"3"), 2).unwrap_err(), TicketError::TooMany);
+        drop(first);
+        assert!(live.begin(Bytes::from_static(b"3"), 2).is_ok());
+    }
+
+    #[test]
+    fn a_deleted_session_stays_deleted_until_its_id_expires() {
+        let sessions = Sessions::default();
+        let live = sessions.enter([1; 16], 0).unwrap();
+        let ticket = live.begin(Bytes::from_static(b"1"), 2).unwrap();
+        sessions.end([1; 16], 100);
+        let cx = Context::from_waker(std::task::Waker::noop());
+        assert!(ticket.poll_cancelled(&cx).is_ready());
+        assert_eq!(live.begin(Bytes::from_static(b"2"), 2).unwrap_err(), TicketError::Ended);
+        assert!(sessions.enter([1; 16], 50).is_none());
+        assert!(sessions.sweep(99, 0).is_empty());
+        assert!(sessions.enter([1; 16], 99).is_none());
+        sessions.sweep(101, 0);
+        assert!(sessions.ended.is_empty());
+    }
+
+    #[test]
+    fn idle_sessions_are_swept_but_not_while_they_work() {
+        let sessions = Sessions::default();
+        let live = sessions.enter([1; 16], 0).unwrap();
+        sessions.enter([2; 16], 0).unwrap();
+        let ticket = live.begin(Bytes::from_static(b"1"), 2).unwrap();
+        assert_eq!(sessions.sweep(10, 5), [[2; 16]]);
+        drop(ticket);
+        live.touch(7);
+        assert!(sessions.sweep(10, 5).is_empty());
+        assert_eq!(sessions.sweep(20, 15), [[1; 16]]);
+        assert_eq!(sessions.len(), 0);
+    }
+
+    #[test]
+    fn a_call_is_cancelled_by_its_id() {
+        let sessions = Sessions::default();
+        let live = sessions.enter([1; 16], 0).unwrap();
+        let one = live.begin(Bytes::from_static(b"1"), 9).unwrap();
+        let two = live.begin(Bytes::from_static(b"2"), 9).unwrap();
+        live.cancel(b"2");
+        live.cancel(b"unknown");
+        let cx = Context::from_waker(std::task::Waker::noop());
+        assert!(one.poll_cancelled(&cx).is_pending());
+        assert!(two.poll_cancelled(&cx).is_ready());
+    }
+}

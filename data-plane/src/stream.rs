@@ -1,0 +1,285 @@
+//! A client's connection with the timers that hyper lacks.
+//!
+//! hyper's own header timer also runs while a kept-alive connection waits for
+//! its next request, so it cannot tell a slow head from an idle client. This
+//! wrapper can: it counts the requests that the service has started and
+//! finished, and from that knows what the bytes it reads belong to.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep},
+};
+
+/// The first bytes of every HTTP/2 connection (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Sent to a client whose request head does not end in time.
+const REQUEST_TIMEOUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// Which HTTP a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// How many requests of a connection the service has begun and ended.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    started: AtomicU32,
+    finished: AtomicU32,
+}
+
+/// A request being served; its end is the end of its answer.
+#[derive(Debug)]
+pub(crate) struct Served(Arc<Requests>);
+
+impl Requests {
+    /// Notes that a request's head is complete.
+    pub(crate) fn start(self: &Arc<Self>) -> Served {
+        self.started.fetch_add(1, Relaxed);
+        Served(Arc::clone(self))
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.0.finished.fetch_add(1, Relaxed);
+    }
+}
+
+/// The two deadlines of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timers {
+    /// From the first byte of a head to its end.
+    pub(crate) head: Duration,
+    /// Without a request, or without reading the answer.
+    pub(crate) idle: Duration,
+}
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// The first byte of the request after so many.
+    Request(u32),
+    /// The rest of the head of the request after so many.
+    Head(u32),
+    /// The service.
+    Service,
+}
+
+/// A stream that ends with `TimedOut` when its client is too slow.
+#[derive(Debug)]
+pub(crate) struct Timed<S> {
+    inner: S,
+    requests: Arc<Requests>,
+    timers: Timers,
+    protocol: Protocol,
+    /// Read already, to find the protocol.
+    prefix: Vec<u8>,
+    prefix_read: usize,
+    wait: Wait,
+    /// When `wait` ends in an error.
+    deadline: Option<Instant>,
+    /// When the client must have taken some of the answer.
+    write_deadline: Option<Instant>,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
+    /// Waits for the first bytes and tells the protocol by them.
+    pub(crate) async fn open(inner: S, timers: Timers) -> io::Result<(Self, Arc<Requests>)> {
+        let requests = Arc::new(Requests::default());
+        let now = Instant::now();
+        let mut stream = Self {
+            inner,
+            requests: Arc::clone(&requests),
+            timers,
+            protocol: Protocol::Http1,
+            prefix: Vec::new(),
+            prefix_read: 0,
+            wait: Wait::Request(0),
+            deadline: Some(now + timers.idle),
+            write_deadline: None,
+            sleep: Box::pin(tokio::time::sleep_until(now + timers.idle)),
+        };
+        stream.read_prefix().await?;
+        if stream.prefix.starts_with(PREFACE) {
+            stream.protocol = Protocol::Http2;
+            stream.wait = Wait::Request(0);
+            stream.deadline = None;
+        }
+        Ok((stream, requests))
+    }
+
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Reads until the preface is complete or something else.
+    async fn read_prefix(&mut self) -> io::Result<()> {
+        use tokio::io::AsyncReadExt as _;
+        let mut prefix = Vec::with_capacity(1024);
+        loop {
+            let count = self.read_buf(&mut prefix).await?;
+            let common = prefix.iter().zip(PREFACE).take_while(|(a, b)| a == b).count();
+            if count == 0 || common < prefix.len() || common == PREFACE.len() {
+                self.prefix = prefix;
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Timed<S> {
+    /// Judges a read that gave bytes.
+    fn bytes_came(&mut self) {
+        match self.current() {
+            Wait::Request(count) if self.protocol == Protocol::Http1 => {
+                self.wait = Wait::Head(count);
+                self.deadline = None;
+            }
+            Wait::Request(_) | Wait::Head(_) | Wait::Service => {}
+        }
+    }
+
+    /// What the connection waits for now, after what the service did since the last look.
+    fn current(&mut self) -> Wait {
+        let started = self.requests.started.load(Relaxed);
+        let finished = self.requests.finished.load(Relaxed);
+        let wait = match self.wait {
+            Wait::Head(count) if started == count => self.wait,
+            _ if started != finished => Wait::Service,
+            _ => Wait::Request(started),
+        };
+        if wait != self.wait {
+            self.wait = wait;
+            self.deadline = None;
+        }
+        wait
+    }
+
+    /// Gives an error once a deadline has passed; else sees to it that the task wakes for it.
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let wait = self.current();
+        if self.deadline.is_none() {
+            self.deadline = match wait {
+                Wait::Request(_) => Some(Instant::now() + self.timers.idle),
+                Wait::Head(_) => Some(Instant::now() + self.timers.head),
+                Wait::Service => None,
+            };
+        }
+        let next = match (self.deadline, self.write_deadline) {
+            (Some(read), Some(write)) => read.min(write),
+            (Some(deadline), None) | (None, Some(deadline)) => deadline,
+            // The timer may stay armed for nothing: cheaper than to disarm it for each request.
+            (None, None) => return Poll::Pending,
+        };
+        if self.sleep.deadline() > next {
+            self.sleep.as_mut().reset(next);
+        }
+        while self.sleep.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= next {
+                if matches!(self.wait, Wait::Head(_)) {
+                    // A courtesy: the connection ends either way.
+                    drop(Pin::new(&mut self.inner).poll_write(cx, REQUEST_TIMEOUT));
+                }
+                return Poll::Ready(io::ErrorKind::TimedOut.into());
+            }
+            self.sleep.as_mut().reset(next);
+        }
+        Poll::Pending
+    }
+
+    /// Judges a write: progress clears the deadline, a full socket sets it.
+    fn judge_write<T>(
+        &mut self,
+        result: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.write_deadline = None;
+            return result;
+        }
+        if self.write_deadline.is_none() {
+            self.write_deadline = Some(Instant::now() + self.timers.idle);
+        }
+        self.poll_deadlines(cx).map(Err)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Timed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Some(rest) = this.prefix.get(this.prefix_read..).filter(|rest| !rest.is_empty()) {
+            let count = rest.len().min(buffer.remaining());
+            buffer.put_slice(rest.get(..count).unwrap_or_default());
+            this.prefix_read += count;
+            if this.prefix_read == this.prefix.len() {
+                this.prefix = Vec::new();
+                this.prefix_read = 0;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        match Pin::new(&mut this.inner).poll_read(cx, buffer) {
+            Poll::Ready(result) => {
+                if buffer.filled().len() > before {
+                    this.bytes_came();
+                }
+                Poll::Ready(result)
+            }
+            Poll::Pending => this.poll_deadlines(cx).map(Err),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        self.judge_write(result, cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
+        self.judge_write(result, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.inner).poll_flush(cx);
+        self.judge_write(result, cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let done = ready!(Pin::new(&mut self.inner).poll_shutdown(cx));
+        Poll::Ready(done)
+    }
+}
