@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    pin::Pin,
     sync::Arc,
 };
 
@@ -85,7 +86,7 @@ impl Front {
             opened = Timed::open(session, timers) => opened.ok()?,
             () = closed(&mut closing) => return None,
         };
-        let client = Arc::new(Client::new(peer, self.doors.of(local)));
+        let client = Client::new(peer, self.doors.of(local));
         let result = match stream.protocol() {
             Protocol::Http1 => self.http1(stream, requests, client, closing).await,
             Protocol::Http2 => self.http2(stream, requests, client, closing).await,
@@ -100,17 +101,15 @@ impl Front {
         &self,
         stream: Timed<Stream>,
         requests: Arc<Requests>,
-        client: Arc<Client>,
+        client: Client,
         mut closing: ShutdownWatch,
     ) -> hyper::Result<()> {
         let edge = &self.edge;
-        let service = service_fn(move |request| {
-            let served = requests.start();
-            Arc::clone(edge).serve(request, Arc::clone(&client), served)
-        });
+        let service = service_fn(|request| edge.serve(request, &client, requests.start()));
         let connection = hyper::server::conn::http1::Builder::new()
             .pipeline_flush(true)
-            .max_buf_size(edge.limits().head_bytes)
+            .max_header_size(edge.limits().head_bytes)
+            .max_buf_size(edge.limits().head_bytes.max(64 * 1024))
             .serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         tokio::select! {
@@ -124,14 +123,19 @@ impl Front {
         &self,
         stream: Timed<Stream>,
         requests: Arc<Requests>,
-        client: Arc<Client>,
+        client: Client,
         mut closing: ShutdownWatch,
     ) -> hyper::Result<()> {
         let edge = Arc::clone(&self.edge);
         let head_bytes = u32::try_from(edge.limits().head_bytes).unwrap_or(u32::MAX);
+        let client = Arc::new(client);
         let service = service_fn(move |request| {
             let served = requests.start();
-            Arc::clone(&edge).serve(request, Arc::clone(&client), served)
+            let (edge, client) = (Arc::clone(&edge), Arc::clone(&client));
+            // Boxed, since HTTP/2 runs it on its own and needs to know that it may.
+            let answer: Pin<Box<dyn Future<Output = _> + Send>> =
+                Box::pin(async move { edge.serve(request, &client, served).await });
+            answer
         });
         let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         builder

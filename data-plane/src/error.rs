@@ -59,7 +59,7 @@ pub(crate) enum Failure {
     /// Found by the protocol's own rules (era ladder, mirror headers).
     #[error("{message}")]
     Protocol { status: StatusCode, code: i64, message: String, data: Option<String> },
-    #[error("the method `{0}` is not supported")]
+    #[error("the method `{method}` is not supported")]
     UnknownMethod { method: String, status: StatusCode },
     #[error("unknown tool `{0}`")]
     UnknownTool(String),

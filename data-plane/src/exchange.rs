@@ -7,7 +7,6 @@
 
 use std::{
     pin::{Pin, pin},
-    sync::Arc,
     task::{Context, Poll},
 };
 

@@ -1,13 +1,9 @@
 //! Management paths and gRPC on the proxy's port, passed on to the control plane.
 
-use std::{
-    convert::Infallible,
-    fmt,
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{convert::Infallible, fmt, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version, header};
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -15,7 +11,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
+use tower::{Service, ServiceExt as _};
 
 use crate::config::Management;
 
@@ -31,9 +27,9 @@ pub struct ClientAddress(pub SocketAddr);
 
 /// The control plane's management API in the same process.
 #[derive(Clone)]
-pub struct ManagementService(
-    BoxCloneSyncService<Request<ForwardedBody>, Response<ForwardedBody>, Infallible>,
-);
+pub struct ManagementService(Arc<dyn Fn(Request<ForwardedBody>) -> InProcessAnswer + Send + Sync>);
+
+type InProcessAnswer = Pin<Box<dyn Future<Output = Response<ForwardedBody>> + Send>>;
 
 impl ManagementService {
     /// Takes any HTTP service, for example an `axum::Router`.
@@ -48,10 +44,13 @@ impl ManagementService {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let boxed = service.map_response(|response: Response<B>| {
-            response.map(|body| body.map_err(Into::into).boxed_unsync())
-        });
-        Self(BoxCloneSyncService::new(boxed))
+        Self(Arc::new(move |request| {
+            // No async block: in one, the compiler forgets the lifetime in `BoxError`.
+            Box::pin(service.clone().oneshot(request).map(|answer| {
+                let response = answer.unwrap_or_else(|never| match never {});
+                response.map(|body| body.map_err(Into::into).boxed_unsync())
+            }))
+        }))
     }
 }
 
@@ -91,7 +90,7 @@ pub(crate) enum ForwardError {
 }
 
 /// Headers that belong to one connection (RFC 9110 §7.6.1).
-const HOP_BY_HOP: [http::HeaderName; 7] = [
+const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     header::PROXY_AUTHENTICATE,
@@ -111,19 +110,22 @@ impl Forward {
     }
 
     /// Passes a request on and gives the answer's head as soon as it is there.
-    pub(crate) async fn send(
+    ///
+    /// Boxed, so that requests that stay here do not carry its size.
+    pub(crate) fn send(
         &self,
         mut request: Request<ForwardedBody>,
         client: SocketAddr,
-    ) -> Result<Response<ForwardedBody>, ForwardError> {
+    ) -> Pin<Box<dyn Future<Output = Result<Response<ForwardedBody>, ForwardError>> + Send + '_>>
+    {
         request.extensions_mut().insert(ClientAddress(client));
         match self {
-            Self::Off => Err(ForwardError::Off),
-            Self::InProcess(service) => match service.0.clone().oneshot(request).await {
-                Ok(response) => Ok(response),
-                Err(never) => match never {},
-            },
-            Self::Remote(remote) => remote.send(request, client).await,
+            Self::Off => Box::pin(std::future::ready(Err(ForwardError::Off))),
+            Self::InProcess(service) => {
+                let answer = (service.0)(request);
+                Box::pin(async move { Ok(answer.await) })
+            }
+            Self::Remote(remote) => Box::pin(remote.send(request, client)),
         }
     }
 }
@@ -172,8 +174,7 @@ impl Remote {
         }
         *request.version_mut() = Version::default();
         let connections = if is_grpc { &self.http2 } else { &self.http1 };
-        let mut response =
-            connections.request(request).await.map_err(ForwardError::Unreachable)?;
+        let mut response = connections.request(request).await.map_err(ForwardError::Unreachable)?;
         for name in &HOP_BY_HOP {
             response.headers_mut().remove(name);
         }

@@ -70,3 +70,6 @@ struct Follow;
 
 #[async_trait]
 impl BackgroundService for Follow {}
+
+#[cfg(test)]
+mod tests;

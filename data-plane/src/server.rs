@@ -13,11 +13,9 @@ use parking_lot::Mutex;
 use pingora::{
     listeners::ListenerConfig,
     protocols::l4::stream::L4BufferSettings,
-    server::{
-        Fds, ListenFds, RunArgs, Server, ShutdownWatch, configuration::ServerConf,
-    },
+    server::{Fds, ListenFds, RunArgs, Server, ShutdownWatch, configuration::ServerConf},
     services::{
-        Service as _, ServiceReadyNotifier, ServiceWithDependents,
+        ServiceReadyNotifier, ServiceWithDependents,
         background::{BackgroundService, GenBackgroundService},
         listening::Service,
     },
@@ -122,8 +120,8 @@ impl Shell {
             let unbuffered = L4BufferSettings::new(0, 0);
             inner.add_listener(ListenerConfig::tcp(address.to_string()).l4_buffer(unbuffered));
         }
-        let background =
-            server.add_service(GenBackgroundService::new("config".to_owned(), Arc::new(background)));
+        let background = server
+            .add_service(GenBackgroundService::new("config".to_owned(), Arc::new(background)));
         let edge_service = server.add_service(PreBound {
             inner,
             listeners: Arc::new(Mutex::new(listeners.table)),
@@ -173,7 +171,14 @@ impl ServiceWithDependents for PreBound {
     ) {
         ready.notify_ready();
         let listeners = Some(Arc::clone(&self.listeners));
-        self.inner.start_service(listeners, self.closing.clone(), listeners_per_fd).await;
+        let closing = self.closing.clone();
+        pingora::services::Service::start_service(
+            &mut self.inner,
+            listeners,
+            closing,
+            listeners_per_fd,
+        )
+        .await;
         // The runtime must live until the drain is over.
         drop(shutdown.wait_for(|ended| *ended).await);
     }

@@ -193,10 +193,7 @@ mod tests {
         let sessions = Sessions::default();
         let live = sessions.enter([1; 16], 0).unwrap();
         let first = live.begin(Bytes::from_static(b"1"), 2).unwrap();
-        assert_eq!(
-            live.begin(Bytes::from_static(b"1"), 2).unwrap_err(),
-            TicketError::DuplicateId
-        );
+        assert_eq!(live.begin(Bytes::from_static(b"1"), 2).unwrap_err(), TicketError::DuplicateId);
         let _second = live.begin(Bytes::from_static(b"\"1\""), 2).unwrap();
         assert_eq!(live.begin(Bytes::from_static(b"3"), 2).unwrap_err(), TicketError::TooMany);
         drop(first);

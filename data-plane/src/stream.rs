@@ -28,6 +28,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
+/// How long a refused client may go on sending.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// Which HTTP a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
@@ -95,6 +98,7 @@ pub(crate) struct Timed<S> {
     deadline: Option<Instant>,
     /// When the client must have taken some of the answer.
     write_deadline: Option<Instant>,
+    linger_end: Option<Instant>,
     sleep: Pin<Box<Sleep>>,
 }
 
@@ -113,6 +117,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
             wait: Wait::Request(0),
             deadline: Some(now + timers.idle),
             write_deadline: None,
+            linger_end: None,
             sleep: Box::pin(tokio::time::sleep_until(now + timers.idle)),
         };
         stream.read_prefix().await?;
@@ -203,6 +208,31 @@ impl<S: AsyncWrite + Unpin> Timed<S> {
         Poll::Pending
     }
 
+    /// Reads what a refused client still sends, for a moment.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()>
+    where
+        S: AsyncRead,
+    {
+        let end = *self.linger_end.get_or_insert_with(|| Instant::now() + LINGER);
+        let mut chunk = [0; 4096];
+        for _ in 0..16 {
+            let mut buffer = ReadBuf::new(&mut chunk);
+            match Pin::new(&mut self.inner).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => {
+                    self.sleep.as_mut().reset(end);
+                    return self.sleep.as_mut().poll(cx);
+                }
+            }
+        }
+        if Instant::now() >= end {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     /// Judges a write: progress clears the deadline, a full socket sets it.
     fn judge_write<T>(
         &mut self,
@@ -250,7 +280,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Timed<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -279,7 +309,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let done = ready!(Pin::new(&mut self.inner).poll_shutdown(cx));
-        Poll::Ready(done)
+        ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+        // A close with unread bytes resets the connection, and the client loses our answer.
+        if matches!(self.wait, Wait::Head(_)) {
+            ready!(self.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }

@@ -15,10 +15,7 @@ use std::{
 
 use self::histogram::Histogram;
 pub(crate) use self::scrape::Gauges;
-use crate::{
-    error::Failure,
-    mcp::method::Method,
-};
+use crate::{error::Failure, mcp::method::Method};
 
 /// All metrics of one proxy.
 #[derive(Debug, Default)]
@@ -39,12 +36,27 @@ const VERSIONS: [&str; 6] =
     ["", "2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"];
 /// Values of `error_type`; the first means success.
 const OUTCOMES: [&str; 11] = [
-    "", "-32600", "-32601", "-32602", "-32603", "-32020", "-32021", "-32022", "cancelled",
-    "timeout", "_other",
+    "",
+    "-32600",
+    "-32601",
+    "-32602",
+    "-32603",
+    "-32020",
+    "-32021",
+    "-32022",
+    "cancelled",
+    "timeout",
+    "_other",
 ];
 /// Values of `reason` of requests that end before they are operations.
 pub(crate) const REFUSALS: [&str; 8] = [
-    "configuration", "host", "origin", "authentication", "limit", "media_type", "session",
+    "configuration",
+    "host",
+    "origin",
+    "authentication",
+    "limit",
+    "media_type",
+    "session",
     "message",
 ];
 

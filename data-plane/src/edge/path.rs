@@ -59,9 +59,7 @@ impl RootPath {
             (!name.is_empty() && !name.contains('/')).then_some(name)
         });
         match server {
-            Some(name) => {
-                Path::Mcp(Endpoint::Server(percent_decode_str(name).decode_utf8_lossy()))
-            }
+            Some(name) => Path::Mcp(Endpoint::Server(percent_decode_str(name).decode_utf8_lossy())),
             None => Path::Other,
         }
     }

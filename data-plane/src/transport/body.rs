@@ -126,7 +126,9 @@ impl http_body::Body for Answer {
         match &mut self.body {
             Body::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Body::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Body::Events(events) => events.poll_chunk(cx).map(|chunk| Some(Ok(Frame::data(chunk?)))),
+            Body::Events(events) => {
+                events.poll_chunk(cx).map(|chunk| Some(Ok(Frame::data(chunk?))))
+            }
             Body::Forwarded(body) => Pin::new(body).poll_frame(cx),
         }
     }

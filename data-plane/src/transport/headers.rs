@@ -4,11 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 
-use crate::{
-    config::Network,
-    connection::Door,
-    error::Failure,
-};
+use crate::{config::Network, connection::Door, error::Failure};
 
 /// Which media types a client takes as an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -295,7 +291,8 @@ mod tests {
     fn forwarded_addresses_count_only_from_trusted_proxies() {
         let trust = Trust { proxies: vec!["10.0.0.0/8".parse().unwrap()], ..Trust::default() };
         let mut headers = HeaderMap::new();
-        headers.insert("x-forwarded-for", HeaderValue::from_static("6.6.6.6, 203.0.113.9, 10.0.0.2"));
+        headers
+            .insert("x-forwarded-for", HeaderValue::from_static("6.6.6.6, 203.0.113.9, 10.0.0.2"));
         let through = |peer: &str| trust.client(peer.parse().unwrap(), &headers).ip().to_string();
         assert_eq!(through("10.0.0.1:1"), "203.0.113.9");
         assert_eq!(through("192.0.2.1:1"), "192.0.2.1");

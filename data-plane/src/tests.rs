@@ -1,0 +1,4 @@
+//! The proxy over real sockets: real pingora on port 0, a table without a control plane.
+
+mod edge;
+mod harness;
