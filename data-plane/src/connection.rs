@@ -106,8 +106,8 @@ impl Front {
     ) -> hyper::Result<()> {
         let edge = &self.edge;
         let service = service_fn(|request| edge.serve(request, &client, requests.start()));
+        // Without `pipeline_flush`: with it hyper never flushes its own 400s and 431s.
         let connection = hyper::server::conn::http1::Builder::new()
-            .pipeline_flush(true)
             .max_header_size(edge.limits().head_bytes)
             .max_buf_size(edge.limits().head_bytes.max(64 * 1024))
             .serve_connection(TokioIo::new(stream), service);
