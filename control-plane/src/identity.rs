@@ -69,6 +69,11 @@ impl Identity {
         self.inner.password.user()
     }
 
+    /// What the keys of proxies are sealed with.
+    pub(crate) fn sealer(&self) -> &Sealer {
+        &self.inner.sealer
+    }
+
     /// Who sends these headers: `Authorization: Bearer` with an API token or a
     /// signed token, or `Basic` with the administrator's password.
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Error> {

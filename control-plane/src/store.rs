@@ -29,6 +29,7 @@ mod error;
 pub(crate) mod join_tokens;
 pub(crate) mod keys;
 mod migrations;
+pub(crate) mod operations;
 pub(crate) mod requests;
 pub(crate) mod row;
 pub(crate) mod tokens;
@@ -98,6 +99,14 @@ impl Store {
         };
         let (head, _) = watch::channel(revision);
         Ok(Self { inner: Arc::new(Inner { readers, writer, backend, epoch, head }) })
+    }
+
+    /// `sqlite` or `postgres`.
+    pub fn dialect(&self) -> &'static str {
+        match &self.inner.backend {
+            Backend::Sqlite => "sqlite",
+            Backend::Postgres(_) => "postgres",
+        }
     }
 
     /// Names this history; a restored or new database has another one.

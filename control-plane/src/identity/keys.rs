@@ -14,6 +14,7 @@ use crate::{
     store::{
         StoreError, Write,
         keys::{self, KeyRow},
+        tokens,
     },
 };
 
@@ -92,6 +93,20 @@ fn open(sealer: &Sealer, row: &KeyRow) -> Result<KeyResource, KeyError> {
     }
 }
 
+/// The session keys, oldest first, and whether a new one is due.
+async fn session_keys(
+    connection: &mut AnyConnection,
+    now: i64,
+) -> Result<(Vec<KeyRow>, bool), StoreError> {
+    let rows = keys::all(connection).await?;
+    let mut sessions: Vec<_> =
+        rows.into_iter().filter(|row| row.id.starts_with(SESSION_PREFIX)).collect();
+    sessions.sort_by_key(|row| row.create_time_ms);
+    let newest = sessions.last().map(|row| row.create_time_ms);
+    let due = newest.is_none_or(|newest| now >= newest.saturating_add(SESSION_KEY_LIFE_MS));
+    Ok((sessions, due))
+}
+
 impl Identity {
     /// Makes the stored keys those of the configuration; nothing is written, and
     /// no revision taken, if they are already.
@@ -141,22 +156,28 @@ impl Identity {
         }
     }
 
-    /// Makes a new session key if the newest one is a week old. Called by the clock.
-    pub(crate) async fn renew_session_keys(&self) -> Result<(), KeyError> {
+    /// Renews what has come to its end: session keys after a week, tokens when
+    /// they expire. Called by the clock; writes only if something is due.
+    pub(crate) async fn upkeep(&self) -> Result<(), Error> {
+        let now = self.inner.clock.now_ms();
+        let mut read = self.inner.store.begin_read().await?;
+        let expired = !tokens::expired(read.connection(), now).await?.is_empty();
+        let (_, due) = session_keys(read.connection(), now).await?;
+        drop(read);
+        if !expired && !due {
+            return Ok(());
+        }
         let mut write = self.inner.store.begin_write().await?;
         self.rotate_session_keys(&mut write).await?;
+        self.end_expired(&mut write, now).await?;
         write.commit().await?;
         Ok(())
     }
 
     async fn rotate_session_keys(&self, write: &mut Write) -> Result<(), KeyError> {
         let now = self.inner.clock.now_ms();
-        let rows = keys::all(write.connection()).await?;
-        let mut sessions: Vec<_> =
-            rows.into_iter().filter(|row| row.id.starts_with(SESSION_PREFIX)).collect();
-        sessions.sort_by_key(|row| row.create_time_ms);
-        let newest = sessions.last().map(|row| row.create_time_ms);
-        if newest.is_some_and(|newest| now < newest.saturating_add(SESSION_KEY_LIFE_MS)) {
+        let (sessions, due) = session_keys(write.connection(), now).await?;
+        if !due {
             return Ok(());
         }
         let id = format!("{SESSION_PREFIX}{}", uuid::Uuid::now_v7().simple());

@@ -200,15 +200,8 @@ impl Identity {
         Ok((token, expire_ms))
     }
 
-    /// Takes expired tokens away from the proxies. Called by the clock.
-    pub(crate) async fn sweep_tokens(&self) -> Result<(), Error> {
-        let mut write = self.inner.store.begin_write().await?;
-        self.end_expired(&mut write, self.inner.clock.now_ms()).await?;
-        write.commit().await?;
-        Ok(())
-    }
-
-    async fn end_expired(&self, write: &mut Write, now: i64) -> Result<(), Error> {
+    /// Takes expired tokens away from the proxies.
+    pub(super) async fn end_expired(&self, write: &mut Write, now: i64) -> Result<(), Error> {
         for token in tokens::expired(write.connection(), now).await? {
             let revision = write.changed(kind::TOKEN, "", &token.id).await?;
             let end = token.expire_time_ms.unwrap_or(now);

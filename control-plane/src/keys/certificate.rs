@@ -23,15 +23,15 @@ impl Certificate {
     pub(crate) fn load(keys: &Path) -> Result<Self, KeysError> {
         let cert_path = keys.join("tls-cert.pem");
         let key_path = keys.join("tls-key.pem");
-        let (cert, key) = match (file::read_private(&cert_path)?, file::read_private(&key_path)?) {
-            (Some(cert), Some(key)) => (cert, key),
-            // A crash between the two files leaves one: nobody has seen it yet.
-            (None, _) | (_, None) => {
-                let (cert, key) = generate()?;
-                file::write_private(&key_path, &key)?;
-                file::write_private(&cert_path, &cert)?;
-                (cert.into(), key.into())
-            }
+        let stored = file::read_private(&cert_path)?.zip(file::read_private(&key_path)?);
+        // A crash between the two files leaves one: nobody has seen it yet.
+        let (cert, key) = if let Some(stored) = stored {
+            stored
+        } else {
+            let (cert, key) = generate()?;
+            file::write_private(&key_path, &key)?;
+            file::write_private(&cert_path, &cert)?;
+            (cert.into(), key.into())
         };
         let chain = CertificateDer::from_pem_slice(cert.expose().as_bytes())
             .map_err(|_| KeysError::Damaged { path: cert_path })?;

@@ -1,0 +1,282 @@
+//! A control plane from its start to its end. It binds nothing by itself.
+
+use std::{future::Future, net::TcpListener, path::PathBuf, sync::Arc};
+
+use axum::{Router, middleware};
+use proto::Secret;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{
+    api::{self, authenticate},
+    changes::Changes,
+    clock::{Clock, SystemClock},
+    config::{Config, DataDir, Strictness},
+    identity::{self, Identity, jwt::Jwt, keys::KeyError, password::Password},
+    keys::{
+        Keys, KeysError,
+        certificate::Certificate,
+        file::{self, DirLock, LockError},
+    },
+    operations::Operations,
+    registry::Registry,
+    rest,
+    server::{self, ServeError, Server},
+    services::Services,
+    store::{Store, StoreConfig, StoreError},
+    tasks::{TaskEnded, Tasks},
+    upkeep,
+};
+
+/// Bytes in flight between the proxy in this process and its control plane.
+const DUPLEX: usize = 256 * 1024;
+
+/// A running control plane.
+pub struct ControlPlane {
+    services: Services,
+    store: Store,
+    dir: DataDir,
+    certificate: Certificate,
+    generated_password: Option<Secret<String>>,
+    tasks: Tasks,
+    _lock: DirLock,
+}
+
+/// Why a control plane does not start; each is one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(
+        "the data directory `{}` is in use by another lockgate: stop that one or give another \
+         --data-dir", path.display()
+    )]
+    DataDirInUse { path: PathBuf },
+    #[error("the data directory `{}` cannot be written: {source}", path.display())]
+    DataDirUnwritable { path: PathBuf, source: std::io::Error },
+    #[error(
+        "the database has schema version {found}, this lockgate knows {known}: use the newer \
+         lockgate, or restore a backup"
+    )]
+    NewerDatabase { found: i64, known: i64 },
+    #[error("weak secrets are refused in strict mode and in production: set another {}", names.join(", "))]
+    WeakSecrets { names: Vec<&'static str> },
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    #[error(transparent)]
+    StoredKeys(#[from] KeyError),
+    #[error("cannot open the database: {0}")]
+    Store(#[source] StoreError),
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NewerSchema { found, known } => Self::NewerDatabase { found, known },
+            StoreError::Database(_)
+            | StoreError::Url(_)
+            | StoreError::File { .. }
+            | StoreError::Migration(_)
+            | StoreError::Corrupt { .. } => Self::Store(error),
+        }
+    }
+}
+
+impl ControlPlane {
+    /// Locks the data directory, opens the store, settles the keys and starts
+    /// the background tasks.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with_clock(config, Arc::new(SystemClock)).await
+    }
+
+    /// The same by another clock.
+    pub async fn start_with_clock(
+        config: Config,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
+        let weak = config.weak_secrets();
+        if config.strictness == Strictness::Strict && !weak.is_empty() {
+            return Err(StartError::WeakSecrets { names: weak });
+        }
+        let dir = DataDir::new(&config.data_dir);
+        let lock = lock(&dir)?;
+        let keys = Keys::load(&config, &dir)?;
+        let database = StoreConfig {
+            database_url: config.database_url.clone(),
+            data_dir: config.data_dir.clone(),
+        };
+        let store = Store::open(&database).await?;
+        let tasks = Tasks::default();
+        let identity = identity(&config, &keys, &store, &clock)?;
+        identity.settle_keys(&keys.jwt_secret, &keys.admin_password).await?;
+        let services = Services {
+            registry: Registry::new(
+                store.clone(),
+                Arc::new(keys.sealer.clone()),
+                Arc::clone(&clock),
+            ),
+            operations: Operations::new(store.clone(), Arc::clone(&clock)),
+            identity,
+            tasks: tasks.clone(),
+            app_name: config.app_name.as_str().into(),
+            database_shown: store.dialect().into(),
+        };
+        let Keys { certificate, admin_password, password_is_new, .. } = keys;
+        let generated_password = password_is_new.then_some(admin_password);
+        let control_plane =
+            Self { services, store, dir, certificate, generated_password, tasks, _lock: lock };
+        control_plane.run_tasks(weak);
+        Ok(control_plane)
+    }
+
+    fn run_tasks(&self, weak: Vec<&'static str>) {
+        let stop = self.tasks.stop();
+        let identity = self.services.identity.clone();
+        self.tasks.run("upkeep", upkeep::run(identity, weak, stop.clone()));
+        self.tasks.run("changes", Changes::new(self.store.clone()).run(stop));
+    }
+
+    /// gRPC and REST for administrators; callers prove themselves by headers.
+    pub fn management(&self) -> Router {
+        let identity = self.services.identity.clone();
+        let by_headers = middleware::from_fn_with_state(identity, authenticate::by_headers);
+        self.behind(by_headers)
+    }
+
+    /// The same for those who can open the control socket: all are administrators.
+    pub fn local(&self) -> Router {
+        let identity = self.services.identity.clone();
+        let local = middleware::from_fn_with_state(identity, authenticate::as_local_admin);
+        self.behind(local)
+    }
+
+    fn behind<L>(&self, door: L) -> Router
+    where
+        L: tower::Layer<axum::routing::Route> + Clone + Send + Sync + 'static,
+        L::Service: tower::Service<axum::extract::Request, Error = std::convert::Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        <L::Service as tower::Service<axum::extract::Request>>::Response:
+            axum::response::IntoResponse + 'static,
+        <L::Service as tower::Service<axum::extract::Request>>::Future: Send + 'static,
+    {
+        let services = self.services.clone();
+        Router::new()
+            .merge(api::routes(&services))
+            .merge(rest::routes().with_state(services.clone()))
+            .route_layer(door)
+            .merge(api::open_routes())
+            .merge(rest::open_routes().with_state(services))
+            .fallback(rest::not_found)
+            .method_not_allowed_fallback(rest::method_not_allowed)
+    }
+
+    /// Enrolment, configuration and reports, for proxies that prove themselves.
+    pub fn sync(&self) -> Router {
+        let identity = self.services.identity.clone();
+        let door = middleware::from_fn_with_state(identity, authenticate::as_proxy);
+        Router::new().layer(door)
+    }
+
+    /// A channel for the proxy in this process, which is trusted. It connects on
+    /// first use and again whenever it broke.
+    pub fn local_channel(&self) -> Channel {
+        let router = Router::new().layer(middleware::from_fn(authenticate::as_local_proxy));
+        let tasks = self.tasks.clone();
+        let connector = tower::service_fn(move |_: http::Uri| {
+            let (router, tasks) = (router.clone(), tasks.clone());
+            async move {
+                let (near, far) = tokio::io::duplex(DUPLEX);
+                let stop = tasks.stop();
+                tasks.detach(server::serve_connection(far, router, stop));
+                Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(near))
+            }
+        });
+        Endpoint::from_static("http://control-plane").connect_with_connector_lazy(connector)
+    }
+
+    /// The administrator's password, if this start generated it.
+    pub fn generated_admin_password(&self) -> Option<&Secret<String>> {
+        self.generated_password.as_ref()
+    }
+
+    /// Serves [`ControlPlane::local`] on `DATA/control.sock` until `stop`.
+    pub async fn serve_socket(
+        &self,
+        stop: impl Future<Output = ()> + Send,
+    ) -> Result<(), ServeError> {
+        self.server(self.local()).socket(&self.dir, stop).await
+    }
+
+    /// Serves [`ControlPlane::management`] without TLS until `stop`.
+    pub async fn serve_management(
+        &self,
+        listeners: Vec<TcpListener>,
+        stop: impl Future<Output = ()> + Send,
+    ) -> Result<(), ServeError> {
+        self.server(self.management()).tcp(listeners, None, stop).await
+    }
+
+    /// Serves [`ControlPlane::sync`] behind our own certificate until `stop`.
+    pub async fn serve_sync_tls(
+        &self,
+        listeners: Vec<TcpListener>,
+        stop: impl Future<Output = ()> + Send,
+    ) -> Result<(), ServeError> {
+        let tls = server::acceptor(&self.certificate)?;
+        self.server(self.sync()).tcp(listeners, Some(tls), stop).await
+    }
+
+    fn server(&self, router: Router) -> Server {
+        Server { tasks: self.tasks.clone(), router }
+    }
+
+    /// Cancelled when the control plane stops: because it was told to, or
+    /// because a background task ended (see [`ControlPlane::failure`]).
+    pub fn stopped(&self) -> CancellationToken {
+        self.tasks.stop()
+    }
+
+    /// The background task that ended before its time, if one did.
+    pub fn failure(&self) -> Option<TaskEnded> {
+        self.tasks.failure()
+    }
+
+    /// Ends tasks and connections, then closes the database.
+    pub async fn shutdown(self) {
+        self.tasks.shutdown().await;
+        self.store.close().await;
+    }
+}
+
+fn lock(dir: &DataDir) -> Result<DirLock, StartError> {
+    let path = || dir.path().to_owned();
+    file::make_private_dir(dir.path()).map_err(|error| match error {
+        KeysError::Read { source, .. } | KeysError::Write { source, .. } => {
+            StartError::DataDirUnwritable { path: path(), source }
+        }
+        other => other.into(),
+    })?;
+    DirLock::take(&dir.lock()).map_err(|error| match error {
+        LockError::Held => StartError::DataDirInUse { path: path() },
+        LockError::Io(source) => StartError::DataDirUnwritable { path: path(), source },
+    })
+}
+
+fn identity(
+    config: &Config,
+    keys: &Keys,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+) -> Result<Identity, KeysError> {
+    let jwt = Jwt::new(&keys.jwt_secret, &keys.signing, &config.admin_user)
+        .map_err(|error| KeysError::Generate(error.to_string()))?;
+    Ok(Identity::new(identity::Parts {
+        store: store.clone(),
+        clock: Arc::clone(clock),
+        sealer: keys.sealer.clone(),
+        jwt,
+        password: Password::new(&config.admin_user, &keys.admin_password),
+        fingerprint: keys.certificate.fingerprint(),
+    }))
+}
