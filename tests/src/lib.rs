@@ -7,4 +7,6 @@ pub mod header_proxy;
 pub mod hostile;
 pub mod http_server;
 pub mod rest_api;
+pub mod postgres;
+pub mod store_suite;
 pub mod world;

@@ -1,0 +1,16 @@
+//! What the store and the registry promise, on every database.
+//!
+//! Each function is one promise. `tests/store.rs` runs all of them on SQLite
+//! and on Postgres.
+
+mod catalogs;
+mod history;
+mod names;
+mod place;
+mod writes;
+
+pub use catalogs::*;
+pub use history::*;
+pub use names::*;
+pub use place::{House, Place};
+pub use writes::*;
