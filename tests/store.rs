@@ -8,7 +8,7 @@ macro_rules! on_both {
             use super::*;
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $promise() -> anyhow::Result<()> {
-                store_suite::$promise(&Place::sqlite().await?).await
+                store_suite::$promise(&Place::sqlite()?).await
             })*
         }
 

@@ -6,7 +6,7 @@ pub mod fixture;
 pub mod header_proxy;
 pub mod hostile;
 pub mod http_server;
-pub mod rest_api;
 pub mod postgres;
+pub mod rest_api;
 pub mod store_suite;
 pub mod world;

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, anyhow, bail};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Serves until its standard input ends, which it does also when we are
 /// killed; then stops the server and removes its directory.

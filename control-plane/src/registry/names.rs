@@ -49,7 +49,9 @@ pub(super) fn discovered_alias(upstream: &str, original: &str, name: &str) -> Op
 impl Names {
     pub(super) fn new(holders: Vec<NameHolder>) -> Self {
         let mut names = Self::default();
-        holders.into_iter().for_each(|holder| names.add(holder));
+        for holder in holders {
+            names.add(holder);
+        }
         names
     }
 

@@ -78,6 +78,7 @@ impl Registry {
     }
 
     /// `change` makes the new definition out of the current one.
+    #[expect(clippy::too_many_arguments, reason = "each is a word of the request")]
     pub async fn update_tool(
         &self,
         caller: &Caller,

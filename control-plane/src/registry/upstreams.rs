@@ -66,6 +66,7 @@ impl Registry {
     }
 
     /// `change` makes the new definition out of the current one.
+    #[expect(clippy::too_many_arguments, reason = "each is a word of the request")]
     pub async fn update_upstream(
         &self,
         caller: &Caller,

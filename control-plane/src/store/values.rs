@@ -19,8 +19,7 @@ pub(crate) async fn select_in(
     let mut rows = Vec::new();
     for chunk in ids.chunks(CHUNK) {
         let filler = chunk.iter().cycle().take(CHUNK);
-        let query =
-            filler.fold(sqlx::query(AssertSqlSafe(sql.clone())), |query, id| query.bind(id));
+        let query = filler.fold(sqlx::query(AssertSqlSafe(sql.clone())), sqlx::query::Query::bind);
         rows.extend(query.fetch_all(&mut *connection).await?);
     }
     Ok(rows)

@@ -181,17 +181,17 @@ pub async fn credentials_are_sealed(place: &Place) -> anyhow::Result<()> {
         let bytes = std::fs::read(file?.path())?;
         ensure!(!bytes.windows(12).any(|window| window == b"s3cret-value"), "it is in a file");
     }
-    let set = |change: CredentialChange| {
+    let with = |change: CredentialChange| {
         move |current: Upstream| {
             let mut draft = upstream(current.name.as_str())?;
             draft.credential = change;
             Ok(draft)
         }
     };
-    let same = set(CredentialChange::Set(Credential::Bearer("s3cret-value".into())));
+    let same = with(CredentialChange::Set(Credential::Bearer("s3cret-value".into())));
     let kept = registry.update_upstream(admin, "u", None, same, WriteOptions::default()).await?;
     assert_eq!(kept.resource_version, made.resource_version, "the same secret changes nothing");
-    let removed = set(CredentialChange::Remove);
+    let removed = with(CredentialChange::Remove);
     let removed =
         registry.update_upstream(admin, "u", None, removed, WriteOptions::default()).await?;
     assert_eq!(removed.credential, None);

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use anyhow::Context as _;
 use control_plane::{
     caller::Caller,
-    clock::ManualClock,
+    clock::{Clock, ManualClock},
     error::Error,
     registry::{Registry, WriteOptions},
     seal::Sealer,
@@ -43,7 +43,7 @@ pub struct House {
 }
 
 impl Place {
-    pub async fn sqlite() -> anyhow::Result<Self> {
+    pub fn sqlite() -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let config = StoreConfig { database_url: None, data_dir: folder.path().to_owned() };
         let url = format!("sqlite://{}", folder.path().join("lockgate.db").display());
@@ -63,7 +63,8 @@ impl Place {
         let store = Store::open(&self.config).await?;
         let clock = Arc::new(ManualClock::at(1_000_000));
         let sealer = Arc::new(Sealer::new(&Secret::new([7; 32])));
-        let registry = Registry::new(store.clone(), Arc::clone(&sealer), clock.clone());
+        let time: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
+        let registry = Registry::new(store.clone(), Arc::clone(&sealer), time);
         let admin = Caller::local_admin("ada");
         Ok(House { store, registry, clock, sealer, admin })
     }

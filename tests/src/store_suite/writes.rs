@@ -125,7 +125,7 @@ pub async fn what_is_not_committed_leaves_nothing(place: &Place) -> anyhow::Resu
     let checked = registry.create_tool(admin, tool("t")?, check).await?;
     assert_eq!(checked.resource_version, 1);
     let mut bad = tool("t")?;
-    bad.input_schema = r#"{"type":"object","properties":{"x":{"type":7}}}"#.to_owned();
+    r#"{"type":"object","properties":{"x":{"type":7}}}"#.clone_into(&mut bad.input_schema);
     let error = registry.create_tool(admin, bad, WriteOptions::default()).await;
     assert!(matches!(error, Err(Error::Invalid(Invalid { field, .. })) if field == "input_schema"));
     for delay in 0..20 {
