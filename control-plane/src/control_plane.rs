@@ -280,3 +280,6 @@ fn identity(
         fingerprint: keys.certificate.fingerprint(),
     }))
 }
+
+#[cfg(test)]
+mod tests;

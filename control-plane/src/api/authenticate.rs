@@ -6,6 +6,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
+use proto::Permission;
 use tonic::Status;
 
 use crate::{
@@ -69,6 +70,17 @@ pub(crate) fn caller<T>(request: &tonic::Request<T>) -> Result<Caller, Error> {
         .get::<Caller>()
         .cloned()
         .ok_or(Error::Unauthenticated("present an `Authorization` header"))
+}
+
+/// The same for requests with an object: who may not write it is not told either
+/// what is wrong with it. The use case asks again.
+pub(crate) fn caller_who_may<T>(
+    request: &tonic::Request<T>,
+    permission: Permission,
+) -> Result<Caller, Error> {
+    let caller = caller(request)?;
+    caller.require(permission)?;
+    Ok(caller)
 }
 
 /// Whether a request speaks gRPC, so that its refusal must too.

@@ -1,10 +1,10 @@
 //! The Identity service.
 
-use proto::{Role, invalid::Under as _, wire};
+use proto::{Permission, Role, wire};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    api::authenticate::caller,
+    api::authenticate::{caller, caller_who_may},
     error::Error,
     identity::{
         Identity,
@@ -24,7 +24,7 @@ impl wire::identity_server::Identity for IdentityApi {
         &self,
         request: Request<wire::CreateTokenRequest>,
     ) -> Answer<wire::CreateTokenResponse> {
-        let caller = caller(&request)?;
+        let caller = caller_who_may(&request, Permission::TokensWrite)?;
         let wire::CreateTokenRequest {
             name,
             subject,
@@ -34,7 +34,7 @@ impl wire::identity_server::Identity for IdentityApi {
             validate_only,
         } = request.get_ref().clone();
         let role = Role::try_from(request.get_ref().role()).map_err(Error::from)?;
-        let name = name.parse().under("").map_err(Error::from)?;
+        let name = name.parse().map_err(Error::from)?;
         let expire_time_ms = Some(expire_time_ms).filter(|time| *time != 0);
         let draft = TokenDraft { name, subject, role, expire_time_ms };
         let options = TokenOptions { request_id: Some(request_id), validate_only };
@@ -89,7 +89,7 @@ impl wire::identity_server::Identity for IdentityApi {
     async fn get_caller(&self, request: Request<wire::GetCallerRequest>) -> Answer<wire::Caller> {
         let caller = caller(&request)?;
         let wire::GetCallerRequest {} = request.into_inner();
-        caller.require(proto::Permission::SelfService)?;
+        caller.require(Permission::SelfService)?;
         Ok(Response::new(wire::Caller {
             subject: caller.subject().to_owned(),
             role: wire::Role::from(caller.principal.role).into(),

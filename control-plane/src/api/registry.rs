@@ -1,13 +1,17 @@
 //! The Registry service.
 
 use proto::{
-    Invalid, invalid::Under as _, tool::ToolDraft, upstream::UpstreamDraft,
+    Invalid, Permission, invalid::Under as _, tool::ToolDraft, upstream::UpstreamDraft,
     virtual_server::VirtualServerDraft, wire,
 };
 use tonic::{Request, Response, Status};
 
 use crate::{
-    api::{authenticate::caller, mask},
+    api::{
+        authenticate::{caller, caller_who_may},
+        mask,
+    },
+    caller::Caller,
     error::Error,
     registry::{Action, Applied, AppliedObject, Draft, Page, Registry, WriteOptions},
 };
@@ -17,6 +21,10 @@ pub(crate) struct RegistryApi {
 }
 
 type Answer<T> = Result<Response<T>, Status>;
+
+fn writer<T>(request: &Request<T>) -> Result<Caller, Error> {
+    caller_who_may(request, Permission::RegistryWrite)
+}
 
 fn remembered(request_id: String) -> WriteOptions {
     let request_id = Some(request_id).filter(|id| !id.is_empty());
@@ -51,7 +59,7 @@ impl wire::registry_server::Registry for RegistryApi {
         &self,
         request: Request<wire::CreateUpstreamRequest>,
     ) -> Answer<wire::Upstream> {
-        let caller = caller(&request)?;
+        let caller = writer(&request)?;
         let wire::CreateUpstreamRequest { upstream, request_id, validate_only } =
             request.into_inner();
         let draft = draft("upstream", upstream)?;
@@ -88,7 +96,7 @@ impl wire::registry_server::Registry for RegistryApi {
         &self,
         request: Request<wire::UpdateUpstreamRequest>,
     ) -> Answer<wire::Upstream> {
-        let caller = caller(&request)?;
+        let caller = writer(&request)?;
         let wire::UpdateUpstreamRequest { upstream, update_mask, request_id, validate_only } =
             request.into_inner();
         let wanted = upstream.ok_or_else(|| Error::from(Invalid::missing("upstream")))?;
@@ -126,7 +134,7 @@ impl wire::registry_server::Registry for RegistryApi {
     }
 
     async fn create_tool(&self, request: Request<wire::CreateToolRequest>) -> Answer<wire::Tool> {
-        let caller = caller(&request)?;
+        let caller = writer(&request)?;
         let wire::CreateToolRequest { tool, request_id, validate_only } = request.into_inner();
         let draft = draft("tool", tool)?;
         let options = WriteOptions { validate_only, ..remembered(request_id) };
@@ -157,7 +165,7 @@ impl wire::registry_server::Registry for RegistryApi {
     }
 
     async fn update_tool(&self, request: Request<wire::UpdateToolRequest>) -> Answer<wire::Tool> {
-        let caller = caller(&request)?;
+        let caller = writer(&request)?;
         let wire::UpdateToolRequest { tool, update_mask, request_id, validate_only } =
             request.into_inner();
         let wanted = tool.ok_or_else(|| Error::from(Invalid::missing("tool")))?;
@@ -188,7 +196,7 @@ impl wire::registry_server::Registry for RegistryApi {
         &self,
         request: Request<wire::CreateVirtualServerRequest>,
     ) -> Answer<wire::VirtualServer> {
-        let caller = caller(&request)?;
+        let caller = writer(&request)?;
         let wire::CreateVirtualServerRequest { virtual_server, request_id, validate_only } =
             request.into_inner();
         let draft = draft("virtual_server", virtual_server)?;
@@ -225,7 +233,7 @@ impl wire::registry_server::Registry for RegistryApi {
         &self,
         request: Request<wire::UpdateVirtualServerRequest>,
     ) -> Answer<wire::VirtualServer> {
-        let caller = caller(&request)?;
+        let caller = writer(&request)?;
         let wire::UpdateVirtualServerRequest {
             virtual_server,
             update_mask,
@@ -260,7 +268,7 @@ impl wire::registry_server::Registry for RegistryApi {
     }
 
     async fn apply(&self, request: Request<wire::ApplyRequest>) -> Answer<wire::ApplyResponse> {
-        let caller = caller(&request)?;
+        let caller = writer(&request)?;
         let wire::ApplyRequest { objects, validate_only, request_id } = request.into_inner();
         let drafts = objects.into_iter().enumerate().map(|(index, object)| {
             object_draft(object)

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use proto::{
-    Invalid, UpstreamName,
+    Invalid, Permission, UpstreamName,
     name::slug,
     upstream::{Phase, Transport, Upstream, UpstreamDraft},
     wire,
@@ -200,6 +200,7 @@ pub(crate) async fn create(
     Extension(caller): Who,
     body: Bytes,
 ) -> Result<Response, RestError> {
+    caller.require(Permission::RegistryWrite)?;
     let create: GatewayCreate = body::read(&body, "gateway")?;
     let draft = create.draft()?;
     // On its own, so that it comes to its end when the client goes away.

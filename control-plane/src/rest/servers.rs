@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use proto::{
-    Invalid, VirtualServerName,
+    Invalid, Permission, VirtualServerName,
     virtual_server::{VirtualServer, VirtualServerDraft},
     wire,
 };
@@ -147,10 +147,10 @@ pub(crate) async fn create(
     Extension(caller): Who,
     body: Bytes,
 ) -> Result<Response, RestError> {
+    caller.require(Permission::RegistryWrite)?;
     let mut create: ServerCreate = body::read(&body, "server")?;
     let unknown = |text: String| Ok(detail(StatusCode::BAD_REQUEST, text).into_response());
     if let Some(text) = create.unknown_member() {
-        caller.require(proto::Permission::RegistryWrite)?;
         return unknown(text);
     }
     let draft = create.draft()?;
