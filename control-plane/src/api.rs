@@ -9,6 +9,7 @@ pub(crate) mod mask;
 mod operations;
 mod registry;
 pub(crate) mod status;
+pub(crate) mod sync;
 
 use axum::Router;
 use proto::wire::{

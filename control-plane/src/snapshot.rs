@@ -3,3 +3,4 @@
 pub mod build;
 pub mod follower;
 pub mod ledger;
+pub mod publish;

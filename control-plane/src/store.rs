@@ -30,6 +30,7 @@ pub(crate) mod join_tokens;
 pub(crate) mod keys;
 mod migrations;
 pub(crate) mod operations;
+pub(crate) mod proxies;
 pub(crate) mod requests;
 pub(crate) mod row;
 pub(crate) mod tokens;

@@ -6,7 +6,7 @@ use sqlx::AnyConnection;
 use super::{
     StoreError,
     row::Row,
-    upstreams::StoredTransport,
+    upstreams::{StoredTransport, phase_of, reason_of},
     values::{big, list},
 };
 
@@ -108,6 +108,44 @@ pub(crate) async fn wanted(
         })
     });
     wanted.collect()
+}
+
+/// How an upstream's last discovery went, where no other is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    pub upstream_id: String,
+    pub phase: Phase,
+    pub reason: Option<FailureReason>,
+    /// End of the last discovery, in Unix milliseconds.
+    pub checked_time_ms: i64,
+    pub is_stdio: bool,
+}
+
+/// Every upstream that is switched on and for which nothing is wanted.
+pub(crate) async fn known(connection: &mut AnyConnection) -> Result<Vec<Known>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT u.id, u.transport, d.phase, d.reason, d.checked_time_ms
+         FROM discoveries d JOIN upstreams u ON u.id = d.upstream_id
+         WHERE d.wanted <= d.done AND u.state = 'enabled' ORDER BY u.id",
+    )
+    .fetch_all(connection)
+    .await?;
+    let known = rows.iter().map(|row| {
+        let row = Row::new("upstreams", row)?;
+        let transport: StoredTransport = row.json("transport")?;
+        let reason = match row.optional_text("reason")? {
+            None => None,
+            Some(_) => Some(row.word("reason", reason_of)?),
+        };
+        Ok(Known {
+            upstream_id: row.id().to_owned(),
+            phase: row.word("phase", phase_of)?,
+            reason,
+            checked_time_ms: row.time("checked_time_ms")?,
+            is_stdio: matches!(transport, StoredTransport::Stdio { .. }),
+        })
+    });
+    known.collect()
 }
 
 /// None: the upstream was deleted.

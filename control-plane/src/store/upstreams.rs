@@ -109,13 +109,13 @@ fn status(row: &Row<'_>) -> Result<UpstreamStatus, StoreError> {
     })
 }
 
-fn phase_of(word: &str) -> Option<Phase> {
+pub(super) fn phase_of(word: &str) -> Option<Phase> {
     [Phase::Pending, Phase::Ready, Phase::Failed, Phase::Disabled]
         .into_iter()
         .find(|phase| phase.as_str() == word)
 }
 
-fn reason_of(word: &str) -> Option<FailureReason> {
+pub(super) fn reason_of(word: &str) -> Option<FailureReason> {
     FailureReason::ALL.into_iter().find(|reason| reason.as_str() == word)
 }
 

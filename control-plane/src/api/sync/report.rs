@@ -1,0 +1,90 @@
+//! One stream of reports: results and news in, discoveries out.
+
+use futures_util::StreamExt as _;
+use proto::{Catalog, upstream::FailureReason, wire};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use super::{Outbox, is_itself};
+use crate::{
+    discovery::{Discovery, Reporting},
+    identity::ProxyCaller,
+};
+
+/// Largest report: a catalog with its definitions.
+pub(super) const MESSAGE_MAX: usize = 64 * 1024 * 1024;
+
+/// Serves the stream until either side ends it.
+pub(super) async fn serve(
+    discovery: Discovery,
+    caller: ProxyCaller,
+    mut inbox: Streaming<wire::ReportMessage>,
+    outbox: Outbox<wire::ReportDirective>,
+    stop: CancellationToken,
+) -> Result<(), Status> {
+    use wire::report_message::Message;
+    let first = tokio::select! {
+        first = inbox.next() => first,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let Some(first) = first.transpose()? else { return Ok(()) };
+    let Some(Message::Hello(wire::ReportHello { proxy_id, boot_epoch: _ })) = first.message else {
+        return Err(Status::invalid_argument("the first message must be a hello"));
+    };
+    is_itself(&caller, &proxy_id)?;
+    let (reporting, mut discoveries) = discovery.report(&proxy_id);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            message = inbox.next() => match message {
+                None => return Ok(()),
+                Some(message) => take(&reporting, message?).await?,
+            },
+            discover = discoveries.recv() => {
+                // A newer stream of the same proxy has taken over.
+                let Some(discover) = discover else { return Ok(()) };
+                let directive = wire::report_directive::Directive::Discover(discover);
+                let directive = wire::ReportDirective { directive: Some(directive) };
+                if outbox.send(Ok(directive)).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+async fn take(reporting: &Reporting, message: wire::ReportMessage) -> Result<(), Status> {
+    use wire::report_message::Message;
+    match message.message {
+        Some(Message::Catalog(report)) => catalog(reporting, report).await?,
+        Some(Message::Stale(wire::CatalogStale { upstream_id })) => reporting.stale(&upstream_id),
+        Some(Message::Health(wire::HealthReport { upstreams })) => {
+            for wire::UpstreamHealth { upstream_id, up, message } in upstreams {
+                tracing::info!(upstream_id, up, message, "the health of an upstream has changed");
+                // What it offers may be another thing after its restart.
+                if up {
+                    reporting.stale(&upstream_id);
+                }
+            }
+        }
+        Some(Message::Hello(_)) => return Err(Status::invalid_argument("a second hello")),
+        // From a newer proxy.
+        None => {}
+    }
+    Ok(())
+}
+
+async fn catalog(reporting: &Reporting, report: wire::CatalogReport) -> Result<(), Status> {
+    use wire::catalog_report::Result as Found;
+    let wire::CatalogReport { lease_id, upstream_id: _, result } = report;
+    let found = match result {
+        Some(Found::Catalog(catalog)) => {
+            Catalog::try_from(catalog).map_err(|invalid| (FailureReason::List, invalid.to_string()))
+        }
+        Some(Found::Failure(wire::DiscoveryFailure { reason, message })) => {
+            Err((FailureReason::from_wire(reason).unwrap_or(FailureReason::List), message))
+        }
+        None => return Err(Status::invalid_argument("a catalog report without result")),
+    };
+    Ok(reporting.found(&lease_id, found).await?)
+}

@@ -1,0 +1,158 @@
+//! When a catalog is read again, without I/O: every five minutes, sooner after failures and news.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+};
+
+use proto::upstream::{FailureReason, Phase};
+
+use super::leases::Candidate;
+use crate::store::discoveries::Known;
+
+/// How old a catalog gets, give or take a fifth.
+const PERIOD_MS: i64 = 5 * 60 * 1000;
+/// The first repetition after a failure; each further one waits twice as long.
+const RETRY_MS: i64 = 5_000;
+/// News of one upstream are gathered for so long.
+const GATHER_MS: i64 = 250;
+/// An upstream that has news all the time is read so often.
+const NEWS_MS: i64 = 5_000;
+
+/// What is remembered besides what is stored.
+#[derive(Debug, Default)]
+pub struct Schedule {
+    /// Failures in a row.
+    failures: HashMap<String, u32>,
+    /// When upstreams with news are to be read.
+    stale: BTreeMap<String, i64>,
+    /// When they were last read for that.
+    refreshed: HashMap<String, i64>,
+}
+
+impl Schedule {
+    /// An upstream said that its catalog changed.
+    pub fn stale(&mut self, upstream_id: &str, now_ms: i64) {
+        let earliest = self.refreshed.get(upstream_id).map_or(0, |last| last + NEWS_MS);
+        let due = earliest.max(now_ms + GATHER_MS);
+        self.stale.entry(upstream_id.to_owned()).or_insert(due);
+    }
+
+    /// A discovery has ended.
+    pub fn found(&mut self, upstream_id: &str, phase: Phase) {
+        match phase {
+            Phase::Failed => *self.failures.entry(upstream_id.to_owned()).or_default() += 1,
+            Phase::Pending | Phase::Ready | Phase::Disabled => {
+                self.failures.remove(upstream_id);
+            }
+        }
+    }
+
+    /// Upstreams to be read now; `known` are those for which nothing is under way.
+    pub fn due(&mut self, now_ms: i64, known: &[Known], candidates: &[Candidate]) -> Vec<String> {
+        let mut due = Vec::new();
+        for known in known {
+            let id = &known.upstream_id;
+            let is_stale = self.stale.get(id).is_some_and(|time| *time <= now_ms);
+            if is_stale {
+                self.stale.remove(id);
+                self.refreshed.insert(id.clone(), now_ms);
+            }
+            if is_stale || self.is_due(now_ms, known, candidates) {
+                due.push(id.clone());
+            }
+        }
+        due
+    }
+
+    fn is_due(&self, now_ms: i64, known: &Known, candidates: &[Candidate]) -> bool {
+        let age = now_ms - known.checked_time_ms;
+        match known.phase {
+            Phase::Ready => age >= jittered(PERIOD_MS, known),
+            Phase::Failed if known.reason == Some(FailureReason::NoProxy) => {
+                candidates.iter().any(|it| it.is_stdio_host || !known.is_stdio)
+            }
+            Phase::Failed => {
+                let failures = self.failures.get(&known.upstream_id).copied().unwrap_or(1);
+                let wait = RETRY_MS << failures.saturating_sub(1).min(6);
+                age >= jittered(wait.min(PERIOD_MS), known)
+            }
+            // Its first wish is not fulfilled yet, or must not be.
+            Phase::Pending | Phase::Disabled => false,
+        }
+    }
+}
+
+/// Between 80 % and 120 %, the same for the same discovery.
+fn jittered(time_ms: i64, known: &Known) -> i64 {
+    let mut hasher = DefaultHasher::new();
+    (&known.upstream_id, known.checked_time_ms).hash(&mut hasher);
+    let permille = i64::try_from(hasher.finish() % 401).unwrap_or(0);
+    time_ms * (800 + permille) / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(phase: Phase, reason: Option<FailureReason>) -> Known {
+        Known {
+            upstream_id: "u1".to_owned(),
+            phase,
+            reason,
+            checked_time_ms: 1_000_000,
+            is_stdio: false,
+        }
+    }
+
+    fn first_due(schedule: &mut Schedule, known: &Known) -> i64 {
+        let due = |now: &i64| !schedule.due(*now, std::slice::from_ref(known), &[]).is_empty();
+        (known.checked_time_ms..).step_by(100).find(due).unwrap() - known.checked_time_ms
+    }
+
+    #[test]
+    fn a_catalog_is_renewed_after_about_five_minutes() {
+        let first = first_due(&mut Schedule::default(), &known(Phase::Ready, None));
+        assert!((240_000..=360_100).contains(&first), "{first}");
+    }
+
+    #[test]
+    fn failures_are_repeated_after_five_seconds_and_then_ever_later() {
+        let mut schedule = Schedule::default();
+        let failed = known(Phase::Failed, Some(FailureReason::Connect));
+        let mut last = 0;
+        for failures in 1..9 {
+            schedule.found("u1", Phase::Failed);
+            let first = first_due(&mut schedule, &failed);
+            let expected = (5_000 << (failures - 1)).min(PERIOD_MS);
+            assert!((expected * 8 / 10..=expected * 12 / 10 + 100).contains(&first), "{first}");
+            assert!(first >= last);
+            last = first;
+        }
+        schedule.found("u1", Phase::Ready);
+        assert!(first_due(&mut schedule, &failed) <= 6_100);
+    }
+
+    #[test]
+    fn a_proxy_that_connects_ends_the_wait_for_one() {
+        let mut schedule = Schedule::default();
+        let failed = [known(Phase::Failed, Some(FailureReason::NoProxy))];
+        let proxy = Candidate { proxy_id: "p".to_owned(), is_stdio_host: false };
+        assert!(schedule.due(9_000_000, &failed, &[]).is_empty());
+        assert_eq!(schedule.due(1_000_001, &failed, &[proxy]), ["u1"]);
+    }
+
+    #[test]
+    fn news_are_gathered() {
+        let mut schedule = Schedule::default();
+        let ready = [known(Phase::Ready, None)];
+        let now = 1_000_000;
+        schedule.stale("u1", now);
+        schedule.stale("u1", now + 100);
+        assert!(schedule.due(now + 200, &ready, &[]).is_empty());
+        assert_eq!(schedule.due(now + 250, &ready, &[]), ["u1"]);
+        schedule.stale("u1", now + 300);
+        assert!(schedule.due(now + 5_000, &ready, &[]).is_empty(), "not all the time");
+        assert_eq!(schedule.due(now + 5_250, &ready, &[]), ["u1"]);
+    }
+}
