@@ -8,10 +8,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{
-    api::{self, authenticate},
+    api::{self, authenticate, sync::SyncApi},
     changes::Changes,
     clock::{Clock, SystemClock},
     config::{Config, DataDir, Strictness},
+    discovery::Discovery,
+    fleet::Fleet,
     identity::{self, Identity, jwt::Jwt, keys::KeyError, password::Password},
     keys::{
         Keys, KeysError,
@@ -23,6 +25,7 @@ use crate::{
     rest,
     server::{self, ServeError, Server},
     services::Services,
+    snapshot::publish::Publisher,
     store::{Store, StoreConfig, StoreError},
     tasks::{TaskEnded, Tasks},
     upkeep,
@@ -34,6 +37,7 @@ const DUPLEX: usize = 256 * 1024;
 /// A running control plane.
 pub struct ControlPlane {
     services: Services,
+    sync: SyncApi,
     store: Store,
     dir: DataDir,
     certificate: Certificate,
@@ -107,13 +111,24 @@ impl ControlPlane {
         let tasks = Tasks::default();
         let identity = identity(&config, &keys, &store, &clock)?;
         identity.settle_keys(&keys.jwt_secret, &keys.admin_password).await?;
-        let services = Services {
-            registry: Registry::new(
+        let fleet = Fleet::new(store.clone(), Arc::clone(&clock));
+        let sealer = Arc::new(keys.sealer.clone());
+        let registry = Registry::new(store.clone(), sealer, Arc::clone(&clock));
+        let sync = SyncApi {
+            identity: identity.clone(),
+            publisher: Publisher::start(store.clone(), keys.sealer.clone()).await?,
+            fleet: fleet.clone(),
+            discovery: Discovery::new(
                 store.clone(),
-                Arc::new(keys.sealer.clone()),
+                registry.clone(),
+                fleet.clone(),
                 Arc::clone(&clock),
             ),
-            operations: Operations::new(store.clone(), Arc::clone(&clock)),
+            tasks: tasks.clone(),
+        };
+        let services = Services {
+            registry,
+            operations: Operations::new(store.clone(), Arc::clone(&clock), fleet),
             identity,
             tasks: tasks.clone(),
             app_name: config.app_name.as_str().into(),
@@ -121,8 +136,16 @@ impl ControlPlane {
         };
         let Keys { certificate, admin_password, password_is_new, .. } = keys;
         let generated_password = password_is_new.then_some(admin_password);
-        let control_plane =
-            Self { services, store, dir, certificate, generated_password, tasks, _lock: lock };
+        let control_plane = Self {
+            services,
+            sync,
+            store,
+            dir,
+            certificate,
+            generated_password,
+            tasks,
+            _lock: lock,
+        };
         control_plane.run_tasks(weak);
         Ok(control_plane)
     }
@@ -131,7 +154,11 @@ impl ControlPlane {
         let stop = self.tasks.stop();
         let identity = self.services.identity.clone();
         self.tasks.run("upkeep", upkeep::run(identity, weak, stop.clone()));
-        self.tasks.run("changes", Changes::new(self.store.clone()).run(stop));
+        self.tasks.run("changes", Changes::new(self.store.clone()).run(stop.clone()));
+        let SyncApi { publisher, fleet, discovery, .. } = self.sync.clone();
+        self.tasks.run("publisher", publisher.run(stop.clone()));
+        self.tasks.run("fleet", fleet.run(stop.clone()));
+        self.tasks.run("discovery", discovery.run(stop));
     }
 
     /// gRPC and REST for administrators; callers prove themselves by headers.
@@ -175,13 +202,14 @@ impl ControlPlane {
     pub fn sync(&self) -> Router {
         let identity = self.services.identity.clone();
         let door = middleware::from_fn_with_state(identity, authenticate::as_proxy);
-        Router::new().layer(door)
+        api::sync::routes(self.sync.clone()).layer(door)
     }
 
     /// A channel for the proxy in this process, which is trusted. It connects on
     /// first use and again whenever it broke.
     pub fn local_channel(&self) -> Channel {
-        let router = Router::new().layer(middleware::from_fn(authenticate::as_local_proxy));
+        let door = middleware::from_fn(authenticate::as_local_proxy);
+        let router = api::sync::routes(self.sync.clone()).layer(door);
         let tasks = self.tasks.clone();
         let connector = tower::service_fn(move |_: http::Uri| {
             let (router, tasks) = (router.clone(), tasks.clone());

@@ -61,6 +61,15 @@ struct Member {
     is_dirty: bool,
 }
 
+impl Member {
+    fn leave(&mut self) {
+        self.stream = None;
+        self.stored.proxy.connected = false;
+        self.stored.connected_until_ms = 0;
+        self.is_dirty = true;
+    }
+}
+
 /// What a proxy says of itself when it connects.
 #[derive(Clone, Debug)]
 pub(crate) struct Hello {
@@ -208,6 +217,9 @@ impl Fleet {
                 _ = ticks.tick() => false,
                 () = stop.cancelled() => true,
             };
+            if stopping {
+                self.all_left();
+            }
             let now = self.inner.clock.now_ms();
             let forget = now - forgot_ms > FORGET_MS / 720;
             if let Err(error) = self.write(now, forget.then_some(now - FORGET_MS)).await {
@@ -219,6 +231,10 @@ impl Fleet {
                 return;
             }
         }
+    }
+
+    fn all_left(&self) {
+        self.inner.members.lock().values_mut().for_each(Member::leave);
     }
 
     async fn write(&self, now: i64, forget_before: Option<i64>) -> Result<(), StoreError> {
@@ -327,12 +343,7 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.change(|member| {
-            member.stream = None;
-            member.stored.proxy.connected = false;
-            member.stored.connected_until_ms = 0;
-            member.is_dirty = true;
-        });
+        self.change(Member::leave);
         self.fleet.inner.changes.send_modify(|number| *number += 1);
     }
 }

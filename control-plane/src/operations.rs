@@ -8,6 +8,7 @@ use crate::{
     caller::Caller,
     clock::Clock,
     error::Error,
+    fleet::Fleet,
     store::{
         self, Store, StoreError,
         counts::{self, Counts},
@@ -31,6 +32,7 @@ pub struct Operations {
 struct Inner {
     store: Store,
     clock: Arc<dyn Clock>,
+    fleet: Fleet,
     start_time_ms: i64,
 }
 
@@ -64,9 +66,9 @@ pub struct ListedProxies {
 }
 
 impl Operations {
-    pub(crate) fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(store: Store, clock: Arc<dyn Clock>, fleet: Fleet) -> Self {
         let start_time_ms = clock.now_ms();
-        Self { inner: Arc::new(Inner { store, clock, start_time_ms }) }
+        Self { inner: Arc::new(Inner { store, clock, fleet, start_time_ms }) }
     }
 
     pub fn version(&self, caller: &Caller) -> Result<wire::Version, Error> {
@@ -79,8 +81,8 @@ impl Operations {
 
     pub async fn status(&self, caller: &Caller) -> Result<Status, Error> {
         caller.require(Permission::OperationsRead)?;
-        let Inner { store, clock, start_time_ms } = &*self.inner;
-        let stock = match stock(store).await {
+        let Inner { store, clock, fleet, start_time_ms } = &*self.inner;
+        let stock = match stock(store, fleet).await {
             Ok(stock) => Some(stock),
             Err(error) => {
                 tracing::warn!(%error, "the database does not answer");
@@ -115,9 +117,8 @@ impl Operations {
         let size = if size == 0 { PAGE_DEFAULT } else { size.min(PAGE_MAX) };
         let kept = usize::try_from(size).unwrap_or(usize::MAX);
         let mut read = self.inner.store.begin_read().await?;
-        let mut proxies: Vec<Proxy> = Vec::new();
+        let mut proxies = self.inner.fleet.list().await?;
         proxies.retain(|proxy| proxy.id.as_str() > page_token);
-        proxies.sort_by(|a, b| a.id.cmp(&b.id));
         let more = proxies.len() > kept;
         proxies.truncate(kept);
         let last = proxies.last().filter(|_| more);
@@ -126,11 +127,14 @@ impl Operations {
     }
 }
 
-async fn stock(store: &Store) -> Result<Stock, StoreError> {
+async fn stock(store: &Store, fleet: &Fleet) -> Result<Stock, StoreError> {
     let mut read = store.begin_read().await?;
     let counts = counts::read(&mut read).await?;
     let database_version = store::operations::version(&mut read, store.dialect()).await?;
-    Ok(Stock { counts, proxies_connected: 0, database_version })
+    drop(read);
+    let connected = fleet.list().await?.into_iter().filter(|proxy| proxy.connected).count();
+    let proxies_connected = u32::try_from(connected).unwrap_or(u32::MAX);
+    Ok(Stock { counts, proxies_connected, database_version })
 }
 
 impl From<Status> for wire::Status {

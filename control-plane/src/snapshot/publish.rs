@@ -93,7 +93,8 @@ impl Publisher {
     async fn publish(&self) -> Result<u64, KeyError> {
         let Inner { store, sealer, ledger, head } = &*self.inner;
         let mut read = store.begin_read().await?;
-        let (published, revision) = (ledger.lock().revision(), read.revision().await?);
+        let published = ledger.lock().revision();
+        let revision = read.revision().await?;
         if revision <= published {
             return Ok(revision);
         }

@@ -25,7 +25,7 @@ const SILENCE: Duration = Duration::from_secs(16);
 /// How long a proxy may take to say hello.
 const HELLO: Duration = Duration::from_secs(10);
 /// How long a proxy may take to answer an update.
-const STALLED: Duration = Duration::from_secs(120);
+const STALLED: Duration = Duration::from_mins(2);
 /// When a proxy that was told goodbye should come back.
 const RETRY_MS: u32 = 1_000;
 
