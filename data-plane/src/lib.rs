@@ -12,10 +12,13 @@ mod stream;
 mod telemetry;
 mod transport;
 
+pub mod auth;
 pub mod config;
 pub mod egress;
 pub mod forward;
+pub mod limit;
 pub mod mcp;
+pub mod route;
 pub mod session;
 pub mod snapshot;
 pub mod upstream;

@@ -5,3 +5,4 @@ pub mod content;
 pub mod disk;
 pub mod identity;
 pub mod record;
+pub mod table;

@@ -1,0 +1,188 @@
+//! Decides what becomes of a message: answered from the table, forwarded, or refused.
+//! Authorization happens here: what a caller may not see does not exist for it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proto::{Permission, Principal, policy};
+
+use crate::{
+    mcp::{
+        Capabilities, Kind, Message, Method, Version,
+        message::Request,
+        response::{self, Answer},
+        version,
+    },
+    snapshot::table::{Table, ToolEntry, View},
+};
+
+/// Which endpoint was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `/mcp`.
+    Everything,
+    /// `/servers/{name or id}/mcp`.
+    Server(Box<str>),
+}
+
+/// What is known of the client when its message is routed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Of its session or its `_meta`; of an `initialize` it does not matter.
+    pub version: Version,
+    pub capabilities: Capabilities,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Plan {
+    Reply(Answer),
+    /// An `initialize`: a session at this version, with these capabilities, has to begin.
+    Initialize {
+        answer: Answer,
+        version: Version,
+        capabilities: Capabilities,
+    },
+    Forward {
+        tool: Arc<ToolEntry>,
+    },
+    /// A notification: taken, with nothing to say.
+    Accept,
+    /// The client takes back the request with this raw id, if it runs.
+    Cancel {
+        request_id: Bytes,
+    },
+}
+
+/// Why a message is not served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    #[error("there is no virtual server `{0}`")]
+    UnknownServer(Box<str>),
+    #[error("method not found: {0}")]
+    UnknownMethod(Box<str>),
+    #[error("Unknown tool: {0}")]
+    UnknownTool(Box<str>),
+    #[error("{0}")]
+    InvalidParams(&'static str),
+    /// `required` is a `ClientCapabilities` object, JSON text.
+    #[error("the tool needs client capabilities: {required}")]
+    MissingCapability { required: String },
+    /// Nothing here asks clients for anything, so there is nothing to answer.
+    #[error("there is no request that this could answer")]
+    UnexpectedResponse,
+    #[error("this principal may not call tools")]
+    Forbidden,
+}
+
+/// The view that an endpoint stands for.
+pub fn view<'a>(table: &'a Table, endpoint: &Endpoint) -> Result<&'a Arc<View>, RouteError> {
+    match endpoint {
+        Endpoint::Everything => Ok(table.everything()),
+        Endpoint::Server(name) => {
+            table.server(name).ok_or_else(|| RouteError::UnknownServer(name.clone()))
+        }
+    }
+}
+
+/// Decides about one message of an authenticated caller.
+pub fn plan(
+    table: &Table,
+    principal: &Principal,
+    endpoint: &Endpoint,
+    message: &Message,
+    client: Client,
+) -> Result<Plan, RouteError> {
+    let view = view(table, endpoint)?;
+    let may_call = policy::is_allowed(principal.role, Permission::Call);
+    match &message.kind {
+        Kind::Response(_) => Err(RouteError::UnexpectedResponse),
+        Kind::Notification(notification) => {
+            match (&notification.method, &notification.params.request_id) {
+                (Method::Cancelled, Some(id)) => {
+                    Ok(Plan::Cancel { request_id: message.slice(*id) })
+                }
+                _ => Ok(Plan::Accept),
+            }
+        }
+        Kind::Request(_) if !may_call => Err(RouteError::Forbidden),
+        Kind::Request(request) => plan_request(view, message, request, client),
+    }
+}
+
+fn plan_request(
+    view: &View,
+    message: &Message,
+    request: &Request,
+    client: Client,
+) -> Result<Plan, RouteError> {
+    let era = client.version.era();
+    let id = message.raw(request.id);
+    let reply = |result: Bytes| Ok(Plan::Reply(Answer::new(id, result)));
+    let unknown = |method: &Method| Err(RouteError::UnknownMethod(method.as_str().into()));
+    match &request.method {
+        method if !method.is_served_in(era) => unknown(method),
+        Method::Initialize => initialize(view, message, request),
+        Method::Ping => reply(Bytes::from_static(b"{}")),
+        Method::Discover => {
+            reply(response::discover_result(&version::MODERN, &view.instructions).into())
+        }
+        Method::ToolsList => {
+            if request.params.cursor.is_some_and(|cursor| message.raw(cursor) != b"null") {
+                // Lists have one page, so no cursor is ours.
+                return Err(RouteError::InvalidParams("unknown cursor"));
+            }
+            reply(view.tools_list(era, client.capabilities))
+        }
+        Method::ToolsCall => call(view, message, request, client),
+        method @ (Method::Initialized
+        | Method::Cancelled
+        | Method::Progress
+        | Method::LogMessage
+        | Method::ToolsListChanged
+        | Method::Unknown(_)) => unknown(method),
+    }
+}
+
+fn initialize(view: &View, message: &Message, request: &Request) -> Result<Plan, RouteError> {
+    let requested = request.params.protocol_version.as_ref().and_then(|text| text.as_str());
+    let requested =
+        requested.ok_or(RouteError::InvalidParams("`params.protocolVersion` must be a string"))?;
+    let version = Version::negotiate(requested);
+    let result = response::initialize_result(version.as_str(), &view.instructions);
+    let span = request.params.capabilities;
+    Ok(Plan::Initialize {
+        answer: Answer::new(message.raw(request.id), result.into()),
+        version,
+        capabilities: span.map(|span| Capabilities::read(message.text(), span)).unwrap_or_default(),
+    })
+}
+
+fn call(
+    view: &View,
+    message: &Message,
+    request: &Request,
+    client: Client,
+) -> Result<Plan, RouteError> {
+    let name = request.params.name.as_ref().and_then(|name| name.as_str());
+    let name = name.ok_or(RouteError::InvalidParams("`params.name` must be a string"))?;
+    let is_object = |raw: &[u8]| raw.starts_with(b"{") || raw == b"null";
+    if request.params.arguments.is_some_and(|span| !is_object(message.raw(span))) {
+        return Err(RouteError::InvalidParams("`params.arguments` must be an object"));
+    }
+    let tool = view.tool(name).ok_or_else(|| RouteError::UnknownTool(name.into()))?;
+    if !client.capabilities.contains(tool.needs) {
+        let required = tool.needs.to_json();
+        // A need that we cannot name is one that nobody meets.
+        let is_nameless = required == "{}";
+        return Err(if is_nameless {
+            RouteError::UnknownTool(name.into())
+        } else {
+            RouteError::MissingCapability { required }
+        });
+    }
+    Ok(Plan::Forward { tool: Arc::clone(tool) })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! One configuration, compiled: what every request of one moment is judged by.
+
+pub mod entry;
+mod references;
+pub mod view;
+
+use std::sync::Arc;
+
+use ahash::{AHashMap, AHashSet};
+use proto::{
+    Position,
+    proxy::FieldError,
+    resource::{
+        CredentialResource, Key, KeyResource, Resource, TokenResource, ToolResource,
+        UpstreamResource, VirtualServerResource,
+    },
+};
+
+pub use self::{entry::ToolEntry, view::View};
+use crate::{auth::Trust, session::SessionKeys};
+
+/// Everything that a proxy knows, immutable. Requests hold an `Arc` of it from begin to end.
+#[derive(Debug)]
+pub struct Table {
+    pub position: Position,
+    /// By id; disabled ones are here too.
+    pub upstreams: AHashMap<Box<str>, Arc<UpstreamResource>>,
+    /// By id.
+    pub credentials: AHashMap<Box<str>, Arc<CredentialResource>>,
+    everything: Arc<View>,
+    /// By id and by name; a name wins over an id.
+    servers: AHashMap<Box<str>, Arc<View>>,
+    trust: Trust,
+    session_keys: SessionKeys,
+}
+
+/// Resources sorted by kind.
+#[derive(Default)]
+struct Parts<'a> {
+    upstreams: Vec<&'a UpstreamResource>,
+    tools: Vec<Arc<ToolEntry>>,
+    /// Those that were left out included.
+    tool_ids: AHashSet<&'a str>,
+    servers: Vec<&'a VirtualServerResource>,
+    tokens: Vec<&'a TokenResource>,
+    keys: Vec<&'a KeyResource>,
+    credentials: Vec<&'a CredentialResource>,
+}
+
+impl Table {
+    /// Compiles a whole configuration. The errors name every resource and field that is wrong.
+    pub fn compile<'a>(
+        resources: impl Iterator<Item = &'a Resource>,
+        position: Position,
+    ) -> Result<Self, Vec<FieldError>> {
+        let mut parts = Parts::sort(resources);
+        let mut errors = references::check(&parts);
+        let trust =
+            Trust::compile(parts.tokens.iter().copied(), parts.keys.iter().copied(), &mut errors);
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        parts.order();
+        let session_keys = parts.session_keys();
+        let upstreams: AHashMap<Box<str>, _> = parts
+            .upstreams
+            .iter()
+            .map(|it| (it.id.as_str().into(), Arc::new((*it).clone())))
+            .collect();
+        let everything = Arc::new(View::of_everything(&parts.upstreams, &parts.tools));
+        let mut servers = AHashMap::with_capacity(parts.servers.len() * 2);
+        let selection = view::Selection::new(&parts.upstreams, &parts.tools);
+        for server in &parts.servers {
+            let view = Arc::new(selection.view(server));
+            servers.entry(server.id.as_str().into()).or_insert_with(|| Arc::clone(&view));
+            servers.insert(server.name.as_str().into(), view);
+        }
+        let credentials = parts
+            .credentials
+            .iter()
+            .map(|it| (it.id.as_str().into(), Arc::new((*it).clone())))
+            .collect();
+        Ok(Self { position, upstreams, credentials, everything, servers, trust, session_keys })
+    }
+
+    /// Everything the caller may see, as `/mcp` serves it.
+    pub fn everything(&self) -> &Arc<View> {
+        &self.everything
+    }
+
+    /// A virtual server by name or id.
+    pub fn server(&self, name_or_id: &str) -> Option<&Arc<View>> {
+        self.servers.get(name_or_id)
+    }
+
+    pub fn upstream(&self, id: &str) -> Option<&Arc<UpstreamResource>> {
+        self.upstreams.get(id)
+    }
+
+    pub fn credential(&self, id: &str) -> Option<&Arc<CredentialResource>> {
+        self.credentials.get(id)
+    }
+
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    pub fn session_keys(&self) -> &SessionKeys {
+        &self.session_keys
+    }
+}
+
+impl<'a> Parts<'a> {
+    fn sort(resources: impl Iterator<Item = &'a Resource>) -> Self {
+        let mut parts = Self::default();
+        for resource in resources {
+            match resource {
+                Resource::Upstream(upstream) => parts.upstreams.push(upstream),
+                Resource::Tool(tool) => parts.tool(tool),
+                Resource::VirtualServer(server) => parts.servers.push(server),
+                Resource::Token(token) => parts.tokens.push(token),
+                Resource::Key(key) => parts.keys.push(key),
+                Resource::Credential(credential) => parts.credentials.push(credential),
+            }
+        }
+        parts
+    }
+
+    fn tool(&mut self, tool: &'a ToolResource) {
+        self.tool_ids.insert(&tool.id);
+        match ToolEntry::read(tool) {
+            Ok(entry) => self.tools.push(Arc::new(entry)),
+            // Clients must not see such a tool; the others are not its hostages.
+            Err(problem) => {
+                tracing::warn!(tool = tool.name, "tool left out: its definition {problem}");
+            }
+        }
+    }
+
+    /// The order of everything that is shown depends on names only, not on arrival.
+    fn order(&mut self) {
+        self.upstreams.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.id.cmp(&b.id)));
+        self.tools.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.id.cmp(&b.id)));
+        self.servers.sort_by(|a, b| a.name.cmp(&b.name));
+        // Newest first; ids settle ties so that all proxies seal with the same key.
+        self.keys
+            .sort_by(|a, b| b.create_time_ms.cmp(&a.create_time_ms).then_with(|| b.id.cmp(&a.id)));
+    }
+
+    fn session_keys(&self) -> SessionKeys {
+        SessionKeys::new(self.keys.iter().filter_map(|key| match &key.key {
+            Key::Session(secret) => Some(secret),
+            Key::JwtHs256(_) | Key::JwtEdDsa(_) | Key::Basic { .. } => None,
+        }))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

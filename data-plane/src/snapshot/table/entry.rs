@@ -1,0 +1,84 @@
+//! One tool of the table: its target, and its definition ready to be shown.
+
+use proto::resource::{ToolResource, ToolTarget};
+use serde::Deserialize;
+
+use crate::mcp::{
+    Capabilities,
+    list::Definition,
+    mirror::{self, MirrorParam},
+};
+
+/// A tool as requests find it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolEntry {
+    pub id: Box<str>,
+    /// Exposed name; a virtual server may show it under another.
+    pub name: Box<str>,
+    pub target: ToolTarget,
+    pub definition: Definition,
+    /// The client capabilities without which it is not shown.
+    pub needs: Capabilities,
+    /// As configured, for messages.
+    pub needs_names: Box<[String]>,
+    /// Further names it may be called by.
+    pub aliases: Box<[String]>,
+    pub hints: Hints,
+    /// Parameters that travel as headers too.
+    pub mirrored: Box<[MirrorParam]>,
+}
+
+/// What the tool says about repeating it (MCP, ToolAnnotations). Absent means no.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Hints {
+    #[serde(rename = "readOnlyHint")]
+    pub is_read_only: bool,
+    #[serde(rename = "idempotentHint")]
+    pub is_idempotent: bool,
+}
+
+impl ToolEntry {
+    /// The error completes "its definition …".
+    pub(super) fn read(tool: &ToolResource) -> Result<Self, String> {
+        let ToolResource { id, name, target, definition, needs_client_capabilities, aliases } =
+            tool;
+        let definition = Definition::read(definition).map_err(|error| error.to_string())?;
+        let schema = definition.input_schema.map(|span| definition.of(span)).unwrap_or_default();
+        let mirrored = mirror::mirror_params(schema)?;
+        let annotations = definition.annotations.map(|span| definition.of(span));
+        let hints = annotations.and_then(|text| serde_json::from_str(text).ok());
+        Ok(Self {
+            id: id.as_str().into(),
+            name: name.as_str().into(),
+            target: target.clone(),
+            needs: Capabilities::needs(needs_client_capabilities),
+            needs_names: needs_client_capabilities.as_slice().into(),
+            aliases: aliases.as_slice().into(),
+            hints: hints.unwrap_or_default(),
+            mirrored: mirrored.into(),
+            definition,
+        })
+    }
+
+    /// The upstream it is forwarded to; `None` for tools authored here.
+    pub fn upstream_id(&self) -> Option<&str> {
+        match &self.target {
+            ToolTarget::Upstream { upstream_id, .. } => Some(upstream_id),
+            ToolTarget::Rest { .. } => None,
+        }
+    }
+
+    /// The name its upstream knows it by.
+    pub fn original_name(&self) -> &str {
+        match &self.target {
+            ToolTarget::Upstream { original_name, .. } => original_name,
+            ToolTarget::Rest { .. } => &self.name,
+        }
+    }
+
+    /// JSON text of the schema of its arguments; empty if it has none.
+    pub fn input_schema(&self) -> &str {
+        self.definition.input_schema.map(|span| self.definition.of(span)).unwrap_or_default()
+    }
+}
