@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use proto::wire;
 use proto::wire::registry_client::RegistryClient;
+use tests::postgres::Postgres;
 use tests::world::ControlPlane;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
@@ -144,4 +145,11 @@ async fn kill_rounds(mut control: ControlPlane, rounds: u64) -> anyhow::Result<(
 #[tokio::test(flavor = "multi_thread")]
 async fn no_acknowledged_write_is_lost_on_sqlite() -> anyhow::Result<()> {
     kill_rounds(ControlPlane::start().await?, rounds(20)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_acknowledged_write_is_lost_on_postgres() -> anyhow::Result<()> {
+    let database = Postgres::shared()?.database().await?;
+    let control = ControlPlane::start_with(&["--database-url", &database]).await?;
+    kill_rounds(control, rounds(10)).await
 }
