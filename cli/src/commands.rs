@@ -25,8 +25,6 @@ mod tool;
 mod upstream;
 mod wait;
 
-pub(crate) use proxy::all_proxies;
-
 /// What every command is given.
 pub(crate) struct Context {
     pub global: Global,
@@ -34,8 +32,22 @@ pub(crate) struct Context {
     pub output: Output,
 }
 
+/// Whether a write was only checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Write {
+    Checked,
+    Done,
+}
+
+impl From<bool> for Write {
+    /// From `validate_only`.
+    fn from(validate_only: bool) -> Self {
+        if validate_only { Self::Checked } else { Self::Done }
+    }
+}
+
 impl Context {
-    async fn client(&self) -> Result<Client, Failure> {
+    pub(crate) async fn client(&self) -> Result<Client, Failure> {
         Client::connect(&self.global, &self.environment).await
     }
 }
@@ -43,18 +55,18 @@ impl Context {
 /// Runs one command to its end.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
-        // They keep running and choose their own runtimes: see `main`.
-        Command::Up(_)
-        | Command::ControlPlane(_)
-        | Command::DataPlane(_)
-        | Command::Tools { .. } => Ok(()),
+        // With their features, `main` has run these: they choose their own runtimes.
+        Command::Up(_) => Err(absent("up")),
+        Command::ControlPlane(_) => Err(absent("control-plane")),
+
+        Command::DataPlane(_) | Command::Tools { .. } => Err(absent("data-plane")),
         Command::Create { object } => create(context, object).await,
         Command::Get(args) => get(context, args).await,
         Command::Describe { object } => describe(context, object).await,
         Command::Update { object } => update(context, object).await,
         Command::Delete { object } => delete(context, object).await,
         Command::Refresh { object: RefreshObject::Upstream { name, no_wait } } => {
-            upstream::refresh(context, &name, wait::Wait::unless(no_wait)).await
+            upstream::refresh(context, &name, wait::Wait::from(no_wait)).await
         }
         Command::Apply(args) => apply::run(context, &args).await,
         Command::Token { command } => token::run(context, command).await,
@@ -66,6 +78,12 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Version { client: false } => status::version(context).await,
         Command::Config { command } => configuration::run(context, &command),
     }
+}
+
+/// Small images leave roles out.
+fn absent(role: &str) -> Failure {
+    let message = format!("this lockgate was built without `{role}`");
+    Failure::new(crate::failure::Exit::General, "not_built", message)
 }
 
 async fn create(context: &Context, object: CreateObject) -> Result<(), Failure> {
@@ -127,7 +145,7 @@ async fn delete(context: &Context, object: DeleteObject) -> Result<(), Failure> 
         };
         match deleted {
             Ok(_) if args.write.dry_run => {
-                context.output.say(&format!("{kind} {name} can be deleted"))
+                context.output.say(&format!("{kind} {name} can be deleted"));
             }
             Ok(_) => context.output.say(&format!("{kind} {name} deleted")),
             Err(failure) if failure.code == "not_found" && args.ignore_missing => {}

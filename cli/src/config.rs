@@ -109,11 +109,18 @@ pub(crate) fn load(
         collected.values.insert(key, Given { texts, origin: Origin::Flag });
     }
     let mut problems = std::mem::take(&mut collected.problems);
-    let settings = Settings::understand(data_dir, collected, &mut problems);
+    let mut settings = Settings::understand(data_dir, collected, &mut problems);
+    settings.is_usual_data_dir = global.data_dir.is_none();
     if problems.is_empty() {
         return Ok(settings);
     }
     Err(Failure::new(Exit::Usage, "configuration", problems.join("\n  ")).during("configuration"))
+}
+
+/// The program as it was typed, for lines that tell what to type next.
+pub(crate) fn program() -> String {
+    let typed = std::env::args_os().next().and_then(|name| name.into_string().ok());
+    typed.unwrap_or_else(|| "lockgate".to_owned())
 }
 
 /// The data directory: flag, LOCKGATE_DATA_DIR, or the user's.

@@ -8,6 +8,10 @@ mod args;
 mod client;
 mod commands;
 mod config;
+#[cfg(feature = "control-plane")]
+mod control_plane;
+#[cfg(feature = "data-plane")]
+mod data_plane;
 mod failure;
 mod inputs;
 mod listen;
@@ -15,14 +19,17 @@ mod logging;
 mod manifest;
 mod nearest;
 mod output;
+mod roles;
 mod tree;
+#[cfg(all(feature = "control-plane", feature = "data-plane"))]
+mod up;
 mod view;
 
-use args::Cli;
+use args::{Cli, Command};
 use commands::Context;
 use config::Environment;
 use failure::{Exit, Failure};
-use output::Output;
+use output::{Output, Talk};
 
 /// Less memory under many connections than the system's allocator.
 #[global_allocator]
@@ -33,7 +40,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let output = Output::new(global.output);
+    let talk = if global.quiet { Talk::ErrorsOnly } else { Talk::Usual };
+    let output = Output::new(global.output, talk);
     let context = Context { global, environment: Environment::of_process(), output };
     match run(&context, command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,16 +59,18 @@ fn usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { ExitCode::from(Exit::Usage as u8) } else { ExitCode::SUCCESS }
 }
 
-fn run(context: &Context, command: args::Command) -> Result<(), Failure> {
+fn run(context: &Context, command: Command) -> Result<(), Failure> {
     // One TLS provider in the process; a second install would be refused.
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| Failure::new(Exit::General, "internal", "a TLS provider is already there"))?;
     match command {
-        args::Command::Up(_) => Err(absent("up")),
-        args::Command::ControlPlane(_) => Err(absent("control-plane")),
-        args::Command::DataPlane(_) => Err(absent("data-plane")),
-        args::Command::Tools { .. } => Err(absent("tools")),
+        #[cfg(all(feature = "control-plane", feature = "data-plane"))]
+        Command::Up(args) => up::run(context, &args),
+        #[cfg(feature = "control-plane")]
+        Command::ControlPlane(args) => control_plane::run(context, &args),
+        #[cfg(feature = "data-plane")]
+        Command::DataPlane(args) => data_plane::run(context, &args),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -69,9 +79,4 @@ fn run(context: &Context, command: args::Command) -> Result<(), Failure> {
             runtime.block_on(commands::run(context, command))
         }
     }
-}
-
-/// Small images leave roles out.
-fn absent(role: &str) -> Failure {
-    Failure::new(Exit::General, "not_built", format!("this lockgate was built without `{role}`"))
 }

@@ -59,21 +59,21 @@ fn object(index: usize, node: Node) -> Result<wire::Object, Vec<Detail>> {
     let kind = fields.text("kind");
     fields.name_it(&kind);
     let kind = match kind.as_str() {
-        "upstream" => Some(wire::object::Kind::Upstream(upstream(&mut fields))),
-        "tool" => Some(wire::object::Kind::Tool(tool(&mut fields))),
-        "server" => Some(wire::object::Kind::VirtualServer(server(&mut fields))),
+        "upstream" => wire::object::Kind::Upstream(upstream(&mut fields)),
+        "tool" => wire::object::Kind::Tool(tool(&mut fields)),
+        "server" => wire::object::Kind::VirtualServer(server(&mut fields)),
         "" => {
             fields.problem("kind", "is required: `upstream`, `tool` or `server`");
-            None
+            return Err(fields.into_problems());
         }
         other => {
             let hint = did_you_mean(other, KINDS);
             fields.problem("kind", format!("`{other}` is not a kind{hint}"));
-            None
+            return Err(fields.into_problems());
         }
     };
-    fields.finish(kind.is_some())?;
-    Ok(wire::Object { kind })
+    fields.finish()?;
+    Ok(wire::Object { kind: Some(kind) })
 }
 
 fn upstream(fields: &mut Fields) -> wire::Upstream {

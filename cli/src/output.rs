@@ -18,11 +18,19 @@ pub(crate) trait Row: Serialize {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     format: Format,
+    talk: Talk,
+}
+
+/// Whether there is more on stderr than errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Talk {
+    Usual,
+    ErrorsOnly,
 }
 
 impl Output {
-    pub(crate) fn new(format: Format) -> Self {
-        Self { format }
+    pub(crate) fn new(format: Format, talk: Talk) -> Self {
+        Self { format, talk }
     }
 
     pub(crate) fn format(self) -> Format {
@@ -70,30 +78,34 @@ impl Output {
         write_stdout(&text)
     }
 
-    /// Text as it is, with a line end.
+    /// Text as it is, with a line end; as JSON it is a string.
     pub(crate) fn text(self, text: &str) -> Result<(), Failure> {
-        let end = if text.ends_with('\n') { "" } else { "\n" };
-        write_stdout(&format!("{text}{end}"))
+        match self.format {
+            Format::Table | Format::Name => write_line(text),
+            Format::Json => write_stdout(&pretty(&text)?),
+            Format::Yaml => write_stdout(&yaml(&text)?),
+        }
     }
 
     /// JSON text as it came, byte for byte; YAML is made from it.
     pub(crate) fn json(self, text: &str) -> Result<(), Failure> {
         match self.format {
-            Format::Table | Format::Name | Format::Json => self.text(text),
+            Format::Table | Format::Name | Format::Json => write_line(text),
             Format::Yaml => write_stdout(&yaml_of(text)?),
         }
     }
 
     /// One line for the person in front, never data.
     pub(crate) fn say(self, line: &str) {
-        // Nobody can be told that stderr is closed.
-        writeln!(io::stderr().lock(), "{line}").ok();
+        if self.talk == Talk::Usual {
+            write_stderr(line);
+        }
     }
 
     pub(crate) fn failure(self, failure: &Failure) {
         match self.format {
-            Format::Json | Format::Yaml => self.say(&failure.to_json()),
-            Format::Table | Format::Name => self.say(&format!("error: {failure}")),
+            Format::Json | Format::Yaml => write_stderr(&failure.to_json()),
+            Format::Table | Format::Name => write_stderr(&format!("error: {failure}")),
         }
     }
 }
@@ -104,7 +116,7 @@ fn render_list<R: Row>(format: Format, rows: &[R]) -> Result<String, Failure> {
             let cells = rows.iter().map(Row::cells).collect::<Vec<_>>();
             Ok(render_table(R::HEADERS, &cells))
         }
-        Format::Name => Ok(rows.iter().map(|row| format!("{}\n", row.name())).collect()),
+        Format::Name => Ok(lines(rows.iter().map(Row::name))),
         Format::Json => pretty(&rows),
         Format::Yaml => yaml(&rows),
     }
@@ -120,7 +132,12 @@ fn render_table(headers: &[&str], rows: &[Vec<String>]) -> String {
     if io::stdout().is_terminal() {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    let text = table.to_string();
+    lines(text.lines().map(str::trim_end))
+}
+
+fn lines<'a>(lines: impl Iterator<Item = &'a str>) -> String {
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 fn render_facts(facts: &[(&str, String)]) -> String {
@@ -154,6 +171,16 @@ fn unprintable(error: &dyn std::error::Error) -> Failure {
         "internal",
         format!("the answer cannot be printed: {error}"),
     )
+}
+
+fn write_line(text: &str) -> Result<(), Failure> {
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    write_stdout(&format!("{text}{end}"))
+}
+
+fn write_stderr(line: &str) {
+    // Nobody can be told that stderr is closed.
+    writeln!(io::stderr().lock(), "{line}").ok();
 }
 
 /// A reader that closed the pipe has seen enough; that is no failure.

@@ -78,6 +78,16 @@ pub(crate) struct CredentialArgs {
     pub secret_headers: Vec<String>,
 }
 
+/// A credential, or none any more.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct CredentialChangeArgs {
+    #[command(flatten)]
+    pub new: CredentialArgs,
+    /// Take the stored credential away
+    #[arg(long, conflicts_with = "credential")]
+    pub no_credential: bool,
+}
+
 #[derive(Clone, Debug, Args)]
 #[command(group(ArgGroup::new("transport").required(true).args(["url", "command"])))]
 pub(crate) struct CreateUpstream {
@@ -196,10 +206,7 @@ pub(crate) struct UpdateUpstream {
     #[arg(long = "cwd", value_name = "DIR")]
     pub working_directory: Option<String>,
     #[command(flatten)]
-    pub credential: CredentialArgs,
-    /// Take the stored credential away
-    #[arg(long, conflicts_with = "credential")]
-    pub no_credential: bool,
+    pub credential: CredentialChangeArgs,
     #[command(flatten)]
     pub common: CommonArgs,
     #[command(flatten)]
@@ -232,10 +239,7 @@ pub(crate) struct UpdateTool {
     #[arg(long = "header", value_name = "NAME=VALUE")]
     pub headers: Vec<String>,
     #[command(flatten)]
-    pub credential: CredentialArgs,
-    /// Take the stored credential away
-    #[arg(long, conflicts_with = "credential")]
-    pub no_credential: bool,
+    pub credential: CredentialChangeArgs,
     #[command(flatten)]
     pub common: CommonArgs,
     #[command(flatten)]

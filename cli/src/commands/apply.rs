@@ -15,7 +15,8 @@ use crate::{
 #[derive(Serialize)]
 struct AppliedView {
     kind: String,
-    name: String,
+    #[serde(rename = "name")]
+    object: String,
     action: &'static str,
     #[serde(skip)]
     label: String,
@@ -29,7 +30,7 @@ impl From<wire::AppliedObject> for AppliedView {
             wire::ApplyAction::Updated => "updated",
         };
         let label = format!("{}/{}", applied.kind, applied.name);
-        Self { kind: applied.kind, name: applied.name, action, label }
+        Self { kind: applied.kind, object: applied.name, action, label }
     }
 }
 
@@ -37,7 +38,7 @@ impl Row for AppliedView {
     const HEADERS: &'static [&'static str] = &["KIND", "NAME", "ACTION"];
 
     fn cells(&self) -> Vec<String> {
-        vec![self.kind.clone(), self.name.clone(), self.action.to_owned()]
+        vec![self.kind.clone(), self.object.clone(), self.action.to_owned()]
     }
 
     fn name(&self) -> &str {
@@ -47,7 +48,8 @@ impl Row for AppliedView {
 
 pub(super) async fn run(context: &Context, args: &ApplyArgs) -> Result<(), Failure> {
     let text = inputs::file_or_stdin(&args.file)?;
-    let file = args.file.display().to_string();
+    let is_stdin = args.file.as_os_str() == "-";
+    let file = if is_stdin { "stdin".into() } else { args.file.display().to_string() };
     let objects = manifest::parse(&text).map_err(|failure| failure.during(&file))?;
     let request =
         wire::ApplyRequest { objects, validate_only: args.write.dry_run, request_id: request_id() };

@@ -4,7 +4,7 @@ use prost_types::FieldMask;
 use proto::wire;
 
 use super::{
-    Context,
+    Context, Write,
     tool::{Texts, something_named},
 };
 use crate::{
@@ -37,15 +37,15 @@ pub(super) async fn create(context: &Context, args: CreateServer) -> Result<(), 
         async move { registry.create_virtual_server(request).await }
     })
     .await?;
-    show_written(context, created, validate_only)
+    show_written(context, created, Write::from(validate_only))
 }
 
 fn show_written(
     context: &Context,
     server: wire::VirtualServer,
-    validate_only: bool,
+    write: Write,
 ) -> Result<(), Failure> {
-    if validate_only {
+    if write == Write::Checked {
         context.output.say("valid; nothing was changed");
         return Ok(());
     }
@@ -113,7 +113,7 @@ pub(super) async fn update(context: &Context, args: UpdateServer) -> Result<(), 
         async move { registry.update_virtual_server(request).await }
     })
     .await?;
-    show_written(context, updated, validate_only)
+    show_written(context, updated, Write::from(validate_only))
 }
 
 fn changed(

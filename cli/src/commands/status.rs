@@ -20,7 +20,7 @@ pub(super) async fn status(context: &Context) -> Result<(), Failure> {
 }
 
 #[derive(Serialize)]
-struct Versions<'a> {
+struct Shown<'a> {
     client: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     control_plane: Option<&'a str>,
@@ -29,7 +29,7 @@ struct Versions<'a> {
 }
 
 pub(super) fn client_version(context: &Context) -> Result<(), Failure> {
-    let versions = Versions { client: VERSION, control_plane: None, protocol_versions: &[] };
+    let versions = Shown { client: VERSION, control_plane: None, protocol_versions: &[] };
     context.output.facts(&[("lockgate", VERSION.to_owned())], &versions)
 }
 
@@ -53,7 +53,7 @@ pub(super) async fn version(context: &Context) -> Result<(), Failure> {
         ("control plane", version.version.clone()),
         ("MCP", version.protocol_versions.join(", ")),
     ];
-    let versions = Versions {
+    let versions = Shown {
         client: VERSION,
         control_plane: Some(&version.version),
         protocol_versions: &version.protocol_versions,

@@ -3,9 +3,11 @@
 use prost_types::FieldMask;
 use proto::wire;
 
-use super::Context;
+use super::{Context, Write};
 use crate::{
-    args::objects::{CommonArgs, CreateTool, CredentialArgs, DeleteArgs, SwitchArgs, UpdateTool},
+    args::objects::{
+        CommonArgs, CreateTool, CredentialChangeArgs, DeleteArgs, SwitchArgs, UpdateTool,
+    },
     client::{Client, request_id, retrying},
     failure::Failure,
     inputs,
@@ -24,7 +26,7 @@ pub(super) async fn create(context: &Context, args: CreateTool) -> Result<(), Fa
         async move { registry.create_tool(request).await }
     })
     .await?;
-    show_written(context, created, request.validate_only)
+    show_written(context, created, Write::from(request.validate_only))
 }
 
 fn from_args(args: CreateTool) -> Result<wire::Tool, Failure> {
@@ -46,8 +48,8 @@ fn from_args(args: CreateTool) -> Result<wire::Tool, Failure> {
     })
 }
 
-fn show_written(context: &Context, tool: wire::Tool, validate_only: bool) -> Result<(), Failure> {
-    if validate_only {
+fn show_written(context: &Context, tool: wire::Tool, write: Write) -> Result<(), Failure> {
+    if write == Write::Checked {
         context.output.say("valid; nothing was changed");
         return Ok(());
     }
@@ -112,7 +114,7 @@ pub(super) async fn update(context: &Context, args: UpdateTool) -> Result<(), Fa
         async move { registry.update_tool(request).await }
     })
     .await?;
-    show_written(context, updated, validate_only)
+    show_written(context, updated, Write::from(validate_only))
 }
 
 fn changed(mut tool: wire::Tool, args: UpdateTool) -> Result<(wire::Tool, Vec<String>), Failure> {
@@ -138,7 +140,7 @@ fn changed(mut tool: wire::Tool, args: UpdateTool) -> Result<(wire::Tool, Vec<St
             paths.push(path.to_owned());
         }
     }
-    tool.credential = credential_change(args.no_credential, &args.credential)?;
+    tool.credential = credential_change(&args.credential)?;
     paths.extend(tool.credential.is_some().then(|| "credential".to_owned()));
     let texts = Texts {
         title: &mut tool.title,
@@ -201,14 +203,13 @@ impl Texts<'_> {
 }
 
 pub(super) fn credential_change(
-    removes: bool,
-    args: &CredentialArgs,
+    args: &CredentialChangeArgs,
 ) -> Result<Option<wire::Credential>, Failure> {
-    if removes {
+    if args.no_credential {
         let kind = Some(wire::credential::Kind::None(true));
         return Ok(Some(wire::Credential { kind }));
     }
-    inputs::credential(args)
+    inputs::credential(&args.new)
 }
 
 pub(super) fn something_named(paths: &[String]) -> Result<(), Failure> {

@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub(super) async fn create(context: &Context, args: CreateUpstream) -> Result<(), Failure> {
-    let wait = Wait::unless(args.no_wait || args.write.dry_run);
+    let wait = Wait::from(args.no_wait || args.write.dry_run);
     let request = wire::CreateUpstreamRequest {
         validate_only: args.write.dry_run,
         upstream: Some(from_args(args)?),
@@ -121,7 +121,7 @@ pub(super) async fn update(context: &Context, args: UpdateUpstream) -> Result<()
     let current = read(&client, &args.name).await?;
     let generation =
         current.status.as_ref().map(|status| status.discovery_generation).unwrap_or_default();
-    let wait = Wait::unless(args.no_wait || args.write.dry_run);
+    let wait = Wait::from(args.no_wait || args.write.dry_run);
     let validate_only = args.write.dry_run;
     let (upstream, paths) = changed(current, args)?;
     // Other changes do not touch the catalog: there is nothing to wait for.
@@ -181,7 +181,7 @@ fn changed(
         upstream.transport = Some(Transport::Stdio(stdio));
         paths.push("stdio".to_owned());
     }
-    upstream.credential = super::tool::credential_change(args.no_credential, &args.credential)?;
+    upstream.credential = super::tool::credential_change(&args.credential)?;
     paths.extend(upstream.credential.is_some().then(|| "credential".to_owned()));
     let texts = super::tool::Texts {
         title: &mut upstream.title,

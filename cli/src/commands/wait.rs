@@ -16,8 +16,9 @@ pub(crate) enum Wait {
     No,
 }
 
-impl Wait {
-    pub(crate) fn unless(no_wait: bool) -> Self {
+impl From<bool> for Wait {
+    /// From `--no-wait`.
+    fn from(no_wait: bool) -> Self {
         if no_wait { Self::No } else { Self::UntilDone }
     }
 }

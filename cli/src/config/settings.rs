@@ -21,6 +21,8 @@ pub(crate) enum LogFormat {
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub data_dir: PathBuf,
+    /// Not named on the command line, so that client commands find it as well.
+    pub is_usual_data_dir: bool,
     /// Empty: the role's default.
     pub listen: Vec<SocketAddr>,
     pub sync_listen: Vec<SocketAddr>,
@@ -68,6 +70,7 @@ impl Settings {
         let production = reader.text("environment").is_some_and(|name| name == "production");
         Self {
             data_dir,
+            is_usual_data_dir: false,
             listen: reader.addresses("listen"),
             sync_listen: reader.addresses("sync_listen"),
             ops_listen: reader.addresses("ops_listen"),
@@ -184,13 +187,12 @@ impl Reader<'_> {
     fn addresses(&mut self, key: &'static str) -> Vec<SocketAddr> {
         let mut addresses = Vec::new();
         for text in self.list(key) {
-            match parse_addresses(&text) {
-                Some(parsed) => addresses.extend(parsed),
-                None => {
-                    let problem = format!("`{text}` is not ADDRESS:PORT, such as 127.0.0.1:4444");
-                    self.problem(key, &problem);
-                }
-            }
+            let Some(parsed) = parse_addresses(&text) else {
+                let problem = format!("`{text}` is not ADDRESS:PORT, such as 127.0.0.1:4444");
+                self.problem(key, &problem);
+                continue;
+            };
+            addresses.extend(parsed);
         }
         addresses
     }

@@ -83,7 +83,7 @@ impl Fields {
 
     /// Takes the problems of an object inside.
     pub(super) fn absorb(&mut self, inner: Self) {
-        if let Err(problems) = inner.finish(true) {
+        if let Err(problems) = inner.finish() {
             self.problems.extend(problems);
         }
     }
@@ -190,11 +190,16 @@ impl Fields {
         self.problems.push(Detail { field, message });
     }
 
-    /// All problems; with `is_complete`, keys that nobody asked for are problems too.
-    pub(super) fn finish(mut self, is_complete: bool) -> Result<(), Vec<Detail>> {
+    /// The problems so far: without a kind nobody knows which keys are wrong.
+    pub(super) fn into_problems(self) -> Vec<Detail> {
+        self.problems
+    }
+
+    /// All problems; keys that nobody asked for are problems too.
+    pub(super) fn finish(mut self) -> Result<(), Vec<Detail>> {
         let left = std::mem::take(&mut self.entries);
         let unknown = left.into_iter().filter(|(key, _)| !OUTPUT_ONLY.contains(&key.as_str()));
-        for (key, node) in unknown.filter(|_| is_complete) {
+        for (key, node) in unknown {
             let hint = did_you_mean(&key, self.known.iter().map(|(known, _)| *known));
             let message = format!("is not a field of a {}{hint}", self.kind);
             let field = format!("{}.{key}", self.path);
