@@ -31,7 +31,7 @@ use tower::Service;
 
 /// How long resolving, connecting and TLS may take together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Who chose an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl EgressError {
 pub(crate) type HttpClient = Client<Connector, Full<Bytes>>;
 
 /// The door. Cheap to clone: TLS configuration is shared.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Egress {
     tls: Arc<rustls::ClientConfig>,
 }
@@ -247,11 +247,10 @@ fn refusal(address: IpAddr, provenance: Provenance) -> Option<&'static str> {
         return Some("which is a metadata, link-local, multicast or unspecified address");
     }
     match provenance {
-        Provenance::Registered => None,
         Provenance::FromDocument if is_private(address) => {
             Some("which is private, and only a registered URL may be")
         }
-        Provenance::FromDocument => None,
+        Provenance::Registered | Provenance::FromDocument => None,
     }
 }
 

@@ -13,7 +13,9 @@ mod telemetry;
 mod transport;
 
 pub mod auth;
+pub mod client;
 pub mod config;
+pub mod discovery;
 pub mod egress;
 pub mod forward;
 pub mod limit;

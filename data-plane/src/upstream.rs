@@ -1,52 +1,249 @@
 //! Calls to upstreams: one object per upstream, alive while its configuration is unchanged.
 
+mod active;
+mod call;
 mod credential;
+mod era;
 mod failure;
+mod fetch;
 mod health;
+mod http;
+mod relay;
+mod rest;
 mod shared;
 mod spawner;
 mod sse;
 mod stderr;
+mod stdio;
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
 
-use bytes::Bytes;
-pub use failure::{CallError, CallFailure};
-use futures_util::{Stream, StreamExt as _};
+use ahash::AHashMap;
+use arc_swap::ArcSwap;
+use proto::resource::{CredentialResource, ToolTarget};
+use tokio::sync::broadcast;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
-/// Whose upstream session a call belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum SessionKey {
-    /// One legacy client session.
-    Client([u8; 16]),
-    /// All modern calls of one principal that declare the same capabilities.
-    Principal { subject: Arc<str>, capabilities: u64 },
+pub(crate) use self::{
+    active::{Active, Lister},
+    era::{error_of, result_of},
+    failure::Step,
+    fetch::Bounds,
+    health::Health,
+    http::Endpoint,
+};
+pub use self::{
+    call::{Call, Event, Events, Reply, SessionKey},
+    failure::{CallError, CallFailure},
+    health::{Signal, UpstreamHealth},
+};
+use self::{rest::RestTools, spawner::Spawner};
+use crate::{egress::Egress, snapshot::table::Table};
+
+/// How often idle sessions are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+/// How long goodbyes to upstreams may hold up the end of the process.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(6);
+/// News that may wait for a slow reader; a reader that missed some asks for all health.
+const SIGNALS_MAX: usize = 1024;
+
+/// How long a call may take, and how big its messages may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Longest silence of an upstream during a call.
+    pub call_timeout: Duration,
+    /// Longest call, however talkative.
+    pub max_call_duration: Duration,
+    /// Longest message from an upstream, in bytes.
+    pub message_max: usize,
+    /// Upstream sessions without a call for this long are ended.
+    pub session_idle: Duration,
 }
 
-/// What an upstream answers, in the client's era and with the client's id.
-pub enum Reply {
-    /// One complete JSON-RPC response.
-    Response(Bytes),
-    /// Notifications first, the response last.
-    Events(Events),
-}
-
-/// One message for the client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    Notification(Bytes),
-    /// The last event.
-    Response(Bytes),
-}
-
-/// The messages of one call. Dropping it cancels the call at the upstream.
-pub struct Events {
-    source: Pin<Box<dyn Stream<Item = Result<Event, CallError>> + Send>>,
-}
-
-impl Events {
-    /// The next message; `None` after the response or an error. Safe to drop between messages.
-    pub async fn next(&mut self) -> Option<Result<Event, CallError>> {
-        self.source.next().await
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            call_timeout: Duration::from_mins(2),
+            max_call_duration: Duration::from_hours(1),
+            message_max: 16 * 1024 * 1024,
+            session_idle: Duration::from_mins(30),
+        }
     }
 }
+
+/// Whether this proxy runs commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllowStdio {
+    Yes,
+    No,
+}
+
+/// All upstreams of this proxy.
+#[derive(Debug)]
+pub struct Upstreams {
+    egress: Egress,
+    allow_stdio: AllowStdio,
+    data_dir: PathBuf,
+    limits: Limits,
+    active: ArcSwap<AHashMap<String, Arc<Active>>>,
+    rest: RestTools,
+    spawner: OnceLock<Result<Arc<Spawner>, String>>,
+    signals: broadcast::Sender<Signal>,
+    farewells: TaskTracker,
+    sweeper: OnceLock<DropGuard>,
+}
+
+impl Upstreams {
+    /// No upstream yet. Children run in `data_dir` unless they are told another directory.
+    pub fn new(
+        egress: Egress,
+        allow_stdio: AllowStdio,
+        data_dir: PathBuf,
+        limits: Limits,
+    ) -> Arc<Self> {
+        let (signals, _) = broadcast::channel(SIGNALS_MAX);
+        Arc::new(Self {
+            rest: RestTools::new(&egress, limits),
+            egress,
+            allow_stdio,
+            data_dir,
+            limits,
+            active: ArcSwap::default(),
+            spawner: OnceLock::new(),
+            signals,
+            farewells: TaskTracker::new(),
+            sweeper: OnceLock::new(),
+        })
+    }
+
+    /// Follows the configuration: an upstream whose own did not change keeps its
+    /// connections, sessions, child and health; calls in flight on others end in peace.
+    pub fn reconcile(&self, table: &Arc<Table>) {
+        let old = self.active.load();
+        let mut new = AHashMap::with_capacity(table.upstreams.len());
+        for (id, resource) in &table.upstreams {
+            let credential = credential_of(table, resource.credential_id.as_deref());
+            let kept =
+                old.get(&**id).filter(|active| active.is_configured_as(resource, credential));
+            let active = match kept {
+                Some(active) => {
+                    active.adopt(resource);
+                    Arc::clone(active)
+                }
+                None => Arc::new(self.activate(resource, credential)),
+            };
+            new.insert(id.to_string(), active);
+        }
+        let old = self.active.swap(Arc::new(new));
+        let new = self.active.load();
+        for (id, gone) in old.iter() {
+            if new.get(id).is_none_or(|active| !Arc::ptr_eq(active, gone)) {
+                gone.close();
+            }
+        }
+    }
+
+    /// Sends one `tools/call` and waits for the first thing that the upstream says.
+    /// Dropping the future cancels the call.
+    pub async fn call(
+        self: &Arc<Self>,
+        table: &Arc<Table>,
+        call: Call,
+    ) -> Result<Reply, CallError> {
+        self.sweeper.get_or_init(|| sweep(Arc::downgrade(self)));
+        match &call.tool.target {
+            ToolTarget::Rest { binding, credential_id } => {
+                let credential = credential_of(table, credential_id.as_deref());
+                let answer = self.rest.call(&call, binding, credential).await;
+                let upstream = || call.tool.name.to_string();
+                answer
+                    .map(Reply::Response)
+                    .map_err(|failure| CallError { upstream: upstream(), failure })
+            }
+            ToolTarget::Upstream { upstream_id, original_name: _ } => {
+                match self.find(upstream_id) {
+                    Some(active) => active.call(&call, &self.limits).await,
+                    None => Err(CallError {
+                        upstream: upstream_id.clone(),
+                        failure: CallFailure::Unknown,
+                    }),
+                }
+            }
+        }
+    }
+
+    /// Ends the upstream sessions of one client session or principal when their calls are done.
+    pub fn close_session(&self, key: &SessionKey) {
+        for active in self.active.load().values() {
+            active.close_session(key);
+        }
+    }
+
+    /// News for the reports. A reader that missed some reads [`Self::health`].
+    pub fn signals(&self) -> broadcast::Receiver<Signal> {
+        self.signals.subscribe()
+    }
+
+    /// The health of all upstreams that were used so far.
+    pub fn health(&self) -> Vec<UpstreamHealth> {
+        self.active.load().values().filter_map(|active| active.health().current()).collect()
+    }
+
+    /// Ends all sessions and children; returns when they are gone or after six seconds.
+    pub async fn shutdown(&self) {
+        for (_, active) in self.active.swap(Arc::default()).iter() {
+            active.close();
+        }
+        self.farewells.close();
+        let ending = async {
+            self.farewells.wait().await;
+            if let Some(Ok(spawner)) = self.spawner.get() {
+                spawner.shutdown().await;
+            }
+        };
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, ending).await.is_err() {
+            tracing::warn!("some upstreams did not say goodbye in time");
+        }
+    }
+
+    pub(crate) fn find(&self, upstream_id: &str) -> Option<Arc<Active>> {
+        self.active.load().get(upstream_id).map(Arc::clone)
+    }
+
+    /// The thread that runs children, started when it is needed first.
+    fn spawner(&self) -> Result<Arc<Spawner>, CallFailure> {
+        let start = || Spawner::start().map(Arc::new).map_err(|error| error.to_string());
+        self.spawner.get_or_init(start).clone().map_err(CallFailure::Spawn)
+    }
+}
+
+fn credential_of<'a>(table: &'a Table, id: Option<&str>) -> Option<&'a CredentialResource> {
+    table.credential(id?).map(AsRef::as_ref)
+}
+
+/// Looks for idle sessions as long as there are upstreams; ends when the guard is dropped.
+fn sweep(upstreams: Weak<Upstreams>) -> DropGuard {
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let sweeping = async move {
+        loop {
+            tokio::time::sleep(SWEEP_INTERVAL).await;
+            let Some(upstreams) = upstreams.upgrade() else { return };
+            for active in upstreams.active.load().values() {
+                active.sweep(upstreams.limits.session_idle);
+            }
+        }
+    };
+    tokio::spawn(async move { stopped.run_until_cancelled(sweeping).await });
+    stop.drop_guard()
+}
+
+#[cfg(test)]
+mod testing;

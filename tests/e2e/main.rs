@@ -10,5 +10,4 @@ mod durability;
 mod failure;
 mod fleet;
 mod instances;
-mod operations;
 mod request_path;

@@ -23,14 +23,14 @@ pub(crate) fn add_to(
 }
 
 fn insert(template: &mut HeaderMap, name: &str, value: &str, kind: &'static str) {
-    match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-        (Ok(header), Ok(mut value)) => {
-            value.set_sensitive(kind == "credential");
-            template.insert(header, value);
-        }
+    let parsed = (HeaderName::try_from(name), HeaderValue::try_from(value));
+    let (Ok(header), Ok(mut value)) = parsed else {
         // The value stays out of the log.
-        _ => tracing::warn!(name, kind, "left out a header that HTTP does not allow"),
-    }
+        tracing::warn!(name, kind, "left out a header that HTTP does not allow");
+        return;
+    };
+    value.set_sensitive(kind == "credential");
+    template.insert(header, value);
 }
 
 /// A credential as environment variables of a child.

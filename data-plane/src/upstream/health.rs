@@ -25,11 +25,15 @@ pub struct UpstreamHealth {
     pub message: String,
 }
 
+const UNKNOWN: u8 = 0;
+const DOWN: u8 = 1;
+const UP: u8 = 2;
+
 /// The health of one upstream; unknown until it was first used.
 #[derive(Debug)]
 pub(crate) struct Health {
     upstream_id: String,
-    /// 0 unknown, 1 down, 2 up: calls that change nothing take no lock.
+    /// `UNKNOWN`, `DOWN` or `UP`: calls that change nothing take no lock.
     seen: AtomicU8,
     last: Mutex<Option<UpstreamHealth>>,
     signals: broadcast::Sender<Signal>,
@@ -37,7 +41,7 @@ pub(crate) struct Health {
 
 impl Health {
     pub(crate) fn new(upstream_id: String, signals: broadcast::Sender<Signal>) -> Self {
-        Self { upstream_id, seen: AtomicU8::new(0), last: Mutex::new(None), signals }
+        Self { upstream_id, seen: AtomicU8::new(UNKNOWN), last: Mutex::new(None), signals }
     }
 
     pub(crate) fn current(&self) -> Option<UpstreamHealth> {
@@ -47,24 +51,23 @@ impl Health {
     /// Notes how a call ended. Only a change is told.
     pub(crate) fn note<T>(&self, result: &Result<T, CallFailure>) {
         match result {
-            Ok(_) => self.set(true, String::new),
-            Err(failure) if failure.is_down() => self.set(false, || failure.to_string()),
+            Ok(_) => self.set(UP, None),
+            Err(failure) if failure.is_down() => self.set(DOWN, Some(failure)),
             Err(_) => (),
         }
     }
 
-    fn set(&self, is_up: bool, message: impl FnOnce() -> String) {
-        let seen = 1 + u8::from(is_up);
+    fn set(&self, seen: u8, failure: Option<&CallFailure>) {
         if self.seen.load(Ordering::Relaxed) == seen {
             return;
         }
         let mut last = self.last.lock();
-        self.seen.store(seen, Ordering::Relaxed);
-        if last.as_ref().is_some_and(|last| last.is_up == is_up) {
+        if self.seen.swap(seen, Ordering::Relaxed) == seen {
             return;
         }
-        let upstream_id = self.upstream_id.clone();
-        let health = UpstreamHealth { upstream_id, is_up, message: message() };
+        let (upstream_id, is_up) = (self.upstream_id.clone(), seen == UP);
+        let message = failure.map(ToString::to_string).unwrap_or_default();
+        let health = UpstreamHealth { upstream_id, is_up, message };
         *last = Some(health.clone());
         drop(last);
         if is_up {

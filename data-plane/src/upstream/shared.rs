@@ -99,8 +99,9 @@ impl<T: Send + Sync + 'static> Slot<T> {
         };
         let value = shared.clone().wait().await?;
         // Somebody may have emptied the slot meanwhile.
-        let current = self.current.lock();
+        let mut current = self.current.lock();
         if current.as_ref().is_some_and(|current| current.is(&shared)) {
+            *current = None;
             self.value.store(Some(Arc::clone(&value)));
         }
         Ok(value)

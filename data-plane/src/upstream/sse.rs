@@ -57,6 +57,12 @@ impl Decoder {
         }
     }
 
+    /// A decoder for the stream that goes on where this one ended.
+    pub(crate) fn reopened(&self) -> Self {
+        let retry_ms = self.retry_ms;
+        Self { id: self.id.clone(), retry_ms, ..Self::new(self.limit) }
+    }
+
     /// The id to resume after.
     pub(crate) fn last_id(&self) -> Option<&Bytes> {
         self.id.as_ref()

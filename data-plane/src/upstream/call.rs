@@ -1,0 +1,115 @@
+//! A call as it comes from the router, and what goes back.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proto::Era;
+
+use super::{
+    failure::{CallError, CallFailure},
+    health::Health,
+    http::HttpConversation,
+    stdio::StdioConversation,
+};
+use crate::{
+    mcp::{Kind, Message, Version},
+    snapshot::table::ToolEntry,
+};
+
+/// One `tools/call` of a client.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub message: Message,
+    pub tool: Arc<ToolEntry>,
+    pub client_era: Era,
+    pub client_version: Version,
+    pub session: SessionKey,
+}
+
+impl Call {
+    /// The tool's name at its upstream.
+    pub(crate) fn original_name(&self) -> &str {
+        self.tool.original_name()
+    }
+
+    /// Whether the tool says that running it twice does no harm.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        self.tool.hints.is_read_only || self.tool.hints.is_idempotent
+    }
+
+    /// The request's id, raw JSON.
+    pub(crate) fn id(&self) -> Bytes {
+        match &self.message.kind {
+            Kind::Request(request) => self.message.slice(request.id),
+            Kind::Notification(_) | Kind::Response(_) => Bytes::from_static(b"null"),
+        }
+    }
+}
+
+/// Whose upstream session a call belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SessionKey {
+    /// One legacy client session.
+    Client([u8; 16]),
+    /// All modern calls of one principal that declare the same capabilities.
+    Principal { subject: Arc<str>, capabilities: u64 },
+}
+
+/// What an upstream answers, in the client's era and with the client's id.
+#[derive(Debug)]
+pub enum Reply {
+    /// One complete JSON-RPC response.
+    Response(Bytes),
+    /// Notifications first, the response last.
+    Events(Events),
+}
+
+/// One message for the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Notification(Bytes),
+    /// The last event.
+    Response(Bytes),
+}
+
+/// The messages of one call. Dropping it cancels the call at the upstream.
+#[derive(Debug)]
+pub struct Events {
+    pub(super) upstream: String,
+    pub(super) health: Arc<Health>,
+    pub(super) first: Option<Event>,
+    /// `None` after the last event.
+    pub(super) source: Option<Source>,
+}
+
+/// Where the messages come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    Http(Box<HttpConversation>),
+    Stdio(Box<StdioConversation>),
+}
+
+impl Source {
+    async fn next(&mut self) -> Result<Event, CallFailure> {
+        match self {
+            Self::Http(conversation) => conversation.next().await.map(|(event, _)| event),
+            Self::Stdio(conversation) => conversation.next().await,
+        }
+    }
+}
+
+impl Events {
+    /// The next message; `None` after the response or an error. Safe to drop while waiting.
+    pub async fn next(&mut self) -> Option<Result<Event, CallError>> {
+        if let Some(first) = self.first.take() {
+            return Some(Ok(first));
+        }
+        let heard = self.source.as_mut()?.next().await;
+        if !matches!(heard, Ok(Event::Notification(_))) {
+            self.source = None;
+            self.health.note(&heard);
+        }
+        let upstream = || self.upstream.clone();
+        Some(heard.map_err(|failure| CallError { upstream: upstream(), failure }))
+    }
+}

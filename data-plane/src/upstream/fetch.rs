@@ -1,0 +1,162 @@
+//! One HTTP request and its answer, within bounds of time and size.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::{Limits, failure::CallFailure};
+use crate::egress::{self, HttpClient};
+
+/// How much of an error page is shown, in characters.
+const EXCERPT_CHARS: usize = 300;
+/// How much of an error page is read, in bytes.
+pub(crate) const REFUSAL_MAX: usize = 256 * 1024;
+
+/// How the gateway names itself to upstreams.
+pub(crate) const USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("lockgate/", env!("CARGO_PKG_VERSION")));
+
+/// How long one call may take, and how big its messages may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    silence: Duration,
+    duration: Duration,
+    deadline: Instant,
+    pub(crate) message_max: usize,
+}
+
+impl Bounds {
+    /// Bounds of a call that begins now.
+    pub(crate) fn of_call(limits: &Limits) -> Self {
+        Self {
+            silence: limits.call_timeout,
+            duration: limits.max_call_duration,
+            deadline: Instant::now() + limits.max_call_duration,
+            message_max: limits.message_max,
+        }
+    }
+
+    /// Bounds of a step that has to be done within `duration`.
+    pub(crate) fn of_step(limits: &Limits, duration: Duration) -> Self {
+        let deadline = Instant::now() + duration;
+        Self { silence: duration, duration, deadline, message_max: limits.message_max }
+    }
+
+    /// When patience ends if nothing is heard after `since`.
+    pub(crate) fn patience(&self, since: Instant) -> Instant {
+        self.deadline.min(since + self.silence)
+    }
+
+    /// What it means that patience has ended.
+    pub(crate) fn failure(&self) -> CallFailure {
+        if Instant::now() >= self.deadline {
+            CallFailure::TooLong(self.duration)
+        } else {
+            CallFailure::Silent(self.silence)
+        }
+    }
+
+    /// `work`, if it is done before patience ends.
+    pub(crate) async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, CallFailure> {
+        let end = self.patience(Instant::now());
+        tokio::time::timeout_at(end, work).await.map_err(|_| self.failure())
+    }
+}
+
+/// Sends a request and waits for the head of its answer.
+pub(crate) async fn send(
+    client: &HttpClient,
+    request: Request<Full<Bytes>>,
+    bounds: &Bounds,
+) -> Result<Response<Incoming>, CallFailure> {
+    let answer = bounds.within(client.request(request)).await?;
+    answer.map_err(|error| match egress::cause_of(&error) {
+        Some(cause) => CallFailure::Unreachable(Arc::clone(cause)),
+        None => CallFailure::Broken(egress::chain(&error)),
+    })
+}
+
+/// Reads a body whole. A body of one frame is not copied.
+pub(crate) async fn read_all(mut body: Incoming, bounds: &Bounds) -> Result<Bytes, CallFailure> {
+    let limit = bounds.message_max;
+    if body.size_hint().lower() > limit as u64 {
+        return Err(CallFailure::TooLarge { limit });
+    }
+    let mut first = Bytes::new();
+    let mut more = BytesMut::new();
+    while let Some(chunk) = next_chunk(&mut body, bounds).await? {
+        if first.len() + more.len() + chunk.len() > limit {
+            return Err(CallFailure::TooLarge { limit });
+        }
+        if first.is_empty() && more.is_empty() {
+            first = chunk;
+            continue;
+        }
+        if more.is_empty() {
+            more.extend_from_slice(&std::mem::take(&mut first));
+        }
+        more.extend_from_slice(&chunk);
+    }
+    Ok(if more.is_empty() { first } else { more.freeze() })
+}
+
+/// The next bytes of a body; `None` at its end.
+pub(crate) async fn next_chunk(
+    body: &mut Incoming,
+    bounds: &Bounds,
+) -> Result<Option<Bytes>, CallFailure> {
+    loop {
+        if body.is_end_stream() {
+            return Ok(None);
+        }
+        match bounds.within(body.frame()).await? {
+            None => return Ok(None),
+            Some(Err(error)) => return Err(CallFailure::Broken(egress::chain(&error))),
+            // Trailers carry nothing for us.
+            Some(Ok(frame)) => {
+                if let Ok(chunk) = frame.into_data() {
+                    return Ok(Some(chunk));
+                }
+            }
+        }
+    }
+}
+
+/// The beginning of a body that explains a refusal; what cannot be read is left out.
+pub(crate) async fn read_refusal(mut body: Incoming, bounds: &Bounds) -> Bytes {
+    let mut out = BytesMut::new();
+    while let Ok(Some(chunk)) = next_chunk(&mut body, bounds).await {
+        let room = REFUSAL_MAX.saturating_sub(out.len());
+        out.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
+        if out.len() >= REFUSAL_MAX {
+            break;
+        }
+    }
+    out.freeze()
+}
+
+/// A few words of a body, fit for one line.
+pub(crate) fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let words: Vec<_> = text.split_whitespace().collect();
+    let line = words.join(" ").replace(|c: char| c.is_control(), "");
+    if line.is_empty() {
+        return "(no text)".to_owned();
+    }
+    match line.char_indices().nth(EXCERPT_CHARS) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        None => line,
+    }
+}
+
+/// What `Content-Type` says without its parameters, in lower case.
+pub(crate) fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = value.unwrap_or_default().split(';').next().unwrap_or_default();
+    essence.trim().to_ascii_lowercase()
+}

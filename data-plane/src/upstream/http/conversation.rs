@@ -1,0 +1,211 @@
+//! The event stream of one call: read incrementally, resumed where the upstream allows it.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::{endpoint::Endpoint, session::Session};
+use crate::{
+    mcp::{Kind, Message, Method, code, message::parse, response},
+    upstream::{
+        Event,
+        failure::CallFailure,
+        fetch::{self, Bounds},
+        relay::{Relay, Taken},
+        sse::Decoder,
+    },
+};
+
+/// How often one call's stream is resumed.
+const RESUMES_MAX: u32 = 100;
+const RETRY_DEFAULT: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// A call in flight whose answer is a stream. Dropping it cancels the call.
+pub(crate) struct HttpConversation {
+    endpoint: Arc<Endpoint>,
+    source: Source,
+    decoder: Decoder,
+    relay: Relay,
+    bounds: Bounds,
+    heard_at: Instant,
+    resumes: u32,
+    cancel: Cancel,
+}
+
+type Resuming = Pin<Box<dyn Future<Output = Result<Incoming, CallFailure>> + Send>>;
+
+enum Source {
+    Reading(Incoming),
+    Resuming(Resuming),
+}
+
+impl fmt::Debug for HttpConversation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("HttpConversation")
+            .field("relay", &self.relay)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tells a legacy upstream when a call is given up. A modern one sees its stream close.
+#[derive(Debug)]
+pub(crate) struct Cancel {
+    session: Option<Arc<Session>>,
+    /// Raw JSON; `None` once there is nothing to cancel any more.
+    id: Option<Bytes>,
+}
+
+impl Cancel {
+    pub(crate) fn new(session: Option<Arc<Session>>, id: Bytes) -> Self {
+        Self { session, id: Some(id) }
+    }
+
+    pub(crate) fn session(&self) -> Option<&Session> {
+        self.session.as_deref()
+    }
+
+    /// The upstream is done with the call.
+    pub(crate) fn done(&mut self) {
+        self.id = None;
+    }
+
+    /// The call failed; if that is because we lost patience, the upstream still works on it.
+    pub(crate) fn failed(&mut self, failure: &CallFailure) {
+        if !matches!(failure, CallFailure::Silent(_) | CallFailure::TooLong(_)) {
+            self.done();
+        }
+    }
+}
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        if let (Some(session), Some(id)) = (&self.session, &self.id) {
+            session.cancel(id);
+        }
+    }
+}
+
+impl HttpConversation {
+    pub(crate) fn new(
+        endpoint: Arc<Endpoint>,
+        body: Incoming,
+        relay: Relay,
+        bounds: Bounds,
+        cancel: Cancel,
+    ) -> Self {
+        Self {
+            endpoint,
+            source: Source::Reading(body),
+            decoder: Decoder::new(bounds.message_max),
+            relay,
+            bounds,
+            heard_at: Instant::now(),
+            resumes: 0,
+            cancel,
+        }
+    }
+
+    /// The next message for the client, with its error code. Safe to drop while waiting.
+    pub(crate) async fn next(&mut self) -> Result<(Event, Option<i64>), CallFailure> {
+        let result = self.advance().await;
+        match &result {
+            Ok((Event::Notification(_), _)) => (),
+            Ok((Event::Response(_), _)) => self.cancel.done(),
+            Err(failure) => self.cancel.failed(failure),
+        }
+        result
+    }
+
+    async fn advance(&mut self) -> Result<(Event, Option<i64>), CallFailure> {
+        let limit = self.bounds.message_max;
+        loop {
+            while let Some(event) =
+                self.decoder.next().map_err(|_| CallFailure::TooLarge { limit })?
+            {
+                // Priming events carry only an id.
+                if event.data.is_empty() {
+                    continue;
+                }
+                let message = parse(event.data)
+                    .map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
+                // Comments and unknown chatter are no sign of progress; messages are.
+                self.heard_at = Instant::now();
+                if let Some(event) = self.take(message)? {
+                    return Ok(event);
+                }
+            }
+            self.read().await?;
+        }
+    }
+
+    fn take(&mut self, message: Message) -> Result<Option<(Event, Option<i64>)>, CallFailure> {
+        match self.relay.take(message)? {
+            Taken::Response { body, code } => return Ok(Some((Event::Response(body), code))),
+            Taken::Notification(body) => return Ok(Some((Event::Notification(body), None))),
+            Taken::Request(request) => self.refuse(&request),
+            Taken::CatalogChanged => self.endpoint.health.catalog_is_stale(),
+            Taken::Nothing => (),
+        }
+        Ok(None)
+    }
+
+    /// An upstream may ask for nothing but a sign of life: we told it so.
+    fn refuse(&self, message: &Message) {
+        let Kind::Request(request) = &message.kind else { return };
+        let id = message.raw(request.id);
+        let answer = match request.method {
+            Method::Ping => response::Answer::new(id, Bytes::from_static(b"{}")).into_bytes(),
+            _ => response::error(Some(id), code::METHOD_NOT_FOUND, "not supported", None),
+        };
+        // Modern upstreams may not ask at all and take no answers.
+        if let Some(session) = &self.cancel.session {
+            session.answer(answer);
+        }
+    }
+
+    /// Reads the next piece of the stream, or a step towards it.
+    async fn read(&mut self) -> Result<(), CallFailure> {
+        let end = self.bounds.patience(self.heard_at);
+        match &mut self.source {
+            Source::Reading(body) => {
+                let chunk = tokio::time::timeout_at(end, fetch::next_chunk(body, &self.bounds));
+                match chunk.await.map_err(|_| self.bounds.failure())? {
+                    Ok(Some(chunk)) => self.decoder.push(chunk),
+                    Ok(None) => self.resume(CallFailure::NoResponse)?,
+                    Err(failure @ CallFailure::Broken(_)) => self.resume(failure)?,
+                    Err(failure) => return Err(failure),
+                }
+            }
+            Source::Resuming(resuming) => {
+                let body = tokio::time::timeout_at(end, resuming).await;
+                let body = body.map_err(|_| self.bounds.failure())??;
+                self.source = Source::Reading(body);
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on where the stream ended, if it gave ids (MCP 2025-11-25, resumability).
+    fn resume(&mut self, failure: CallFailure) -> Result<(), CallFailure> {
+        let (Some(session), Some(last)) = (&self.cancel.session, self.decoder.last_id()) else {
+            return Err(failure);
+        };
+        if self.resumes >= RESUMES_MAX {
+            return Err(failure);
+        }
+        self.resumes += 1;
+        let wait = self.decoder.retry_ms.map_or(RETRY_DEFAULT, Duration::from_millis);
+        let (session, last) = (Arc::clone(session), last.clone());
+        let (endpoint, bounds) = (Arc::clone(&self.endpoint), self.bounds);
+        self.decoder = self.decoder.reopened();
+        self.source = Source::Resuming(Box::pin(async move {
+            tokio::time::sleep(wait.min(RETRY_MAX)).await;
+            endpoint.resume(session.headers.clone(), &last, &bounds).await
+        }));
+        Ok(())
+    }
+}

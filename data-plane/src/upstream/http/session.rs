@@ -1,0 +1,180 @@
+//! Sessions at a legacy upstream: opened on first use, one per client session or principal,
+//! ended with DELETE when nobody holds them any more (MCP 2025-11-25, transports).
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use http::{HeaderMap, HeaderValue, Method};
+use proto::Era;
+use tokio::{runtime::Handle, time::Instant};
+
+use super::endpoint::{Endpoint, SESSION_ID, VERSION};
+use crate::upstream::{
+    SessionKey,
+    era::{self, Handshake, Uninitialized},
+    failure::CallFailure,
+    fetch::Bounds,
+    shared::Slot,
+};
+
+/// How long an upstream may take to initialize.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// One session. Dropping the last handle ends it at the upstream.
+#[derive(Debug)]
+pub(crate) struct Session {
+    endpoint: Arc<Endpoint>,
+    /// The template with session id and version.
+    pub(crate) headers: HeaderMap,
+    pub(crate) handshake: Handshake,
+    /// The upstream does not know it any more: there is nothing to end.
+    is_lost: AtomicBool,
+}
+
+impl Session {
+    /// Runs the handshake.
+    pub(crate) async fn open(endpoint: Arc<Endpoint>) -> Result<Self, CallFailure> {
+        let bounds = Bounds::of_step(&endpoint.limits, OPEN_TIMEOUT);
+        let members = era::initialize_members();
+        let headers = endpoint.template().clone();
+        let asked = endpoint.ask(Era::Legacy, headers, ("initialize", &members), &bounds).await?;
+        if matches!(asked.status.as_u16(), 401 | 403) {
+            return Err(CallFailure::Auth { status: asked.status.as_u16() });
+        }
+        let handshake = era::initialized(&asked.message?).map_err(refusal)?;
+        let mut headers = endpoint.template().clone();
+        if let Some(id) = asked.headers.get(SESSION_ID) {
+            let mut id = id.clone();
+            id.set_sensitive(true);
+            headers.insert(SESSION_ID, id);
+        }
+        if let Ok(version) = HeaderValue::from_str(&handshake.version) {
+            headers.insert(VERSION, version);
+        }
+        let session = Self { endpoint, headers, handshake, is_lost: AtomicBool::new(false) };
+        let initialized = Bytes::from_static(era::INITIALIZED.as_bytes());
+        let headers = session.headers.clone();
+        // Some servers do not take the notification; calls will tell whether that matters.
+        let accepted = session.endpoint.post(headers, initialized, &bounds).await?;
+        if !accepted.status().is_success() {
+            tracing::debug!(status = %accepted.status(), "an upstream refused `initialized`");
+        }
+        Ok(session)
+    }
+
+    /// Whether the upstream gave a session id at all.
+    pub(crate) fn has_id(&self) -> bool {
+        self.headers.contains_key(SESSION_ID)
+    }
+
+    /// Tells the upstream that nobody waits for request `id` (raw JSON) any more.
+    pub(crate) fn cancel(&self, id: &[u8]) {
+        let id = String::from_utf8_lossy(id);
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
+        );
+        self.endpoint.say(Method::POST, self.headers.clone(), body.into());
+    }
+
+    /// Sends an answer to a request of the upstream.
+    pub(crate) fn answer(&self, body: Bytes) {
+        self.endpoint.say(Method::POST, self.headers.clone(), body);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.has_id() && !self.is_lost.load(Ordering::Relaxed) {
+            self.endpoint.say(Method::DELETE, self.headers.clone(), Bytes::new());
+        }
+    }
+}
+
+fn refusal(refusal: Uninitialized) -> CallFailure {
+    match refusal {
+        Uninitialized::IsModern => {
+            CallFailure::Initialize("it speaks the modern era only".to_owned())
+        }
+        Uninitialized::Refused(why) => CallFailure::Initialize(why),
+        Uninitialized::Incompatible(version) => CallFailure::Incompatible(version),
+    }
+}
+
+/// All sessions at one upstream.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    born: Instant,
+    open: DashMap<SessionKey, Arc<Held>>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    slot: Slot<Session>,
+    /// Seconds after `born` at which it was last used.
+    used: AtomicU64,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { born: Instant::now(), open: DashMap::new() }
+    }
+}
+
+impl Sessions {
+    /// The session of `key`; callers that come while it is being opened share the opening.
+    pub(crate) async fn get(
+        &self,
+        key: &SessionKey,
+        endpoint: &Arc<Endpoint>,
+    ) -> Result<Arc<Session>, CallFailure> {
+        let held = match self.open.get(key) {
+            Some(held) => Arc::clone(&held),
+            None => Arc::clone(&self.open.entry(key.clone()).or_default()),
+        };
+        held.used.store(self.born.elapsed().as_secs(), Ordering::Relaxed);
+        let open = || {
+            let endpoint = Arc::clone(endpoint);
+            async move { Session::open(endpoint).await.map(Arc::new) }
+        };
+        held.slot.get(&Handle::current(), open).await
+    }
+
+    /// The upstream lost this session: the next call opens another.
+    pub(crate) fn forget(&self, key: &SessionKey, lost: &Arc<Session>) {
+        lost.is_lost.store(true, Ordering::Relaxed);
+        let held = self.open.get(key).map(|held| Arc::clone(&held));
+        if let Some(held) = held {
+            held.slot.forget(lost);
+        }
+    }
+
+    /// Ends the session of `key` when its calls are done.
+    pub(crate) fn close(&self, key: &SessionKey) {
+        if let Some((_, held)) = self.open.remove(key) {
+            held.slot.take();
+        }
+    }
+
+    /// Ends all sessions when their calls are done.
+    pub(crate) fn close_all(&self) {
+        self.open.clear();
+    }
+
+    /// Ends sessions that were not used for `idle` and have no call in flight.
+    pub(crate) fn sweep(&self, idle: Duration) {
+        let now = self.born.elapsed().as_secs();
+        self.open.retain(|_, held| {
+            let unused = now.saturating_sub(held.used.load(Ordering::Relaxed));
+            // One handle is the slot's, one is ours.
+            let in_use = held.slot.peek().is_some_and(|session| Arc::strong_count(&session) > 2);
+            in_use || unused < idle.as_secs()
+        });
+    }
+}

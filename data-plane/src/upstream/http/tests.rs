@@ -1,0 +1,432 @@
+//! Calls to real HTTP servers: good ones of both eras, and every bad habit one by one.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
+use proto::{
+    Secret,
+    resource::{CredentialResource, UpstreamResource},
+};
+
+use super::*;
+use crate::upstream::testing::{
+    Body, Proxy, Seen, answer, hang, http, json, legacy_call, modern_call, serve, sse, streamed,
+    table, upstream,
+};
+
+type Log = Arc<Mutex<Vec<String>>>;
+
+/// A legacy server with sessions `s1`, `s2` …; `act` answers `tools/call`.
+async fn legacy_server(
+    log: Log,
+    act: impl Fn(&Seen) -> Response<Body> + Send + Sync + 'static,
+) -> UpstreamResource {
+    let opened = AtomicUsize::new(0);
+    let address = serve(move |seen| {
+        let method = seen.member("/method");
+        let what = method.as_str().unwrap_or(seen.method.as_str()).to_owned();
+        log.lock().push(format!("{what} {}", seen.header("mcp-session-id")).trim().to_owned());
+        match what.as_str() {
+            "initialize" => {
+                let number = opened.fetch_add(1, Ordering::SeqCst) + 1;
+                let id = seen.member("/id");
+                let mut answer = sse(format!(
+                    "id: p\ndata:\n\nevent: message\ndata: {{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{\"protocolVersion\":\"2025-06-18\",\"capabilities\":{{\"tools\":{{}}}},\"serverInfo\":{{\"name\":\"s\"}}}}}}\n\n"
+                ));
+                let session = format!("s{number}").parse().unwrap();
+                answer.headers_mut().insert("mcp-session-id", session);
+                answer
+            }
+            "server/discover" => {
+                answer(400, "application/json", r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Server not initialized"}}"#)
+            }
+            "tools/call" | "GET" => act(&seen),
+            _ => answer(202, "", ""),
+        }
+    })
+    .await;
+    upstream(http(address))
+}
+
+fn result(seen: &Seen, text: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"content":"{text}"}}}}"#, seen.member("/id"))
+}
+
+#[track_caller]
+fn check_log(log: &Log, expected: &[&str]) {
+    assert_eq!(*log.lock(), expected);
+}
+
+async fn settle(log: &Log, entry: &str) {
+    for _ in 0..1000 {
+        if log.lock().iter().any(|line| line == entry) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("no `{entry}` in {:?}", log.lock());
+}
+
+#[tokio::test]
+async fn a_legacy_call_opens_one_session_and_passes_its_id_verbatim() {
+    let log = Log::default();
+    let upstream = legacy_server(Arc::clone(&log), |seen| {
+        assert_eq!(seen.header("mcp-protocol-version"), "2025-06-18");
+        assert_eq!(seen.header("accept"), "application/json, text/event-stream");
+        assert_eq!(seen.header("accept-encoding"), "identity");
+        assert_eq!(seen.member("/params/name"), "do");
+        assert_eq!(seen.member("/params/_meta/progressToken"), "tok");
+        json(result(seen, "done"))
+    });
+    let proxy = Proxy::new(upstream.await);
+    let (one, two) = tokio::join!(
+        proxy.run(legacy_call("\"a-1\"", "{}")),
+        proxy.run(legacy_call("2", r#"{"x":1.0}"#))
+    );
+    assert_eq!(one, [r#"{"jsonrpc":"2.0","id":"a-1","result":{"content":"done"}}"#]);
+    assert_eq!(two, [r#"{"jsonrpc":"2.0","id":2,"result":{"content":"done"}}"#]);
+    let opening = ["server/discover", "initialize", "notifications/initialized s1"];
+    check_log(&log, &[&opening[..], &["tools/call s1"; 2]].concat());
+    proxy.upstreams.close_session(&SessionKey::Client([7; 16]));
+    settle(&log, "DELETE s1").await;
+}
+
+#[tokio::test]
+async fn modern_calls_share_a_legacy_session_under_ids_of_ours() {
+    let log = Log::default();
+    let upstream = legacy_server(Arc::clone(&log), |seen| {
+        assert!(seen.member("/id").is_u64());
+        assert_eq!(
+            seen.member("/params/_meta"),
+            serde_json::json!({"progressToken": seen.member("/id")})
+        );
+        let token = seen.member("/params/_meta/progressToken");
+        sse(format!(
+            "data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{{\"progressToken\":{token},\"progress\":1}}}}\n\ndata: {}\n\n",
+            result(seen, "x")
+        ))
+    });
+    let proxy = Proxy::new(upstream.await);
+    let events = proxy.run(modern_call("\"same\"", "{}")).await;
+    assert_eq!(
+        events[0],
+        r#"notification {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":5,"progress":1}}"#
+    );
+    assert!(
+        events[1].starts_with(r#"response {"jsonrpc":"2.0","id":"same","result":{"#),
+        "{events:?}"
+    );
+    assert!(events[1].contains(r#""resultType":"complete""#));
+}
+
+#[tokio::test]
+async fn a_lost_session_is_healed_once_without_running_the_call_twice() {
+    let log = Log::default();
+    let upstream = legacy_server(Arc::clone(&log), |seen| match seen.header("mcp-session-id") {
+        "s1" => answer(
+            400,
+            "application/json",
+            r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"}}"#,
+        ),
+        _ => json(result(seen, "healed")),
+    });
+    let proxy = Proxy::new(upstream.await);
+    assert!(proxy.run(legacy_call("1", "{}")).await[0].contains("healed"));
+    check_log(
+        &log,
+        &[
+            "server/discover",
+            "initialize",
+            "notifications/initialized s1",
+            "tools/call s1",
+            "initialize",
+            "notifications/initialized s2",
+            "tools/call s2",
+        ],
+    );
+    let always = legacy_server(Log::default(), |_| answer(404, "", "")).await;
+    let error = Proxy::new(always).run(legacy_call("1", "{}")).await;
+    assert_eq!(error, ["upstream `up` lost its session twice"]);
+}
+
+/// What a call to a legacy server with this habit gives.
+async fn failure(act: impl Fn(&Seen) -> Response<Body> + Send + Sync + 'static) -> String {
+    let proxy = Proxy::new(legacy_server(Log::default(), act).await);
+    let events = proxy.run(legacy_call("1", "{}")).await;
+    events.last().unwrap().clone()
+}
+
+#[tokio::test]
+async fn every_bad_answer_is_a_failure_of_its_own() {
+    let wrong = r#"{"jsonrpc":"2.0","id":99,"result":{}}"#;
+    let wrong_id = "upstream `up` answered with the id of another request";
+    assert_eq!(failure(move |_| json(wrong)).await, wrong_id);
+    assert_eq!(failure(move |_| sse(format!("data: {wrong}\n\n"))).await, wrong_id);
+    let no_json =
+        "upstream `up` answered with something that is no JSON-RPC message: the body is not JSON";
+    assert_eq!(failure(|_| json("{\"jsonrpc\":")).await, no_json);
+    assert_eq!(failure(|_| sse("data: {nope\n\n")).await, no_json);
+    assert_eq!(
+        failure(|_| answer(200, "text/html; charset=utf-8", "<html>")).await,
+        "upstream `up` answered with content type `text/html` instead of JSON or an event stream"
+    );
+    assert_eq!(
+        failure(|_| answer(202, "", "")).await,
+        "upstream `up` ended its answer without a response"
+    );
+    assert_eq!(
+        failure(|_| sse(": only a comment\n\n")).await,
+        "upstream `up` ended its answer without a response"
+    );
+    assert_eq!(
+        failure(|_| answer(502, "text/html", "bad\n gateway")).await,
+        "upstream `up` answered HTTP 502: bad gateway"
+    );
+    assert_eq!(
+        failure(|_| answer(401, "", "")).await,
+        "upstream `up` refused the gateway with HTTP 401: check its credential"
+    );
+}
+
+#[tokio::test]
+async fn size_and_silence_are_bounded() {
+    let too_large = "upstream `up` sent a message of more than 100000 bytes";
+    let zeros = || stream::repeat(Bytes::from(vec![b'0'; 10_000]));
+    assert_eq!(failure(move |_| streamed(200, "application/json", zeros())).await, too_large);
+    assert_eq!(failure(move |_| streamed(200, "text/event-stream", zeros())).await, too_large);
+    let lines = || stream::repeat(Bytes::from(format!("data: {}\n", "x".repeat(1000))));
+    assert_eq!(failure(move |_| streamed(200, "text/event-stream", lines())).await, too_large);
+    let gigabyte = |_: &Seen| {
+        let mut huge = json("");
+        huge.headers_mut().insert("content-length", "1000000000".parse().unwrap());
+        huge
+    };
+    assert_eq!(failure(gigabyte).await, too_large);
+    let silent = "upstream `up` was silent for 700ms";
+    assert_eq!(failure(|_| hang(200, "application/json", "{")).await, silent);
+    assert_eq!(failure(|_| hang(200, "text/event-stream", "data: {\n")).await, silent);
+    // Comments keep a connection alive, not a call.
+    let comments = |_: &Seen| {
+        let ticks = stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            Some((Bytes::from(": tick\n\n"), ()))
+        });
+        streamed(200, "text/event-stream", SyncStream(Mutex::new(Box::pin(ticks))))
+    };
+    assert_eq!(failure(comments).await, silent);
+}
+
+/// A stream behind a lock, because response bodies of tests are shared.
+struct SyncStream<S>(Mutex<S>);
+
+impl<S: futures_util::Stream + Unpin> futures_util::Stream for SyncStream<S> {
+    type Item = S::Item;
+
+    fn poll_next(
+        self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<S::Item>> {
+        self.0.lock().poll_next_unpin(context)
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_or_silent_call_is_cancelled_at_the_upstream() {
+    let log = Log::default();
+    let upstream = legacy_server(Arc::clone(&log), |_| hang(200, "text/event-stream", ": hi\n\n"));
+    let proxy = Proxy::new(upstream.await);
+    let dropped =
+        tokio::time::timeout(Duration::from_millis(300), proxy.run(legacy_call("1", "{}")));
+    assert!(dropped.await.is_err());
+    settle(&log, "notifications/cancelled s1").await;
+    log.lock().clear();
+    proxy.run(legacy_call("2", "{}")).await;
+    settle(&log, "notifications/cancelled s1").await;
+}
+
+#[tokio::test]
+async fn requests_of_the_upstream_are_refused_and_pings_answered() {
+    let answers = Log::default();
+    let heard = Arc::clone(&answers);
+    let address = serve(move |seen| {
+        match seen.member("/method").as_str() {
+            Some("initialize") => json(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"protocolVersion":"2025-11-25","capabilities":{{}},"serverInfo":{{}}}}}}"#, seen.member("/id"))),
+            Some("tools/call") => {
+                let ask = r#"data: {"jsonrpc":"2.0","id":"q1","method":"sampling/createMessage","params":{}}"#;
+                let ping = r#"data: {"jsonrpc":"2.0","id":"q2","method":"ping"}"#;
+                hang(200, "text/event-stream", Box::leak(format!("{ask}\n\n{ping}\n\n").into_boxed_str()))
+            }
+            Some(_) => answer(404, "", ""),
+            None => {
+                heard.lock().push(seen.body.clone());
+                answer(202, "", "")
+            }
+        }
+    })
+    .await;
+    Proxy::new(upstream(http(address))).run(legacy_call("1", "{}")).await;
+    let mut answers = answers.lock().clone();
+    answers.sort();
+    assert_eq!(
+        answers,
+        [
+            r#"{"jsonrpc":"2.0","id":"q1","error":{"code":-32601,"message":"not supported"}}"#,
+            r#"{"jsonrpc":"2.0","id":"q2","result":{}}"#,
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_early_is_resumed_after_its_last_event() {
+    let upstream = legacy_server(Log::default(), |seen| match seen.header("last-event-id") {
+        "" => sse(
+            "id: e7\nretry: 1\ndata:\n\nid: e8\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{\"data\":1}}\n\n",
+        ),
+        "e8" => {
+            assert_eq!(
+                (seen.header("accept"), seen.header("mcp-session-id")),
+                ("text/event-stream", "s1")
+            );
+            sse("data: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n\n")
+        }
+        other => panic!("resumed after {other}"),
+    });
+    let events = Proxy::new(upstream.await).run(legacy_call("1", "{}")).await;
+    assert_eq!(events.len(), 2);
+    assert_eq!(events[1], r#"response {"jsonrpc":"2.0","id":1,"result":{}}"#);
+}
+
+/// A modern server.
+async fn modern_server(
+    act: impl Fn(&Seen) -> Response<Body> + Send + Sync + 'static,
+) -> UpstreamResource {
+    let address = serve(move |seen| {
+        if seen.member("/method") == "initialize" {
+            let id = seen.member("/id");
+            let body = format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32601,"message":"no"}}}}"#
+            );
+            return answer(404, "application/json", body);
+        }
+        assert_eq!(seen.header("mcp-protocol-version"), "2026-07-28");
+        assert_eq!(seen.header("mcp-method"), seen.member("/method").as_str().unwrap());
+        match seen.member("/method").as_str() {
+            Some("server/discover") => json(format!(
+                r#"{{"jsonrpc":"2.0","id":{},"result":{{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{{"tools":{{}}}}}}}}"#,
+                seen.member("/id")
+            )),
+            _ => act(&seen),
+        }
+    });
+    upstream(http(address.await))
+}
+
+#[tokio::test]
+async fn a_modern_upstream_gets_claims_and_mirror_headers() {
+    let upstream = modern_server(|seen| {
+        assert_eq!(seen.header("mcp-name"), "do");
+        assert_eq!(seen.header("mcp-session-id"), "");
+        let meta = seen.member("/params/_meta");
+        assert_eq!(meta["io.modelcontextprotocol/clientCapabilities"], serde_json::json!({}));
+        assert_eq!(meta["io.modelcontextprotocol/clientInfo"]["name"], "lockgate");
+        json(format!(
+            r#"{{"jsonrpc":"2.0","id":{},"result":{{"resultType":"complete","content":[]}}}}"#,
+            seen.member("/id")
+        ))
+    });
+    let proxy = Proxy::new(upstream.await);
+    let legacy = proxy.run(legacy_call("3", "{}")).await;
+    assert_eq!(legacy, [r#"{"jsonrpc":"2.0","id":3,"result":{"content":[]}}"#]);
+    let modern = proxy.run(modern_call("4", "{}")).await;
+    assert!(modern[0].contains(r#""resultType":"complete""#), "{modern:?}");
+}
+
+#[tokio::test]
+async fn an_error_with_a_status_of_its_own_is_relayed() {
+    let upstream = modern_server(|seen| {
+        let id = seen.member("/id");
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32602,"message":"Unknown tool"}}}}"#
+        );
+        answer(400, "application/json", body)
+    });
+    let proxy = Proxy::new(upstream.await);
+    let error = proxy.run(legacy_call("9", "{}")).await;
+    assert_eq!(
+        error,
+        [r#"{"jsonrpc":"2.0","id":9,"error":{"code":-32602,"message":"Unknown tool"}}"#]
+    );
+}
+
+#[tokio::test]
+async fn an_upstream_that_changed_its_era_is_probed_again() {
+    let log = Log::default();
+    let mut resource = legacy_server(Arc::clone(&log), |seen| json(result(seen, "legacy"))).await;
+    resource.era = Some(Era::Modern);
+    // To the remembered era this server answers 202: no response, no verdict.
+    let proxy = Proxy::new(resource);
+    let first = proxy.run(modern_call("1", "{}")).await;
+    assert!(first[0].contains("legacy"), "{first:?}");
+
+    let resource = modern_server(|seen| json(result(seen, "modern"))).await;
+    let wrong = UpstreamResource { era: Some(Era::Legacy), ..resource };
+    let answer = Proxy::new(wrong).run(legacy_call("1", "{}")).await;
+    assert!(answer[0].contains("modern"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_credential_is_sent_and_a_changed_one_makes_a_new_upstream() {
+    let address = serve(|seen| {
+        let id = seen.member("/id");
+        json(format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":"{}"}}}}"#,
+            seen.header("x-key")
+        ))
+    })
+    .await;
+    let resource = |era| UpstreamResource {
+        credential_id: Some("c1".to_owned()),
+        era,
+        ..upstream(http(address))
+    };
+    let credential = |value: &str| CredentialResource {
+        id: "c1".to_owned(),
+        headers: [("x-key".to_owned(), Secret::from(value))].into(),
+    };
+    let modern = || vec![resource(Some(Era::Modern))];
+    let proxy = Proxy::with(modern(), vec![credential("one")]);
+    let before = proxy.upstreams.find("u1").unwrap();
+    assert!(proxy.run(modern_call("1", "{}")).await[0].contains("\"one\""));
+    proxy.upstreams.reconcile(&table(vec![resource(None)], vec![credential("one")]));
+    assert!(Arc::ptr_eq(&before, &proxy.upstreams.find("u1").unwrap()));
+    proxy.upstreams.reconcile(&table(modern(), vec![credential("two")]));
+    assert!(!Arc::ptr_eq(&before, &proxy.upstreams.find("u1").unwrap()));
+    assert!(proxy.run(modern_call("1", "{}")).await[0].contains("\"two\""));
+}
+
+#[tokio::test]
+async fn idle_sessions_are_swept_and_busy_ones_stay() {
+    let log = Log::default();
+    let upstream = legacy_server(Arc::clone(&log), |seen| {
+        if seen.member("/params/arguments/wait") == true {
+            return hang(
+                200,
+                "text/event-stream",
+                "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{}}\n\n",
+            );
+        }
+        json(result(seen, "x"))
+    });
+    let proxy = Proxy::new(upstream.await);
+    let active = proxy.upstreams.find("u1").unwrap();
+    let waiting = proxy.call(legacy_call("1", r#"{"wait":true}"#)).await.unwrap();
+    active.sweep(Duration::ZERO);
+    assert!(!log.lock().iter().any(|line| line.starts_with("DELETE")));
+    drop(waiting);
+    active.sweep(Duration::ZERO);
+    settle(&log, "DELETE s1").await;
+}

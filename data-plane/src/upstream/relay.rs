@@ -1,0 +1,135 @@
+//! Puts one call into its upstream's terms, and what the upstream says back into the client's:
+//! era, request id, progress token.
+
+use bytes::Bytes;
+use proto::Era;
+
+use super::{
+    Call,
+    era::{self, Handshake},
+    failure::CallFailure,
+};
+use crate::mcp::{
+    Kind, Message, Method, code,
+    message::Response,
+    translate::{self, Terms},
+};
+
+/// The two ends of one call.
+#[derive(Clone, Debug)]
+pub(crate) struct Relay {
+    client_era: Era,
+    /// Raw JSON.
+    client_id: Bytes,
+    /// What stands for id and progress token at the upstream; `None` if they pass verbatim.
+    ours: Option<Bytes>,
+    client_token: Option<Bytes>,
+}
+
+/// A message, sorted.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// The answer, with its error code if it is an error.
+    Response {
+        body: Bytes,
+        code: Option<i64>,
+    },
+    Notification(Bytes),
+    /// The upstream asks for something.
+    Request(Box<Message>),
+    CatalogChanged,
+    Nothing,
+}
+
+impl Relay {
+    /// A call whose id and token may be used as they are.
+    pub(crate) fn verbatim(call: &Call) -> Self {
+        let token = call.message.params().and_then(|params| params.meta.progress_token);
+        Self {
+            client_era: call.client_era,
+            client_id: call.id(),
+            ours: None,
+            client_token: token.map(|token| call.message.slice(token)),
+        }
+    }
+
+    /// A call that shares its connection or session with others: `id` is ours.
+    pub(crate) fn remapped(call: &Call, id: u64) -> Self {
+        let ours = Some(Bytes::from(id.to_string()));
+        Self { ours, ..Self::verbatim(call) }
+    }
+
+    /// The id under which the upstream knows the call, raw JSON.
+    pub(crate) fn upstream_id(&self) -> &Bytes {
+        self.ours.as_ref().unwrap_or(&self.client_id)
+    }
+
+    /// The request as the upstream shall see it.
+    pub(crate) fn request(&self, call: &Call, upstream: &Handshake) -> Bytes {
+        let ours = self.ours.as_deref();
+        let token = ours.filter(|_| self.client_token.is_some());
+        let terms = Terms {
+            era: upstream.era,
+            version: &upstream.version,
+            tool: call.original_name(),
+            id: ours,
+            progress_token: token,
+        };
+        translate::request_to_upstream(&call.message, &terms)
+    }
+
+    /// Sorts and translates what the upstream said.
+    pub(crate) fn take(&self, message: Message) -> Result<Taken, CallFailure> {
+        match &message.kind {
+            Kind::Response(response) => self.response(&message, response),
+            Kind::Request(_) => Ok(Taken::Request(Box::new(message))),
+            Kind::Notification(notification) => match &notification.method {
+                Method::Progress | Method::LogMessage => {
+                    let token = self.ours.as_ref().and(self.client_token.as_deref());
+                    let body = translate::notification_to_client(&message, self.client_era, token);
+                    Ok(Taken::Notification(body))
+                }
+                Method::ToolsListChanged => Ok(Taken::CatalogChanged),
+                Method::Initialize
+                | Method::Ping
+                | Method::Discover
+                | Method::ToolsList
+                | Method::ToolsCall
+                | Method::Initialized
+                | Method::Cancelled
+                | Method::Unknown(_) => Ok(Taken::Nothing),
+            },
+        }
+    }
+
+    fn response(&self, message: &Message, response: &Response) -> Result<Taken, CallFailure> {
+        let error = era::error_of(message);
+        let code = error.as_ref().map(|error| error.code);
+        let Some(id) = response.id else {
+            // An error about a request that the upstream could not read: ours.
+            let (code, text) = error.map_or((0, String::new()), |e| (e.code, e.message.into()));
+            return Err(CallFailure::Refused { code, message: text });
+        };
+        if !is_same_id(message.raw(id), self.upstream_id()) {
+            return Err(CallFailure::WrongId);
+        }
+        match error {
+            // Headers and `_meta` are ours: the client can do nothing about them.
+            Some(error) if error.code == code::HEADER_MISMATCH => {
+                return Err(CallFailure::Refused {
+                    code: error.code,
+                    message: error.message.into(),
+                });
+            }
+            Some(_) | None => (),
+        }
+        let body = translate::response_to_client(message, self.client_era, &self.client_id);
+        Ok(Taken::Response { body, code })
+    }
+}
+
+/// Whether two raw ids are the same value; servers may write a string in another way.
+fn is_same_id(one: &[u8], other: &[u8]) -> bool {
+    let value = |raw: &[u8]| serde_json::from_slice::<serde_json::Value>(raw).ok();
+    one == other || matches!((value(one), value(other)), (Some(a), Some(b)) if a == b)
+}

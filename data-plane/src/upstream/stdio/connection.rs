@@ -1,0 +1,249 @@
+//! One pipe to a child, shared by many calls: sorts what the child says by id and token.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use tokio::sync::mpsc;
+
+use crate::{
+    mcp::{
+        Kind, Message, Method, code,
+        message::{Notification, Request, parse},
+        response,
+    },
+    upstream::{era, failure::CallFailure, fetch::Bounds, health::Health, spawner::Listener},
+};
+use proto::Era;
+
+/// Messages that may wait for the child to read them.
+const INPUT_MAX: usize = 1024;
+/// Notifications that may wait for a slow client; more are dropped.
+const NOTIFICATIONS_MAX: usize = 64;
+
+/// What a call hears: messages as they came, or why there will be none.
+type Heard = Result<Message, CallFailure>;
+
+/// The state of a pipe.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    input: mpsc::Sender<Bytes>,
+    next_id: AtomicU64,
+    calls: DashMap<u64, mpsc::Sender<Heard>>,
+    ended: OnceLock<String>,
+    health: Arc<Health>,
+}
+
+/// A call in flight. Dropping it before the answer tells the child that nobody waits.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    connection: Arc<Connection>,
+    /// The call's id on this pipe, and its progress token.
+    pub(crate) id: u64,
+    heard: mpsc::Receiver<Heard>,
+    is_sent: bool,
+    is_answered: bool,
+}
+
+impl Connection {
+    /// A connection and the messages that have to be fed to the child.
+    pub(crate) fn new(health: Arc<Health>) -> (Arc<Self>, mpsc::Receiver<Bytes>) {
+        let (input, fed) = mpsc::channel(INPUT_MAX);
+        let connection = Self {
+            input,
+            next_id: AtomicU64::new(1),
+            calls: DashMap::new(),
+            ended: OnceLock::new(),
+            health,
+        };
+        (Arc::new(connection), fed)
+    }
+
+    /// Why the child is gone; `None` while it lives.
+    pub(crate) fn ended(&self) -> Option<&str> {
+        self.ended.get().map(String::as_str)
+    }
+
+    /// Takes a place for a call; nothing is sent yet.
+    pub(crate) fn ticket(self: &Arc<Self>) -> Ticket {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        // One place more than notifications may take: the answer always finds room.
+        let (sender, heard) = mpsc::channel(NOTIFICATIONS_MAX + 1);
+        self.calls.insert(id, sender);
+        Ticket { connection: Arc::clone(self), id, heard, is_sent: false, is_answered: false }
+    }
+
+    /// Sends a request of our own and waits for its answer.
+    pub(crate) async fn ask(
+        self: &Arc<Self>,
+        era: Era,
+        (method, members): (&str, &str),
+        bounds: &Bounds,
+    ) -> Result<Message, CallFailure> {
+        let mut ticket = self.ticket();
+        ticket.send(era::request(era, &ticket.id.to_string(), method, members).into())?;
+        bounds.within(ticket.answer()).await?
+    }
+
+    /// Sends what nobody waits for.
+    pub(crate) fn notify(&self, message: Bytes) -> Result<(), CallFailure> {
+        self.input.try_send(message).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CallFailure::Busy(INPUT_MAX),
+            mpsc::error::TrySendError::Closed(_) => self.gone(),
+        })
+    }
+
+    fn gone(&self) -> CallFailure {
+        CallFailure::Exited(self.ended().unwrap_or("its input is closed").to_owned())
+    }
+
+    /// The only call in flight, to which things without a name must belong.
+    fn only_call(&self) -> Option<mpsc::Sender<Heard>> {
+        let mut calls = self.calls.iter();
+        let only = calls.next().map(|call| call.value().clone());
+        only.filter(|_| calls.next().is_none())
+    }
+
+    fn hear(&self, message: Message) {
+        match &message.kind {
+            Kind::Response(_) => self.hear_response(message),
+            Kind::Notification(notification) => {
+                // A client that reads slowly misses some; there is always room for the answer.
+                let call = self.call_of(&message, notification);
+                if let Some(call) = call.filter(|call| call.capacity() > 1) {
+                    call.try_send(Ok(message)).ok();
+                }
+            }
+            Kind::Request(request) => self.refuse(&message, request),
+        }
+    }
+
+    fn hear_response(&self, message: Message) {
+        let id = message.id().and_then(number);
+        let late = self.next_id.load(Ordering::Relaxed);
+        match id.and_then(|id| self.calls.remove(&id)) {
+            Some((_, call)) => drop(call.try_send(Ok(message))),
+            // A late answer to a cancelled call.
+            None if id.is_some_and(|id| id < late) => (),
+            None => {
+                if let Some(call) = self.only_call() {
+                    call.try_send(Err(CallFailure::WrongId)).ok();
+                }
+            }
+        }
+    }
+
+    fn call_of(
+        &self,
+        message: &Message,
+        notification: &Notification,
+    ) -> Option<mpsc::Sender<Heard>> {
+        match &notification.method {
+            Method::Progress => {
+                let token = notification.params.progress_token?;
+                let call = self.calls.get(&number(message.raw(token))?)?;
+                Some(call.value().clone())
+            }
+            Method::LogMessage => self.only_call(),
+            Method::ToolsListChanged => {
+                self.health.catalog_is_stale();
+                None
+            }
+            Method::Initialize
+            | Method::Ping
+            | Method::Discover
+            | Method::ToolsList
+            | Method::ToolsCall
+            | Method::Initialized
+            | Method::Cancelled
+            | Method::Unknown(_) => None,
+        }
+    }
+
+    /// A child may ask for nothing but a sign of life: we told it so.
+    fn refuse(&self, message: &Message, request: &Request) {
+        let id = message.raw(request.id);
+        let answer = match request.method {
+            Method::Ping => response::Answer::new(id, Bytes::from_static(b"{}")).into_bytes(),
+            _ => response::error(Some(id), code::METHOD_NOT_FOUND, "not supported", None),
+        };
+        // A child that does not read its answers is told by the next call's failure.
+        self.notify(answer).ok();
+    }
+}
+
+/// An id as we give it.
+fn number(raw: &[u8]) -> Option<u64> {
+    std::str::from_utf8(raw).ok()?.parse().ok()
+}
+
+impl Listener for Connection {
+    fn line(&self, line: Bytes) {
+        let is_ours = memchr::memmem::find(&line, b"\"jsonrpc\"").is_some();
+        match parse(line) {
+            Ok(message) => self.hear(message),
+            // Many servers print their own words among the messages.
+            Err(_) if !is_ours => tracing::debug!("a child printed something else than messages"),
+            Err(error) => {
+                if let Some(call) = self.only_call() {
+                    call.try_send(Err(CallFailure::NotJsonRpc(error.to_string()))).ok();
+                }
+            }
+        }
+    }
+
+    fn ended(&self, reason: String) {
+        // Told once; the calls that wait see it when their channel closes.
+        self.ended.set(reason).ok();
+        self.calls.clear();
+    }
+}
+
+impl Ticket {
+    /// Sends the call's message.
+    pub(crate) fn send(&mut self, message: Bytes) -> Result<(), CallFailure> {
+        self.connection.notify(message)?;
+        self.is_sent = true;
+        // The end may have come between taking the ticket and sending.
+        match self.connection.ended() {
+            Some(_) => Err(self.connection.gone()),
+            None => Ok(()),
+        }
+    }
+
+    /// The next message of this call. Safe to drop while waiting.
+    pub(crate) async fn next(&mut self) -> Result<Message, CallFailure> {
+        let heard = self.heard.recv().await.unwrap_or_else(|| Err(self.connection.gone()));
+        self.is_answered |= match &heard {
+            Ok(message) => matches!(message.kind, Kind::Response(_)),
+            Err(failure) => matches!(failure, CallFailure::Exited(_)),
+        };
+        heard
+    }
+
+    async fn answer(&mut self) -> Result<Message, CallFailure> {
+        loop {
+            let message = self.next().await?;
+            if matches!(message.kind, Kind::Response(_)) {
+                return Ok(message);
+            }
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.connection.calls.remove(&self.id);
+        if self.is_sent && !self.is_answered {
+            let cancelled = format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{}}}}}"#,
+                self.id
+            );
+            // A child that is gone or overloaded need not know.
+            self.connection.notify(cancelled.into()).ok();
+        }
+    }
+}
