@@ -16,6 +16,7 @@ pub mod auth;
 pub mod client;
 pub mod config;
 pub mod discovery;
+pub mod control;
 pub mod egress;
 pub mod forward;
 pub mod limit;

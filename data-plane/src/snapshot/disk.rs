@@ -79,6 +79,11 @@ impl Disk {
         Ok((disk, None))
     }
 
+    /// Where everything is kept, and what else belongs to this proxy alone.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Whether the next record must be a snapshot: nothing to append to, or a
     /// log that has outgrown its snapshot.
     pub fn wants_snapshot(&self) -> bool {
