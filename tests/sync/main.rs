@@ -12,6 +12,8 @@ mod configuration;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod live;
+#[cfg(test)]
 mod protocol;
 
 /// A runner with a printed seed.

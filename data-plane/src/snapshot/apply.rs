@@ -19,7 +19,9 @@ const MESSAGE_MAX: usize = 1024;
 
 /// Makes what requests are served from; the errors name resource and field.
 pub type Compile<T> = Box<
-    dyn Fn(&mut dyn Iterator<Item = &Resource>, &Position) -> Result<T, Vec<FieldError>> + Send,
+    dyn Fn(&mut dyn Iterator<Item = &Resource>, &Position) -> Result<T, Vec<FieldError>>
+        + Send
+        + Sync,
 >;
 
 /// The other side broke the protocol: the stream must be closed.
