@@ -21,7 +21,7 @@ use crate::{
     clock::Clock,
     discovery::{
         leases::{Action, Candidate, Leases},
-        schedule::Schedule,
+        schedule::{Health, Schedule},
     },
     error::Error,
     fleet::{Fleet, Host},
@@ -184,7 +184,13 @@ impl Reporting {
         self.discovery.record(&wanted.upstream_id, wanted.wanted, found).await
     }
 
-    /// The upstream's catalog has changed, or it is reachable again.
+    /// An upstream answers, or no longer does, as its proxy saw it.
+    pub(crate) fn health(&self, upstream_id: &str, health: Health) {
+        let now = self.discovery.inner.clock.now_ms();
+        self.discovery.inner.state.lock().schedule.health(upstream_id, health, now);
+    }
+
+    /// The upstream's catalog has changed.
     pub(crate) fn stale(&self, upstream_id: &str) {
         let now = self.discovery.inner.clock.now_ms();
         self.discovery.inner.state.lock().schedule.stale(upstream_id, now);

@@ -16,6 +16,8 @@ const PERIOD_MS: i64 = 5 * 60 * 1000;
 const RETRY_MS: i64 = 5_000;
 /// News of one upstream are gathered for so long.
 const GATHER_MS: i64 = 250;
+/// A discovery that ended so close to the moment an upstream came back has seen it.
+const BACK_MS: i64 = 2_000;
 /// An upstream that has news all the time is read so often.
 const NEWS_MS: i64 = 5_000;
 
@@ -28,6 +30,15 @@ pub struct Schedule {
     stale: BTreeMap<String, i64>,
     /// When they were last read for that.
     refreshed: HashMap<String, i64>,
+    /// Upstreams that are down, or were until the given time.
+    down: HashMap<String, Option<i64>>,
+}
+
+/// What a proxy saw of an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    Up,
+    Down,
 }
 
 impl Schedule {
@@ -36,6 +47,26 @@ impl Schedule {
         let earliest = self.refreshed.get(upstream_id).map_or(0, |last| last + NEWS_MS);
         let due = earliest.max(now_ms + GATHER_MS);
         self.stale.entry(upstream_id.to_owned()).or_insert(due);
+    }
+
+    /// An upstream that comes back may offer something else.
+    pub fn health(&mut self, upstream_id: &str, health: Health, now_ms: i64) {
+        match (health, self.down.get_mut(upstream_id)) {
+            (Health::Down, _) => drop(self.down.insert(upstream_id.to_owned(), None)),
+            (Health::Up, Some(until)) => *until = Some(until.unwrap_or(now_ms)),
+            (Health::Up, None) => {}
+        }
+    }
+
+    /// Whether an upstream came back a while ago and was not read since. Often
+    /// it is a discovery that notices that it is back.
+    fn came_back(&mut self, now_ms: i64, known: &Known) -> bool {
+        let Some(Some(back)) = self.down.get(&known.upstream_id).copied() else { return false };
+        if now_ms < back + BACK_MS {
+            return false;
+        }
+        self.down.remove(&known.upstream_id);
+        known.checked_time_ms < back - BACK_MS || known.phase != Phase::Ready
     }
 
     /// A discovery has ended.
@@ -58,7 +89,7 @@ impl Schedule {
                 self.stale.remove(id);
                 self.refreshed.insert(id.clone(), now_ms);
             }
-            if is_stale || self.is_due(now_ms, known, candidates) {
+            if is_stale || self.came_back(now_ms, known) || self.is_due(now_ms, known, candidates) {
                 due.push(id.clone());
             }
         }
@@ -140,6 +171,21 @@ mod tests {
         let proxy = Candidate { proxy_id: "p".to_owned(), is_stdio_host: false };
         assert!(schedule.due(9_000_000, &failed, &[]).is_empty());
         assert_eq!(schedule.due(1_000_001, &failed, &[proxy]), ["u1"]);
+    }
+
+    #[test]
+    fn an_upstream_that_came_back_is_read_unless_that_is_how_it_was_noticed() {
+        let mut schedule = Schedule::default();
+        let ready = [known(Phase::Ready, None)];
+        schedule.health("u1", Health::Up, 1_000_000);
+        assert!(schedule.due(1_010_000, &ready, &[]).is_empty(), "it was never down");
+        schedule.health("u1", Health::Down, 1_000_000);
+        schedule.health("u1", Health::Up, 1_000_100);
+        assert!(schedule.due(1_010_000, &ready, &[]).is_empty(), "it was just read");
+        schedule.health("u1", Health::Down, 1_020_000);
+        schedule.health("u1", Health::Up, 1_030_000);
+        assert_eq!(schedule.due(1_040_000, &ready, &[]), ["u1"]);
+        assert!(schedule.due(1_050_000, &ready, &[]).is_empty(), "once");
     }
 
     #[test]

@@ -98,15 +98,12 @@ impl Publisher {
         if revision <= published {
             return Ok(revision);
         }
-        let touched = match changes_since(&mut read, published).await? {
-            Some(keys) => {
-                let changes = load(&mut read, sealer, &keys).await?;
-                ledger.lock().advance(revision, changes)
-            }
-            None => {
-                let resources = read_all(&mut read, sealer).await?;
-                ledger.lock().rebuild(revision, resources)
-            }
+        let touched = if let Some(log) = changes_since(&mut read, published).await? {
+            let changes = load(&mut read, sealer, &log).await?;
+            ledger.lock().advance(revision, changes)
+        } else {
+            let resources = read_all(&mut read, sealer).await?;
+            ledger.lock().rebuild(revision, resources)
         };
         report(&touched);
         head.send_replace(revision);

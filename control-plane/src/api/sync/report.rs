@@ -7,7 +7,7 @@ use tonic::{Status, Streaming};
 
 use super::{Outbox, is_itself};
 use crate::{
-    discovery::{Discovery, Reporting},
+    discovery::{Discovery, Reporting, schedule::Health},
     identity::ProxyCaller,
 };
 
@@ -60,11 +60,8 @@ async fn take(reporting: &Reporting, message: wire::ReportMessage) -> Result<(),
         Some(Message::Stale(wire::CatalogStale { upstream_id })) => reporting.stale(&upstream_id),
         Some(Message::Health(wire::HealthReport { upstreams })) => {
             for wire::UpstreamHealth { upstream_id, up, message } in upstreams {
-                tracing::info!(upstream_id, up, message, "the health of an upstream has changed");
-                // What it offers may be another thing after its restart.
-                if up {
-                    reporting.stale(&upstream_id);
-                }
+                tracing::debug!(upstream_id, up, message, "the health of an upstream");
+                reporting.health(&upstream_id, if up { Health::Up } else { Health::Down });
             }
         }
         Some(Message::Hello(_)) => return Err(Status::invalid_argument("a second hello")),

@@ -1,0 +1,211 @@
+//! Tells the control plane what this proxy sees: catalogs it was asked to read, health, news.
+
+use std::{sync::Arc, time::Duration};
+
+use proto::{
+    Catalog,
+    upstream::FailureReason,
+    wire::{self, report_message::Message, reports_client::ReportsClient},
+};
+use tokio::{
+    sync::{broadcast, mpsc},
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, Streaming};
+
+use crate::{
+    control::{Backoff, Link, LinkError, told},
+    discovery::discover,
+    snapshot::current::Current,
+    upstream::{Signal, UpstreamHealth, Upstreams},
+};
+
+/// How long the stream may take to open.
+const OPEN: Duration = Duration::from_secs(15);
+/// Reports that wait to be sent.
+const QUEUE: usize = 64;
+
+/// What reports are made of.
+pub struct Reports {
+    pub link: Link,
+    pub current: Arc<Current>,
+    pub upstreams: Arc<Upstreams>,
+}
+
+/// A discovery that has ended.
+type Found = (wire::Discover, Result<Catalog, (FailureReason, String)>);
+
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("{}", told(.0))]
+    Status(#[from] Status),
+    #[error("the control plane does not answer")]
+    Silent,
+    #[error("the control plane does not take messages")]
+    Stuck,
+}
+
+impl Reports {
+    /// Reports until `stop`, through every failure of the control plane.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut backoff = Backoff::default();
+        loop {
+            let began = Instant::now();
+            let ended = tokio::select! {
+                () = stop.cancelled() => return,
+                ended = self.stream() => ended,
+            };
+            if let Err(error) = &ended {
+                // The stream of configuration tells of the same trouble, louder.
+                tracing::debug!(%error, "no stream of reports: trying again");
+                if is_refusal(error) {
+                    backoff.hopeless();
+                }
+            }
+            let wait = backoff.ended(began.elapsed());
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => (),
+            }
+        }
+    }
+
+    async fn stream(&self) -> Result<(), Ended> {
+        // Before that, the signals would be told twice.
+        let mut signals = self.upstreams.signals();
+        let (outbox, mut inbox) = timeout(OPEN, self.open()).await.map_err(|_| Ended::Silent)??;
+        self.tell_health(&outbox)?;
+        let mut running = JoinSet::new();
+        loop {
+            tokio::select! {
+                message = inbox.message() => match message? {
+                    None => return Ok(()),
+                    Some(directive) => self.obey(directive, &mut running),
+                },
+                Some(found) = running.join_next() => match found {
+                    Ok(found) => send_found(&outbox, found).await?,
+                    // Its lease ends, and then another attempt is made.
+                    Err(error) => tracing::error!(%error, "a discovery has failed"),
+                },
+                signal = signals.recv() => self.tell(&outbox, signal)?,
+            }
+        }
+    }
+
+    async fn open(
+        &self,
+    ) -> Result<(mpsc::Sender<wire::ReportMessage>, Streaming<wire::ReportDirective>), Ended> {
+        let connection = self.link.connection().await?;
+        let (outbox, messages) = mpsc::channel(QUEUE);
+        let identity = self.link.identity();
+        let hello =
+            wire::ReportHello { proxy_id: identity.id.clone(), boot_epoch: identity.boot_epoch };
+        send(&outbox, Message::Hello(hello))?;
+        let request = connection.request(ReceiverStream::new(messages));
+        let inbox = ReportsClient::new(connection.channel.clone()).report(request).await?;
+        Ok((outbox, inbox.into_inner()))
+    }
+
+    fn obey(&self, directive: wire::ReportDirective, running: &mut JoinSet<Found>) {
+        use wire::report_directive::Directive;
+        match directive.directive {
+            Some(Directive::Discover(order)) => {
+                let (current, upstreams) = (Arc::clone(&self.current), Arc::clone(&self.upstreams));
+                running.spawn(async move {
+                    let found = read(&current, &upstreams, &order).await;
+                    (order, found)
+                });
+            }
+            // From a newer control plane.
+            None => {}
+        }
+    }
+
+    fn tell(
+        &self,
+        outbox: &mpsc::Sender<wire::ReportMessage>,
+        signal: Result<Signal, broadcast::error::RecvError>,
+    ) -> Result<(), Ended> {
+        match signal {
+            Ok(Signal::Health(health)) => {
+                let upstreams = vec![wire_health(health)];
+                send(outbox, Message::Health(wire::HealthReport { upstreams }))
+            }
+            Ok(Signal::CatalogStale { upstream_id }) => {
+                send(outbox, Message::Stale(wire::CatalogStale { upstream_id }))
+            }
+            Err(broadcast::error::RecvError::Lagged(_)) => self.tell_health(outbox),
+            // The upstreams live as long as we hold them.
+            Err(broadcast::error::RecvError::Closed) => Err(Ended::Stuck),
+        }
+    }
+
+    fn tell_health(&self, outbox: &mpsc::Sender<wire::ReportMessage>) -> Result<(), Ended> {
+        let upstreams = self.upstreams.health().into_iter().map(wire_health).collect();
+        send(outbox, Message::Health(wire::HealthReport { upstreams }))
+    }
+}
+
+/// Reads a catalog once this proxy knows the upstream as it is to be read.
+async fn read(
+    current: &Current,
+    upstreams: &Arc<Upstreams>,
+    order: &wire::Discover,
+) -> Result<Catalog, (FailureReason, String)> {
+    let end = Instant::now() + Duration::from_millis(order.deadline_ms.into());
+    let mut watch = current.watch();
+    let known = watch.wait_for(|it| it.as_ref().is_some_and(|it| it.revision >= order.revision));
+    let waited = tokio::time::timeout_at(end, known).await.is_ok();
+    let Some(table) = current.load().filter(|_| waited) else {
+        let message = format!("the proxy does not have revision {} yet", order.revision);
+        return Err((FailureReason::Timeout, message));
+    };
+    let deadline = end.saturating_duration_since(Instant::now());
+    discover(upstreams, &table, &order.upstream_id, deadline).await
+}
+
+async fn send_found(
+    outbox: &mpsc::Sender<wire::ReportMessage>,
+    (order, found): Found,
+) -> Result<(), Ended> {
+    use wire::catalog_report::Result as Wire;
+    let result = match found {
+        Ok(catalog) => Wire::Catalog(catalog.into()),
+        Err((reason, message)) => {
+            let reason = wire::FailureReason::from(reason).into();
+            Wire::Failure(wire::DiscoveryFailure { reason, message })
+        }
+    };
+    let wire::Discover { lease_id, upstream_id, .. } = order;
+    let report = wire::CatalogReport { lease_id, upstream_id, result: Some(result) };
+    let message = wire::ReportMessage { message: Some(Message::Catalog(report)) };
+    // Catalogs are large: wait until there is room.
+    timeout(OPEN, outbox.send(message)).await.map_err(|_| Ended::Stuck)?.map_err(|_| Ended::Stuck)
+}
+
+fn wire_health(health: UpstreamHealth) -> wire::UpstreamHealth {
+    let UpstreamHealth { upstream_id, is_up, message } = health;
+    wire::UpstreamHealth { upstream_id, up: is_up, message }
+}
+
+fn send(outbox: &mpsc::Sender<wire::ReportMessage>, message: Message) -> Result<(), Ended> {
+    outbox.try_send(wire::ReportMessage { message: Some(message) }).map_err(|_| Ended::Stuck)
+}
+
+fn is_refusal(ended: &Ended) -> bool {
+    match ended {
+        Ended::Status(status) => matches!(
+            status.code(),
+            Code::Unauthenticated | Code::PermissionDenied | Code::FailedPrecondition
+        ),
+        Ended::Link(error) => {
+            matches!(error, LinkError::NotJoined | LinkError::Refused(_) | LinkError::JoinToken(_))
+        }
+        Ended::Silent | Ended::Stuck => false,
+    }
+}
