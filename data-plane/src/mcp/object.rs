@@ -28,11 +28,16 @@ impl Span {
     }
 }
 
-/// The text is not JSON.
+/// Most keys of an object that is walked (reliability §4.8); what is not walked may have more.
+pub const KEYS_MAX: usize = 10_000;
+
+/// Why a text cannot be walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not JSON at byte {at}")]
-pub struct Syntax {
-    pub at: usize,
+pub enum Unreadable {
+    #[error("not JSON at byte {at}")]
+    Syntax { at: usize },
+    #[error("an object has more than {KEYS_MAX} keys")]
+    TooManyKeys,
 }
 
 /// A place in a JSON text.
@@ -80,7 +85,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Consumes one value of any kind, checked.
-    pub fn value(&mut self) -> Result<Span, Syntax> {
+    pub fn value(&mut self) -> Result<Span, Unreadable> {
         self.peek();
         let rest = self.text.get(self.at..).unwrap_or_default();
         let mut json = serde_json::Deserializer::from_str(rest);
@@ -91,21 +96,24 @@ impl<'a> Cursor<'a> {
     }
 
     /// Consumes an object; `visit` must consume the value of each member.
-    pub fn object<F>(&mut self, mut visit: F) -> Result<Object, Syntax>
+    pub fn object<F>(&mut self, mut visit: F) -> Result<Object, Unreadable>
     where
-        F: FnMut(&mut Self, Cow<'a, str>, Span) -> Result<(), Syntax>,
+        F: FnMut(&mut Self, Cow<'a, str>, Span) -> Result<(), Unreadable>,
     {
         self.peek();
         let start = self.at;
         self.expect(b'{')?;
         let mut seen = Seen::default();
         let mut has_duplicates = false;
-        let mut is_first = true;
+        let mut count = 0;
         while self.peek() != Some(b'}') {
-            if !is_first {
+            if count > 0 {
                 self.expect(b',')?;
             }
-            is_first = false;
+            count += 1;
+            if count > KEYS_MAX {
+                return Err(Unreadable::TooManyKeys);
+            }
             let (name, key) = self.key()?;
             has_duplicates |= !seen.insert(name.clone());
             self.expect(b':')?;
@@ -116,14 +124,14 @@ impl<'a> Cursor<'a> {
     }
 
     /// Fails if anything but white space is left.
-    pub fn end(&mut self) -> Result<(), Syntax> {
+    pub fn end(&mut self) -> Result<(), Unreadable> {
         match self.peek() {
             None => Ok(()),
             Some(_) => Err(self.syntax()),
         }
     }
 
-    fn key(&mut self) -> Result<(Cow<'a, str>, Span), Syntax> {
+    fn key(&mut self) -> Result<(Cow<'a, str>, Span), Unreadable> {
         if self.peek() != Some(b'"') {
             return Err(self.syntax());
         }
@@ -131,7 +139,7 @@ impl<'a> Cursor<'a> {
             return Ok(key);
         }
         let span = self.value()?;
-        let name = unquote(span.of(self.text)).ok_or(Syntax { at: span.start })?;
+        let name = unquote(span.of(self.text)).ok_or(Unreadable::Syntax { at: span.start })?;
         Ok((name, span))
     }
 
@@ -147,7 +155,7 @@ impl<'a> Cursor<'a> {
         Some((Cow::Borrowed(rest.get(..length)?), Span { start, end: self.at }))
     }
 
-    fn expect(&mut self, wanted: u8) -> Result<(), Syntax> {
+    fn expect(&mut self, wanted: u8) -> Result<(), Unreadable> {
         if self.peek() != Some(wanted) {
             return Err(self.syntax());
         }
@@ -155,8 +163,8 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    fn syntax(&self) -> Syntax {
-        Syntax { at: self.at }
+    fn syntax(&self) -> Unreadable {
+        Unreadable::Syntax { at: self.at }
     }
 }
 

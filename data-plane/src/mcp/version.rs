@@ -144,6 +144,7 @@ pub fn era_of(message: &Message, headers: &MirrorHeaders<'_>) -> Result<InboundE
     let capabilities = capabilities_of(message)?;
     if let Kind::Request(request) = &message.kind {
         check_standard_headers(request, headers)?;
+        check_log_level(request)?;
     }
     Ok(InboundEra::Modern { version, capabilities })
 }
@@ -253,6 +254,18 @@ fn check_standard_headers(request: &Request, headers: &MirrorHeaders<'_>) -> Res
         Some(name) if *method == Method::ToolsCall => check_mirror("Mcp-Name", headers.name, name),
         Some(_) | None => Ok(()),
     }
+}
+
+/// MCP 2026-07-28, logging: the level, if any, is one of RFC 5424.
+fn check_log_level(request: &Request) -> Result<(), Refusal> {
+    const LEVELS: [&str; 8] =
+        ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+    let level = request.params.meta.log_level.as_ref();
+    if level.is_none_or(|level| level.as_str().is_some_and(|level| LEVELS.contains(&level))) {
+        return Ok(());
+    }
+    let message = format!("`params._meta[\"{}\"]` is not a log level", meta_key::LOG_LEVEL);
+    Err(Refusal::bad(code::INVALID_PARAMS, message))
 }
 
 fn check_mirror(header: &str, written: Option<&[u8]>, value: &str) -> Result<(), Refusal> {

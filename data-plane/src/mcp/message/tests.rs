@@ -150,6 +150,16 @@ fn a_deeply_nested_value_does_not_overflow() {
     check(&text, "request 1 ping");
 }
 
+#[test]
+fn an_endless_object_is_refused_but_not_inside_of_arguments() {
+    let keys: Vec<_> = (0..20_000).map(|key| format!("\"k{key}\":0")).collect();
+    let many = format!("{{{}}}", keys.join(","));
+    let call =
+        |params: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"ping","params":{params}}}"#);
+    check(&call(&many), "-: an object has too many keys");
+    check(&call(&format!(r#"{{"arguments":{many}}}"#)), "request 1 ping");
+}
+
 /// Valid JSON of some depth, as text.
 fn json() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![

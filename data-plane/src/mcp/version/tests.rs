@@ -124,6 +124,19 @@ fn the_name_header_mirrors_the_tool() {
 }
 
 #[test]
+fn a_log_level_is_one_that_exists() {
+    let list = |level: &str| {
+        let rest = format!(
+            r#","io.modelcontextprotocol/clientCapabilities":{{}},"io.modelcontextprotocol/logLevel":{level}"#
+        );
+        request("tools/list", &meta("\"2026-07-28\"", &rest))
+    };
+    check(&list("\"info\""), "2026-07-28|tools/list", "modern");
+    check(&list("\"loud\""), "2026-07-28|tools/list", "400 -32602");
+    check(&list("7"), "2026-07-28|tools/list", "400 -32602");
+}
+
+#[test]
 fn versions_are_negotiated_down_to_the_newest_handshake() {
     for version in ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"] {
         assert_eq!(Version::negotiate(version).as_str(), version);
