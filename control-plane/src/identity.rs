@@ -70,6 +70,7 @@ impl Identity {
     }
 
     /// What the keys of proxies are sealed with.
+    #[cfg(test)]
     pub(crate) fn sealer(&self) -> &Sealer {
         &self.inner.sealer
     }

@@ -249,12 +249,8 @@ pub(crate) async fn serve_connection(
         builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        () = stop.cancelled() => None,
-    };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             timeout(DRAIN, connection).await.unwrap_or(Ok(()))
         }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::identity::Identity;
 
-const EVERY: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_mins(1);
 /// Rounds between two reminders: an hour.
 const REMIND_EVERY: u64 = 60;
 

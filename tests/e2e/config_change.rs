@@ -51,8 +51,8 @@ async fn sixty_four_sessions_call_while_everything_changes() -> anyhow::Result<(
 async fn change_everything(world: &World, api: &str, change: usize) -> anyhow::Result<()> {
     let file = world.data_dir().join("change.yaml");
     let objects = format!(
-        "kind: tool\nname: a\ndescription: revision {change}\nrest: {{ url: '{api}/{change}/a' }}\n---\n\
-         kind: tool\nname: b\ndescription: revision {change}\nrest: {{ url: '{api}/{change}/b' }}\n"
+        "kind: tool\nname: a\ndescription: revision {change}\nurl: '{api}/{change}/a'\n---\n\
+         kind: tool\nname: b\ndescription: revision {change}\nurl: '{api}/{change}/b'\n"
     );
     std::fs::write(&file, objects)?;
     world.ok(&["apply", "-f", &file.display().to_string()]).await?;

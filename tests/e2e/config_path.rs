@@ -84,7 +84,7 @@ async fn a_file_is_applied_whole_or_not_at_all() -> anyhow::Result<()> {
     let bad = "\
 kind: tool
 name: one
-rest: { url: 'http://127.0.0.1:9/one' }
+url: 'http://127.0.0.1:9/one'
 ---
 kind: server
 name: dev

@@ -10,4 +10,5 @@ mod durability;
 mod failure;
 mod fleet;
 mod instances;
+mod operations;
 mod request_path;

@@ -181,8 +181,8 @@ pub(crate) fn virtual_server(
 mod tests {
     use super::*;
 
-    fn mask(paths: &[&str]) -> Mask {
-        Some(prost_types::FieldMask { paths: paths.iter().map(|p| (*p).to_owned()).collect() })
+    fn mask(paths: &[&str]) -> prost_types::FieldMask {
+        prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() }
     }
 
     fn stdio(command: &str, args: &[&str]) -> wire::Upstream {
@@ -209,19 +209,20 @@ mod tests {
     fn a_star_empties_what_is_not_filled() {
         let wanted = wire::VirtualServer { title: "New".to_owned(), ..Default::default() };
         let current = wire::VirtualServer { tools: vec!["a".to_owned()], ..Default::default() };
-        assert!(virtual_server(current, wanted, mask(&["*"])).unwrap().tools.is_empty());
+        assert!(virtual_server(current, wanted, Some(mask(&["*"]))).unwrap().tools.is_empty());
     }
 
     #[test]
     fn a_nested_path_writes_one_field() {
-        let merged = upstream(stdio("old", &["-v"]), stdio("new", &[]), mask(&["stdio.command"]));
+        let merged =
+            upstream(stdio("old", &["-v"]), stdio("new", &[]), Some(mask(&["stdio.command"])));
         assert_eq!(merged.unwrap().transport, stdio("new", &["-v"]).transport);
     }
 
     #[test]
     fn unknown_and_immutable_paths_are_refused_by_name() {
         let error = |path: &str| {
-            tool(wire::Tool::default(), wire::Tool::default(), mask(&[path])).unwrap_err()
+            tool(wire::Tool::default(), wire::Tool::default(), Some(mask(&[path]))).unwrap_err()
         };
         assert_eq!(
             error("naem").to_string(),

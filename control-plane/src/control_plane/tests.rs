@@ -1,7 +1,9 @@
 //! The control plane as its callers meet it: over its routers, on a real database.
 
 mod access;
+mod gateways;
 mod identity;
+mod proxy;
 mod rest;
 mod start;
 

@@ -113,21 +113,27 @@ async fn carry_out(unit: &mut Unit<'_>, upstream_id: &str, plan: Plan) -> Result
     let Plan { vanished, returned, changed, added, notices: _ } = plan;
     for id in &vanished {
         tools::set_gone(unit.write.connection(), id, unit.now_ms).await?;
-        unit.write.changed(kind::TOOL, upstream_id, id).await?;
     }
     for stored in &changed {
         tools::update(unit.write.connection(), stored).await?;
-        unit.write.changed(kind::TOOL, upstream_id, &stored.tool.id).await?;
     }
+    for (_, claim) in &added {
+        tool_rules::settle(unit, claim).await?;
+    }
+    let mut added: Vec<StoredTool> = added.into_iter().map(|(stored, _)| stored).collect();
+    let touched: Vec<String> = (vanished.iter().cloned())
+        .chain(changed.iter().chain(&added).map(|stored| stored.tool.id.clone()))
+        .collect();
+    if touched.is_empty() {
+        return Ok(());
+    }
+    let revision = unit.write.changed_all(kind::TOOL, upstream_id, &touched).await?;
+    for stored in &mut added {
+        stored.tool.resource_version = revision;
+    }
+    tools::insert(unit.write.connection(), &added).await?;
     let moved: Vec<String> = vanished.into_iter().chain(returned).collect();
-    tool_rules::changed_users(unit, &moved).await?;
-    for (mut stored, claim) in added {
-        tool_rules::settle(unit, &claim).await?;
-        let id = stored.tool.id.clone();
-        stored.tool.resource_version = unit.write.changed(kind::TOOL, upstream_id, &id).await?;
-        tools::insert(unit.write.connection(), &stored).await?;
-    }
-    Ok(())
+    tool_rules::changed_users(unit, &moved).await
 }
 
 fn shorten(mut notices: Vec<String>) -> Vec<String> {
@@ -242,6 +248,11 @@ impl Planner<'_> {
             create_time_ms: self.now_ms,
             update_time_ms: self.now_ms,
         };
+        let loses = |id: &String| claim.unaliased.iter().any(|it| it.tool_id == *id);
+        // An alias given a moment ago is not in the store yet.
+        for (other, _) in plan.added.iter_mut().filter(|(other, _)| loses(&other.tool.id)) {
+            other.alias = None;
+        }
         let alias = claim.alias.clone();
         plan.added.push((StoredTool { tool, credential_id: None, alias, is_gone: false }, claim));
     }
@@ -291,13 +302,13 @@ mod tests {
                     stored.is_gone = false;
                 }
             }
-            for (stored, claim) in added {
+            for (_, claim) in &added {
                 self.0.retain(|it| !claim.evicted.iter().any(|out| out.tool_id == it.tool.id));
                 let unaliased =
                     |it: &StoredTool| claim.unaliased.iter().any(|out| out.tool_id == it.tool.id);
                 self.0.iter_mut().filter(|it| unaliased(it)).for_each(|it| it.alias = None);
-                self.0.push(stored);
             }
+            self.0.extend(added.into_iter().map(|(stored, _)| stored));
             notices
         }
 
@@ -319,6 +330,15 @@ mod tests {
     }
 
     #[test]
+    fn a_name_beats_an_alias_of_the_same_catalog() {
+        let mut shelf = Shelf::default();
+        shelf.discover("u", &["a_b", "a-b"]);
+        let aliases: Vec<_> = shelf.0.iter().map(|it| it.alias.as_deref()).collect();
+        assert_eq!(aliases, [None, None]);
+        assert_eq!(shelf.0[1].tool.name.as_str(), "u-a-b");
+    }
+
+    #[test]
     fn a_tool_that_comes_back_is_itself() {
         let mut shelf = Shelf::default();
         shelf.discover("u", &["x", "y"]);
@@ -335,7 +355,7 @@ mod tests {
             steps in prop::collection::vec(
                 (prop::sample::select(vec!["a", "a-b", "A.b", "a_b"]),
                  prop::collection::vec(prop::sample::select(
-                    vec!["c", "b-c", "b_c", "B-C", "x.y", "x/y", "b-x_y"]), 0..6)),
+                    vec!["c", "b-c", "b_c", "B-C", "x.y", "x/y", "b-x_y", "c_d", "c-d"]), 0..6)),
                 1..12,
             )
         ) {

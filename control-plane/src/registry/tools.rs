@@ -192,7 +192,7 @@ pub(super) async fn create(unit: &mut Unit<'_>, draft: ToolDraft) -> Result<Tool
         id,
     };
     let stored = StoredTool { tool, credential_id: held.id, alias: claim.alias, is_gone: false };
-    tools::insert(unit.write.connection(), &stored).await?;
+    tools::insert(unit.write.connection(), std::slice::from_ref(&stored)).await?;
     Ok(stored.tool)
 }
 

@@ -281,10 +281,8 @@ async fn delete(unit: &mut Unit<'_>, stored: StoredUpstream) -> Result<u64, Erro
     for user in virtual_servers::users_of_tools(unit.write.connection(), &tool_ids).await? {
         unit.write.changed(kind::SERVER, "", &user.id).await?;
     }
-    for id in &tool_ids {
-        unit.write.changed(kind::TOOL, &upstream.id, id).await?;
-        tools::delete(unit.write.connection(), id).await?;
-    }
+    unit.write.changed_all(kind::TOOL, &upstream.id, &tool_ids).await?;
+    tools::delete_of_upstream(unit.write.connection(), &upstream.id).await?;
     discoveries::delete(unit.write.connection(), &upstream.id).await?;
     upstreams::delete(unit.write.connection(), &upstream.id).await?;
     if let Some(id) = credential_id {

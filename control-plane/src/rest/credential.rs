@@ -74,6 +74,7 @@ impl AuthFields {
 /// The fields as they are shown: that there is something, never what.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "ContextForge's names")]
 pub(crate) struct MaskedAuth {
     auth_type: Option<&'static str>,
     auth_value: Option<&'static str>,

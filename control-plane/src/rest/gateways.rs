@@ -231,7 +231,9 @@ pub(crate) async fn list(
 ) -> Result<Response, RestError> {
     let registry = &services.registry;
     let upstreams = shapes::all(|page| registry.list_upstreams(&caller, page)).await?;
-    let shown = upstreams.into_iter().filter(|it| query.shows(it.disabled, &it.tags));
+    let shown = upstreams
+        .into_iter()
+        .filter(|it| query.wants(&it.tags) && !(it.disabled && query.hides_inactive()));
     let answer: Vec<GatewayRead> = shown.map(GatewayRead::from).collect();
     Ok(Json(answer).into_response())
 }

@@ -137,7 +137,9 @@ pub(crate) async fn list(
 ) -> Result<Response, RestError> {
     let registry = &services.registry;
     let servers = shapes::all(|page| registry.list_virtual_servers(&caller, page)).await?;
-    let shown = servers.into_iter().filter(|it| query.shows(it.disabled, &it.tags));
+    let shown = servers
+        .into_iter()
+        .filter(|it| query.wants(&it.tags) && !(it.disabled && query.hides_inactive()));
     let answer: Vec<ServerRead> = shown.map(ServerRead::from).collect();
     Ok(Json(answer).into_response())
 }

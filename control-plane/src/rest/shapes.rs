@@ -26,12 +26,14 @@ pub(crate) struct ListQuery {
 pub(crate) type Listing = Query<ListQuery>;
 
 impl ListQuery {
-    /// Whether an object is shown.
-    pub(crate) fn shows(&self, is_disabled: bool, tags: &[String]) -> bool {
+    /// Whether an object with these tags is wanted.
+    pub(crate) fn wants(&self, tags: &[String]) -> bool {
         let wanted = self.tags.clone().map(|tags| body::Listed::Text(tags).items());
-        let fits = wanted
-            .is_none_or(|wanted| wanted.is_empty() || wanted.iter().any(|tag| tags.contains(tag)));
-        fits && (self.include_inactive || !is_disabled)
+        wanted.is_none_or(|wanted| wanted.is_empty() || wanted.iter().any(|tag| tags.contains(tag)))
+    }
+
+    pub(crate) fn hides_inactive(&self) -> bool {
+        !self.include_inactive
     }
 }
 
@@ -110,9 +112,9 @@ mod tests {
     fn lists_hide_the_inactive_and_pick_tags() {
         let tags = ["ai".to_owned()];
         let query = ListQuery::default();
-        assert!(query.shows(false, &tags) && !query.shows(true, &tags));
+        assert!(query.wants(&tags) && query.hides_inactive());
         let query = ListQuery { include_inactive: true, tags: Some("x,ai".to_owned()) };
-        assert!(query.shows(true, &tags) && !query.shows(false, &[]));
+        assert!(query.wants(&tags) && !query.wants(&[]) && !query.hides_inactive());
     }
 
     #[test]

@@ -41,7 +41,9 @@ pub(crate) async fn list(
     let upstreams = shapes::all(|page| registry.list_upstreams(&caller, page)).await?;
     let upstreams: HashMap<&str, &Upstream> =
         upstreams.iter().map(|upstream| (upstream.id.as_str(), upstream)).collect();
-    let shown = tools.into_iter().filter(|tool| query.shows(tool.disabled, &tool.tags));
+    let shown = tools
+        .into_iter()
+        .filter(|tool| query.wants(&tool.tags) && !(tool.disabled && query.hides_inactive()));
     let answer: Vec<ToolRead> = shown
         .map(|tool| {
             let upstream = gateway_id(&tool).and_then(|id| upstreams.get(id).copied());

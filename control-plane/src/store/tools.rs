@@ -8,12 +8,12 @@ use proto::{
     wire,
 };
 use serde::{Deserialize, Serialize};
-use sqlx::{AnyConnection, any::AnyRow};
+use sqlx::{AnyConnection, AssertSqlSafe, any::AnyRow};
 
 use super::{
     StoreError, credentials,
     row::Row,
-    values::{Disabled, big, list, select_in, state},
+    values::{CHUNK, Disabled, big, list, places, select_in, state},
 };
 
 /// A tool with what only the inside needs to know.
@@ -222,8 +222,24 @@ fn holder(row: &AnyRow) -> Result<NameHolder, StoreError> {
 
 pub(crate) async fn insert(
     connection: &mut AnyConnection,
-    stored: &StoredTool,
+    tools: &[StoredTool],
 ) -> Result<(), StoreError> {
+    for chunk in tools.chunks(CHUNK) {
+        let sql = format!(
+            "INSERT INTO tools (id, name, alias, upstream_id, original_name, definition, rest,
+                 credential_id, state, tags, needs_client_capabilities, resource_version,
+                 create_time_ms, update_time_ms) VALUES {}",
+            places(chunk.len(), 14)
+        );
+        let query = chunk.iter().fold(sqlx::query(AssertSqlSafe(sql)), bind);
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Any, sqlx::any::AnyArguments>;
+
+fn bind<'q>(query: Query<'q>, stored: &'q StoredTool) -> Query<'q> {
     let StoredTool { tool, credential_id, alias, is_gone: _ } = stored;
     let (upstream_id, original_name, rest) = match &tool.source {
         ToolSource::Upstream { id, name: _, original_name } => {
@@ -231,29 +247,21 @@ pub(crate) async fn insert(
         }
         ToolSource::Rest(binding) => (None, None, Some(rest_text(binding))),
     };
-    sqlx::query(
-        "INSERT INTO tools (id, name, alias, upstream_id, original_name, definition, rest,
-             credential_id, state, tags, needs_client_capabilities, resource_version,
-             create_time_ms, update_time_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-    )
-    .bind(&tool.id)
-    .bind(tool.name.as_str())
-    .bind(alias.as_deref())
-    .bind(upstream_id.map(String::as_str))
-    .bind(original_name.map(String::as_str))
-    .bind(&tool.definition)
-    .bind(rest)
-    .bind(credential_id.as_deref())
-    .bind(state(Disabled(tool.disabled)))
-    .bind(list(&tool.tags))
-    .bind(list(&tool.needs_client_capabilities))
-    .bind(big(tool.resource_version))
-    .bind(tool.create_time_ms)
-    .bind(tool.update_time_ms)
-    .execute(connection)
-    .await?;
-    Ok(())
+    query
+        .bind(&tool.id)
+        .bind(tool.name.as_str())
+        .bind(alias.as_deref())
+        .bind(upstream_id.map(String::as_str))
+        .bind(original_name.map(String::as_str))
+        .bind(&tool.definition)
+        .bind(rest)
+        .bind(credential_id.as_deref())
+        .bind(state(Disabled(tool.disabled)))
+        .bind(list(&tool.tags))
+        .bind(list(&tool.needs_client_capabilities))
+        .bind(big(tool.resource_version))
+        .bind(tool.create_time_ms)
+        .bind(tool.update_time_ms)
 }
 
 /// Writes everything but name, alias and origin; it is no longer gone.
@@ -309,5 +317,15 @@ pub(crate) async fn drop_alias(connection: &mut AnyConnection, id: &str) -> Resu
 /// Deletes a tool; it leaves every selection.
 pub(crate) async fn delete(connection: &mut AnyConnection, id: &str) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM tools WHERE id = $1").bind(id).execute(connection).await?;
+    Ok(())
+}
+
+/// Deletes every tool that an upstream has or had.
+pub(crate) async fn delete_of_upstream(
+    connection: &mut AnyConnection,
+    upstream_id: &str,
+) -> Result<(), StoreError> {
+    let sql = "DELETE FROM tools WHERE upstream_id = $1";
+    sqlx::query(sql).bind(upstream_id).execute(connection).await?;
     Ok(())
 }

@@ -1,9 +1,13 @@
 //! Transactions: a consistent read, and the one write at a time.
 
-use sqlx::{Any, AnyConnection, Transaction};
+use sqlx::{Any, AnyConnection, AssertSqlSafe, Transaction};
 use tokio::sync::watch;
 
-use super::{StoreError, row::Row};
+use super::{
+    StoreError,
+    row::Row,
+    values::{CHUNK, big, places},
+};
 
 /// Revisions whose changes are kept at least; a proxy further behind gets a snapshot.
 const KEPT: u64 = 20_000;
@@ -62,20 +66,31 @@ impl Write {
         owner: &str,
         name: &str,
     ) -> Result<u64, StoreError> {
+        self.changed_all(kind, owner, &[name]).await
+    }
+
+    /// The same for several resources with different names.
+    pub(crate) async fn changed_all<N: AsRef<str> + Sync>(
+        &mut self,
+        kind: &'static str,
+        owner: &str,
+        names: &[N],
+    ) -> Result<u64, StoreError> {
         let revision = match self.revision {
             Some(revision) => revision,
             None => self.take_revision().await?,
         };
-        sqlx::query(
-            "INSERT INTO config_change (kind, owner, name, revision) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (kind, owner, name) DO UPDATE SET revision = excluded.revision",
-        )
-        .bind(kind)
-        .bind(owner)
-        .bind(name)
-        .bind(i64::try_from(revision).unwrap_or(i64::MAX))
-        .execute(self.connection())
-        .await?;
+        for chunk in names.chunks(CHUNK) {
+            let sql = format!(
+                "INSERT INTO config_change (kind, owner, name, revision) VALUES {}
+                 ON CONFLICT (kind, owner, name) DO UPDATE SET revision = excluded.revision",
+                places(chunk.len(), 4)
+            );
+            let query = chunk.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, name| {
+                query.bind(kind).bind(owner).bind(name.as_ref()).bind(big(revision))
+            });
+            query.execute(self.connection()).await?;
+        }
         Ok(revision)
     }
 
@@ -91,7 +106,7 @@ impl Write {
     }
 
     async fn trim(&mut self, floor: u64) -> Result<(), StoreError> {
-        let floor = i64::try_from(floor).unwrap_or(i64::MAX);
+        let floor = big(floor);
         sqlx::query("DELETE FROM config_change WHERE revision <= $1")
             .bind(floor)
             .execute(self.connection())

@@ -5,7 +5,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, any::AnyRow};
 use super::StoreError;
 
 /// Ids per query; one text for all of them, so that it is prepared once.
-const CHUNK: usize = 64;
+pub(crate) const CHUNK: usize = 64;
 
 /// Rows of `{select} IN (ids) {rest}`, in chunks. `select` ends with the
 /// column; both texts are our own.
@@ -23,6 +23,17 @@ pub(crate) async fn select_in(
         rows.extend(query.fetch_all(&mut *connection).await?);
     }
     Ok(rows)
+}
+
+/// The `VALUES` of many rows: `($1, $2), ($3, $4), …`.
+pub(crate) fn places(rows: usize, columns: usize) -> String {
+    let row = |row: usize| {
+        let places: Vec<String> =
+            (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
+        format!("({})", places.join(", "))
+    };
+    let rows: Vec<String> = (0..rows).map(row).collect();
+    rows.join(", ")
 }
 
 /// A `LIMIT` or a number of rows, as the database takes it.
@@ -43,3 +54,13 @@ pub(crate) fn state(disabled: Disabled) -> &'static str {
 /// Whether an object is switched off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Disabled(pub(crate) bool);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_numbered_through() {
+        assert_eq!(places(2, 3), "($1, $2, $3), ($4, $5, $6)");
+    }
+}
