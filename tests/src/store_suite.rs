@@ -5,12 +5,14 @@
 
 mod catalogs;
 mod history;
+mod identity;
 mod names;
 mod place;
 mod writes;
 
 pub use catalogs::*;
 pub use history::*;
+pub use identity::*;
 pub use names::*;
 pub use place::{House, Place};
 pub use writes::*;

@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use control_plane::{
+    Config, ControlPlane, StartError,
     caller::Caller,
     clock::{Clock, ManualClock},
     error::Error,
@@ -67,6 +68,19 @@ impl Place {
         let registry = Registry::new(store.clone(), Arc::clone(&sealer), time);
         let admin = Caller::local_admin("ada");
         Ok(House { store, registry, clock, sealer, admin })
+    }
+
+    /// Starts a whole control plane here, with its keys in the folder.
+    pub async fn start(&self, clock: &Arc<ManualClock>) -> Result<ControlPlane, StartError> {
+        let mut config = Config::new(self.folder.path());
+        config.database_url.clone_from(&self.config.database_url);
+        let time: Arc<dyn Clock> = Arc::<ManualClock>::clone(clock);
+        ControlPlane::start_with_clock(config, time).await
+    }
+
+    /// What the control plane calls this kind of database.
+    pub fn dialect(&self) -> &'static str {
+        if self.config.database_url.is_some() { "postgres" } else { "sqlite" }
     }
 
     /// Changes the database behind everybody's back.
