@@ -6,8 +6,8 @@ use http::Uri;
 use proto::Secret;
 use tonic::transport::Channel;
 
-use crate::forward::ManagementService;
 pub use crate::network::{Network, ParseNetworkError};
+use crate::{forward::ManagementService, upstream};
 
 /// Everything that [`crate::DataPlane::start`] needs.
 #[derive(Debug)]
@@ -80,10 +80,8 @@ pub struct Limits {
     pub connections_per_ip: u32,
     /// Calls of one legacy session that run at the same time.
     pub calls_per_session: usize,
-    /// Largest answer of an upstream, in bytes.
-    pub answer_bytes: usize,
-    /// Largest event of an upstream's stream, in bytes.
-    pub event_bytes: usize,
+    /// Largest message of an upstream, in bytes.
+    pub message_bytes: usize,
 }
 
 impl Default for Limits {
@@ -94,8 +92,7 @@ impl Default for Limits {
             url_bytes: 8 << 10,
             connections_per_ip: 256,
             calls_per_session: 128,
-            answer_bytes: 16 << 20,
-            event_bytes: 16 << 20,
+            message_bytes: 16 << 20,
         }
     }
 }
@@ -135,6 +132,26 @@ impl Default for Timeouts {
             session_idle: Duration::from_mins(30),
             drain_delay: Duration::ZERO,
             drain: Duration::from_secs(30),
+        }
+    }
+}
+
+impl From<Stdio> for upstream::AllowStdio {
+    fn from(stdio: Stdio) -> Self {
+        match stdio {
+            Stdio::Allowed => Self::Yes,
+            Stdio::Refused => Self::No,
+        }
+    }
+}
+
+impl From<&Config> for upstream::Limits {
+    fn from(config: &Config) -> Self {
+        Self {
+            call_timeout: config.timeouts.call,
+            max_call_duration: config.timeouts.call_total,
+            message_max: config.limits.message_bytes,
+            session_idle: config.timeouts.session_idle,
         }
     }
 }

@@ -93,7 +93,7 @@ where
 {
     async fn recv(&self) -> ShutdownSignal {
         self.drain.run().await;
-        if tokio::time::timeout(Duration::from_secs(5), (self.finish)()).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(8), (self.finish)()).await.is_err() {
             tracing::warn!("upstreams did not end in time");
         }
         ShutdownSignal::GracefulTerminate

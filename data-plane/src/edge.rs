@@ -1,25 +1,28 @@
 //! What happens to a request, in order: its path, who may send it, and who answers it.
 
+mod known;
+mod mcp;
 mod ops;
 mod path;
 
-use std::{
-    convert::Infallible,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
+pub(crate) use self::known::{Client, Known};
 use self::path::{Path, RootPath};
 use crate::{
+    auth,
     config::{Config, Limits, Timeouts},
     connection::Door,
     drain::Drain,
     error::Failure,
     forward::{Forward, ForwardError, is_grpc},
+    limit::{self, Limiter},
+    sessions::Sessions,
+    snapshot::current::Current,
     stream::Served,
     telemetry::Telemetry,
     transport::{
@@ -27,6 +30,7 @@ use crate::{
         headers::{self, Trust},
         response,
     },
+    upstream::{SessionKey, Upstreams},
 };
 
 /// Everything that serving a request needs.
@@ -38,23 +42,25 @@ pub(crate) struct Edge {
     telemetry: Arc<Telemetry>,
     drain: Drain,
     forward: Forward,
+    proxy_id: String,
+    current: Arc<Current>,
+    upstreams: Arc<Upstreams>,
+    sessions: Sessions,
+    limiter: Arc<Limiter>,
+    auth_cache: Arc<auth::Cache>,
 }
 
-/// One client connection.
-#[derive(Debug)]
-pub(crate) struct Client {
-    pub(crate) peer: SocketAddr,
-    pub(crate) door: Door,
-}
-
-impl Client {
-    pub(crate) fn new(peer: SocketAddr, door: Door) -> Self {
-        Self { peer, door }
-    }
+/// The parts of a proxy that the edge shares with others.
+pub(crate) struct Shared {
+    pub(crate) drain: Drain,
+    pub(crate) proxy_id: String,
+    pub(crate) current: Arc<Current>,
+    pub(crate) upstreams: Arc<Upstreams>,
 }
 
 impl Edge {
-    pub(crate) fn new(config: &Config, drain: Drain) -> Self {
+    pub(crate) fn new(config: &Config, shared: Shared) -> Self {
+        let Shared { drain, proxy_id, current, upstreams } = shared;
         let trust = Trust {
             hosts: config.allowed_hosts.clone(),
             origins: config.allowed_origins.clone(),
@@ -68,6 +74,41 @@ impl Edge {
             telemetry: Arc::default(),
             drain,
             forward: Forward::new(config.management.clone()),
+            proxy_id,
+            current,
+            upstreams,
+            sessions: Sessions::default(),
+            limiter: Limiter::new(&limit::Limits::default()),
+            auth_cache: Arc::default(),
+        }
+    }
+
+    pub(crate) fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    pub(crate) fn proxy_id(&self) -> &str {
+        &self.proxy_id
+    }
+
+    pub(crate) fn upstreams(&self) -> &Arc<Upstreams> {
+        &self.upstreams
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    pub(crate) fn current(&self) -> &Arc<Current> {
+        &self.current
+    }
+
+    /// Forgets idle and expired sessions.
+    pub(crate) fn sweep(&self) {
+        let now_ms = mcp::now_ms();
+        let idle = i64::try_from(self.timeouts.session_idle.as_millis()).unwrap_or(i64::MAX);
+        for id in self.sessions.sweep(now_ms, now_ms.saturating_sub(idle)) {
+            self.upstreams.close_session(&SessionKey::Client(id));
         }
     }
 
@@ -141,7 +182,8 @@ impl Edge {
         }
         match path {
             _ if is_grpc(request.headers()) => self.forward(request, client).await,
-            Path::Mcp(_) | Path::Metrics => Err(Failure::NotConfigured),
+            Path::Mcp(endpoint) => Ok(self.mcp(request, client, endpoint).await),
+            Path::Metrics => self.metrics_for(request.headers()).await,
             Path::WellKnown => Err(Failure::NotFound),
             Path::Health | Path::Ready | Path::Other => self.forward(request, client).await,
         }

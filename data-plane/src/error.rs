@@ -5,7 +5,10 @@ use http::StatusCode;
 use tracing::Level;
 
 use crate::{
-    mcp::code,
+    auth::AuthError,
+    limit::LimitError,
+    mcp::{self, code, version::Refusal},
+    route::RouteError,
     upstream::{CallError, CallFailure},
 };
 
@@ -18,14 +21,12 @@ pub(crate) enum Failure {
     Host,
     #[error("this origin may not call: add it to the allowed origins")]
     Origin,
-    #[error("{0}")]
-    Unauthenticated(String),
+    #[error(transparent)]
+    Unauthenticated(#[from] AuthError),
     #[error("this needs the administrator")]
     Forbidden,
     #[error("no such path")]
     NotFound,
-    #[error("there is no virtual server of this name")]
-    UnknownServer,
     #[error("this path takes {0} only")]
     Method(&'static str),
     #[error("the request target is longer than {limit} bytes")]
@@ -50,21 +51,17 @@ pub(crate) enum Failure {
     SessionMissing,
     #[error("the session is unknown or has ended: initialize again")]
     SessionUnknown,
-    #[error("the MCP-Protocol-Version header differs from the session's version `{session}`")]
-    SessionVersion { session: &'static str },
     #[error("the session has too many calls running")]
     TooManyCalls,
     #[error("the request id is in use by a running call")]
     DuplicateId,
-    /// Found by the protocol's own rules (era ladder, mirror headers).
-    #[error("{message}")]
-    Protocol { status: StatusCode, code: i64, message: String, data: Option<String> },
-    #[error("the method `{method}` is not supported")]
-    UnknownMethod { method: String, status: StatusCode },
-    #[error("unknown tool `{0}`")]
-    UnknownTool(String),
-    #[error("{0}")]
-    InvalidParams(String),
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// By the protocol's own rules for eras and mirror headers.
+    #[error(transparent)]
+    Protocol(#[from] Refusal),
+    #[error(transparent)]
+    Route(#[from] RouteError),
     #[error("the request was cancelled")]
     Cancelled,
     #[error("{0}")]
@@ -92,11 +89,14 @@ impl Failure {
         use StatusCode as S;
         let (status, code, level) = match self {
             Self::NotConfigured => (S::SERVICE_UNAVAILABLE, code::INTERNAL_ERROR, Level::WARN),
-            Self::Host | Self::Origin => (S::FORBIDDEN, code::REFUSED, Level::INFO),
+            Self::Host | Self::Origin | Self::Forbidden => {
+                (S::FORBIDDEN, code::REFUSED, Level::INFO)
+            }
+            Self::Unauthenticated(AuthError::Busy) => {
+                (S::SERVICE_UNAVAILABLE, code::REFUSED, Level::WARN)
+            }
             Self::Unauthenticated(_) => (S::UNAUTHORIZED, code::REFUSED, Level::INFO),
-            Self::Forbidden => (S::FORBIDDEN, code::REFUSED, Level::INFO),
             Self::NotFound => (S::NOT_FOUND, code::REFUSED, Level::DEBUG),
-            Self::UnknownServer => (S::NOT_FOUND, code::REFUSED, Level::INFO),
             Self::Method(_) => (S::METHOD_NOT_ALLOWED, code::REFUSED, Level::DEBUG),
             Self::UrlTooLong { .. } => (S::URI_TOO_LONG, code::REFUSED, Level::INFO),
             Self::ContentType | Self::ContentEncoding => {
@@ -110,16 +110,17 @@ impl Failure {
             Self::InvalidRequest(_) | Self::DuplicateId => {
                 (S::BAD_REQUEST, code::INVALID_REQUEST, Level::INFO)
             }
-            Self::SessionMissing | Self::SessionVersion { .. } => {
-                (S::BAD_REQUEST, code::REFUSED, Level::INFO)
-            }
+            Self::SessionMissing => (S::BAD_REQUEST, code::REFUSED, Level::INFO),
             Self::SessionUnknown => (S::NOT_FOUND, code::SESSION_NOT_FOUND, Level::INFO),
             Self::TooManyCalls => (S::TOO_MANY_REQUESTS, code::REFUSED, Level::WARN),
-            Self::Protocol { status, code, .. } => (*status, *code, Level::INFO),
-            Self::UnknownMethod { status, .. } => (*status, code::METHOD_NOT_FOUND, Level::INFO),
-            Self::UnknownTool(_) | Self::InvalidParams(_) => {
-                (S::OK, code::INVALID_PARAMS, Level::INFO)
+            Self::Limit(LimitError::Principal) => {
+                (S::TOO_MANY_REQUESTS, code::REFUSED, Level::WARN)
             }
+            Self::Limit(LimitError::Proxy) => (S::SERVICE_UNAVAILABLE, code::REFUSED, Level::WARN),
+            Self::Protocol(Refusal { status, code, .. }) => {
+                (S::from_u16(*status).unwrap_or(S::BAD_REQUEST), *code, Level::INFO)
+            }
+            Self::Route(error) => route_line(error),
             Self::Cancelled => (S::OK, CANCELLED, Level::DEBUG),
             // In band, since many clients lose the body of any other status.
             Self::Call(_) | Self::NoResponse => (S::OK, code::INTERNAL_ERROR, Level::WARN),
@@ -135,27 +136,31 @@ impl Failure {
 
     /// Seconds after which another try makes sense.
     pub(crate) fn retry_after(&self) -> Option<u32> {
-        match self {
-            Self::NotConfigured | Self::TooManyCalls | Self::Management => Some(1),
-            _ => None,
-        }
+        let waits = [
+            StatusCode::TOO_MANY_REQUESTS,
+            StatusCode::BAD_GATEWAY,
+            StatusCode::SERVICE_UNAVAILABLE,
+        ];
+        waits.contains(&self.line().status).then_some(1)
     }
 
     /// The value of `error_type` in metrics.
     pub(crate) fn error_type(&self) -> &'static str {
-        match self {
-            Self::Cancelled => "cancelled",
-            Self::Call(CallError { failure, .. }) if is_timeout(failure) => "timeout",
-            _ => match self.line().code {
-                code::INVALID_REQUEST => "-32600",
-                code::METHOD_NOT_FOUND => "-32601",
-                code::INVALID_PARAMS => "-32602",
-                code::INTERNAL_ERROR => "-32603",
-                code::HEADER_MISMATCH => "-32020",
-                code::MISSING_CLIENT_CAPABILITY => "-32021",
-                code::UNSUPPORTED_VERSION => "-32022",
-                _ => "_other",
-            },
+        if let Self::Call(CallError { failure, .. }) = self
+            && is_timeout(failure)
+        {
+            return "timeout";
+        }
+        match self.line().code {
+            CANCELLED => "cancelled",
+            code::INVALID_REQUEST => "-32600",
+            code::METHOD_NOT_FOUND => "-32601",
+            code::INVALID_PARAMS => "-32602",
+            code::INTERNAL_ERROR => "-32603",
+            code::HEADER_MISMATCH => "-32020",
+            code::MISSING_CLIENT_CAPABILITY => "-32021",
+            code::UNSUPPORTED_VERSION => "-32022",
+            _ => "_other",
         }
     }
 
@@ -169,10 +174,22 @@ impl Failure {
             Self::BodyTooLarge { .. }
             | Self::BodyTimeout
             | Self::UrlTooLong { .. }
-            | Self::TooManyCalls => "limit",
+            | Self::TooManyCalls
+            | Self::Limit(_) => "limit",
             Self::ContentType | Self::ContentEncoding | Self::NotAcceptable => "media_type",
-            Self::SessionMissing | Self::SessionUnknown | Self::SessionVersion { .. } => "session",
-            _ => "message",
+            Self::SessionMissing | Self::SessionUnknown => "session",
+            Self::NotFound | Self::Method(_) => "path",
+            Self::BodyBroken
+            | Self::NotJson
+            | Self::InvalidRequest(_)
+            | Self::DuplicateId
+            | Self::Protocol(_)
+            | Self::Route(_)
+            | Self::Cancelled
+            | Self::Call(_)
+            | Self::NoResponse
+            | Self::Management
+            | Self::Internal(_) => "message",
         }
     }
 
@@ -180,10 +197,7 @@ impl Failure {
     pub(crate) fn log(&self) {
         let Line { status, code, level } = self.line();
         let status = status.as_u16();
-        let detail = match self {
-            Self::Internal(detail) => detail,
-            _ => "",
-        };
+        let detail = if let Self::Internal(detail) = self { detail } else { "" };
         match level {
             Level::ERROR => tracing::error!(status, code, detail, "{self}"),
             Level::WARN => tracing::warn!(status, code, "{self}"),
@@ -194,14 +208,33 @@ impl Failure {
 
     /// Raw JSON for `error.data`.
     fn data(&self) -> Option<String> {
-        match self {
-            Self::Call(CallError { upstream, .. }) => {
-                let upstream = serde_json::to_string(upstream).ok()?;
-                Some(format!(r#"{{"upstream":{upstream}}}"#))
-            }
-            Self::Protocol { data, .. } => data.clone(),
-            _ => None,
+        if let Self::Call(CallError { upstream, .. }) = self {
+            return Some(format!(r#"{{"upstream":{}}}"#, mcp::response::quote(upstream)));
         }
+        if let Self::Protocol(Refusal { data, .. }) = self {
+            return data.clone();
+        }
+        if let Self::Route(RouteError::MissingCapability { required }) = self {
+            return Some(format!(r#"{{"requiredCapabilities":{required}}}"#));
+        }
+        None
+    }
+}
+
+fn route_line(error: &RouteError) -> (StatusCode, i64, Level) {
+    use StatusCode as S;
+    match error {
+        RouteError::UnknownServer(_) => (S::NOT_FOUND, code::REFUSED, Level::INFO),
+        // The modern era's 404 comes from the ladder, before routing.
+        RouteError::UnknownMethod(_) => (S::OK, code::METHOD_NOT_FOUND, Level::INFO),
+        RouteError::UnknownTool(_) | RouteError::InvalidParams(_) => {
+            (S::OK, code::INVALID_PARAMS, Level::INFO)
+        }
+        RouteError::MissingCapability { .. } => {
+            (S::BAD_REQUEST, code::MISSING_CLIENT_CAPABILITY, Level::INFO)
+        }
+        RouteError::UnexpectedResponse => (S::BAD_REQUEST, code::INVALID_REQUEST, Level::INFO),
+        RouteError::Forbidden => (S::FORBIDDEN, code::REFUSED, Level::INFO),
     }
 }
 
@@ -211,21 +244,8 @@ fn is_timeout(failure: &CallFailure) -> bool {
 
 /// A JSON-RPC error response. `id` is the request's id as written; without one, null.
 pub(crate) fn response(failure: &Failure, id: Option<&[u8]>) -> Bytes {
-    let id = String::from_utf8_lossy(id.unwrap_or(b"null"));
-    let code = failure.line().code;
-    let message = serde_json::to_string(&failure.to_string())
-        .unwrap_or_else(|_| r#""internal error""#.to_owned());
-    let data = failure.data().map(|data| format!(r#","data":{data}"#)).unwrap_or_default();
-    let error = format!(
-        r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":{message}{data}}}}}"#
-    );
-    error.into()
-}
-
-/// A JSON-RPC response with a result. Both as written.
-pub(crate) fn result(id: &[u8], result: &[u8]) -> Bytes {
-    let parts: [&[u8]; 5] = [br#"{"jsonrpc":"2.0","id":"#, id, br#","result":"#, result, b"}"];
-    parts.concat().into()
+    let message = failure.to_string();
+    mcp::response::error(id, failure.line().code, &message, failure.data().as_deref())
 }
 
 #[cfg(test)]
@@ -250,10 +270,5 @@ mod tests {
     fn an_unreadable_request_is_answered_without_its_id() {
         let body = response(&Failure::NotJson, None);
         assert!(body.starts_with(br#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700"#));
-    }
-
-    #[test]
-    fn results_are_put_into_an_envelope_unchanged() {
-        assert_eq!(result(b"1", b"{ }"), r#"{"jsonrpc":"2.0","id":1,"result":{ }}"#);
     }
 }

@@ -6,15 +6,17 @@
 //! cancels it by name.
 
 use std::{
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use tokio_util::task::task_tracker::TaskTrackerToken;
+use futures_util::{Stream, StreamExt as _, stream};
 
 use crate::{
+    drain::Drain,
     error::{self, Failure},
+    limit::Permit,
     sessions::Ticket,
     telemetry::Operation,
     upstream::{CallError, Event, Events, Reply},
@@ -27,8 +29,8 @@ pub(crate) type Call = Pin<Box<dyn Future<Output = Result<Reply, CallError>> + S
 pub(crate) enum Owner {
     /// With its request.
     Request,
-    /// With its session: see [`Ticket`].
-    Session { ticket: Ticket, held: TaskTrackerToken },
+    /// With its session. The drain is told when the call goes on without its request.
+    Session { ticket: Ticket, drain: Drain },
 }
 
 /// A call and the way to its answer.
@@ -38,17 +40,25 @@ pub(crate) struct Exchange {
     id: Bytes,
     owner: Owner,
     operation: Operation,
+    /// Its place among all running calls.
+    permit: Option<Permit>,
 }
 
 enum State {
     Calling(Call),
-    Relaying(Events),
+    Relaying(Pin<Box<dyn Stream<Item = Result<Event, CallError>> + Send>>),
     Done,
 }
 
 impl Exchange {
-    pub(crate) fn new(call: Call, id: Bytes, owner: Owner, operation: Operation) -> Self {
-        Self { state: State::Calling(call), id, owner, operation }
+    pub(crate) fn new(
+        call: Call,
+        id: Bytes,
+        owner: Owner,
+        operation: Operation,
+        permit: Permit,
+    ) -> Self {
+        Self { state: State::Calling(call), id, owner, operation, permit: Some(permit) }
     }
 
     /// The next message for the client. Failures are responses too; `None` after the response.
@@ -67,12 +77,11 @@ impl Exchange {
                     Poll::Ready(Err(error)) => Some(Err(error)),
                     Poll::Ready(Ok(Reply::Response(body))) => Some(Ok(Event::Response(body))),
                     Poll::Ready(Ok(Reply::Events(events))) => {
-                        self.state = State::Relaying(events);
+                        self.state = State::Relaying(relay(events));
                         continue;
                     }
                 },
-                // `next` keeps nothing between polls.
-                State::Relaying(events) => match pin!(events.next()).poll(cx) {
+                State::Relaying(events) => match events.poll_next_unpin(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(next) => next,
                 },
@@ -120,13 +129,30 @@ impl Drop for Exchange {
             return;
         }
         let owner = std::mem::replace(&mut self.owner, Owner::Request);
-        let (Owner::Session { .. }, Ok(runtime)) = (&owner, tokio::runtime::Handle::try_current())
+        let (Owner::Session { drain, .. }, Ok(runtime)) =
+            (&owner, tokio::runtime::Handle::try_current())
         else {
             self.operation.fail(&Failure::Cancelled);
             return;
         };
-        let operation = self.operation.take();
-        let mut rest = Self { state, id: std::mem::take(&mut self.id), owner, operation };
-        runtime.spawn(async move { while rest.next().await.is_some() {} });
+        let held = drain.hold();
+        let mut rest = Self {
+            state,
+            id: std::mem::take(&mut self.id),
+            owner,
+            operation: self.operation.take(),
+            permit: self.permit.take(),
+        };
+        runtime.spawn(async move {
+            while rest.next().await.is_some() {}
+            drop(held);
+        });
     }
+}
+
+fn relay(events: Events) -> Pin<Box<dyn Stream<Item = Result<Event, CallError>> + Send>> {
+    Box::pin(stream::unfold(events, |mut events| async move {
+        let next = events.next().await?;
+        Some((next, events))
+    }))
 }

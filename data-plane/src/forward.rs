@@ -61,15 +61,13 @@ impl fmt::Debug for ManagementService {
 }
 
 /// The way to the control plane's management API, where there is one.
-#[derive(Clone)]
 pub(crate) enum Forward {
     Off,
     InProcess(ManagementService),
-    Remote(Remote),
+    Remote(Box<Remote>),
 }
 
 /// A control plane elsewhere: one client per HTTP version, since gRPC needs HTTP/2.
-#[derive(Clone)]
 pub(crate) struct Remote {
     base: Uri,
     http1: Connections,
@@ -105,7 +103,7 @@ impl Forward {
         match management {
             Management::Off => Self::Off,
             Management::InProcess(service) => Self::InProcess(service),
-            Management::Remote(base) => Self::Remote(Remote::new(base)),
+            Management::Remote(base) => Self::Remote(Box::new(Remote::new(base))),
         }
     }
 

@@ -1,8 +1,10 @@
 //! The proxy: speaks MCP with clients and upstreams, configured by a control plane.
 
+mod background;
 mod connection;
 mod drain;
 mod edge;
+mod engine;
 mod error;
 mod exchange;
 mod network;
@@ -29,37 +31,57 @@ pub mod upstream;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use async_trait::async_trait;
 pub use config::Config;
-use pingora::services::background::BackgroundService;
 pub use server::StartError;
 
 use crate::{
+    background::Background,
     drain::Drain,
-    edge::Edge,
+    edge::{Edge, Shared},
+    egress::Egress,
     server::{Listeners, Parts, Shell},
+    snapshot::{current::Current, stream::Snapshot},
+    upstream::Upstreams,
 };
 
 /// A running proxy.
 pub struct DataPlane {
     addresses: Vec<SocketAddr>,
+    proxy_id: String,
+    current: Arc<Current>,
     shell: Shell,
 }
 
 impl DataPlane {
-    /// Starts to answer on the listeners; returns at once.
+    /// Starts to answer on the listeners, from the configuration on disk where there is one;
+    /// returns at once.
     pub fn start(mut config: Config) -> Result<Self, StartError> {
         server::raise_file_limit();
-        let drain = Drain::new(config.timeouts.drain_delay, config.timeouts.drain);
         let listeners = Listeners::new(
             std::mem::take(&mut config.listeners),
             std::mem::take(&mut config.ops_listeners),
         )?;
         let addresses = listeners.addresses();
-        let edge = Arc::new(Edge::new(&config, drain.clone()));
+        let allow_stdio = config.stdio.into();
+        let limits = upstream::Limits::from(&config);
+        let upstreams = Upstreams::new(Egress::new(), allow_stdio, config.data_dir.clone(), limits);
+        let current = Arc::new(Current::new({
+            let upstreams = Arc::clone(&upstreams);
+            move |table| upstreams.reconcile(table)
+        }));
+        let snapshot = Snapshot::open(&config.data_dir, Arc::clone(&current))?;
+        let proxy_id = snapshot.identity().id.clone();
+        let shared = Shared {
+            drain: Drain::new(config.timeouts.drain_delay, config.timeouts.drain),
+            proxy_id: proxy_id.clone(),
+            current: Arc::clone(&current),
+            upstreams,
+        };
+        let edge = Arc::new(Edge::new(&config, shared));
         let threads = config.threads;
-        let shell = Shell::start(Parts { listeners, edge, drain, background: Follow, threads })?;
-        Ok(Self { addresses, shell })
+        let background = Arc::new(Background::new(config, snapshot, Arc::clone(&edge)));
+        let shell = Shell::start(Parts { listeners, edge, background, threads })?;
+        Ok(Self { addresses, proxy_id, current, shell })
     }
 
     /// Where clients reach it, in the order of the listeners.
@@ -67,16 +89,21 @@ impl DataPlane {
         &self.addresses
     }
 
+    /// The stable id of this proxy, kept in its data directory.
+    pub fn proxy_id(&self) -> &str {
+        &self.proxy_id
+    }
+
+    /// The configuration that it serves.
+    pub fn current(&self) -> &Arc<Current> {
+        &self.current
+    }
+
     /// Drains and ends; blocks until all threads have ended.
     pub fn stop(self) {
         self.shell.stop();
     }
 }
-
-struct Follow;
-
-#[async_trait]
-impl BackgroundService for Follow {}
 
 #[cfg(test)]
 mod tests;

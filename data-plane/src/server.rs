@@ -5,7 +5,6 @@ use std::{
     os::fd::{AsRawFd as _, IntoRawFd as _},
     sync::Arc,
     thread,
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -15,16 +14,17 @@ use pingora::{
     protocols::l4::stream::L4BufferSettings,
     server::{Fds, ListenFds, RunArgs, Server, ShutdownWatch, configuration::ServerConf},
     services::{
-        ServiceReadyNotifier, ServiceWithDependents,
-        background::{BackgroundService, GenBackgroundService},
+        ServiceReadyNotifier, ServiceWithDependents, background::GenBackgroundService,
         listening::Service,
     },
 };
 
 use crate::{
+    background::Background,
     connection::{Door, Doors, Front},
     drain::{Drain, DrainWatch},
     edge::Edge,
+    snapshot::disk::DiskError,
 };
 
 /// Why a proxy cannot start.
@@ -34,12 +34,10 @@ pub enum StartError {
     Listener(#[source] std::io::Error),
     #[error("no listener was given")]
     NoListener,
-    #[error("the data directory `{path}` cannot be used")]
-    DataDir { path: String, source: std::io::Error },
+    #[error("the data directory cannot be used")]
+    DataDir(#[from] DiskError),
     #[error("the proxy's thread cannot be started")]
     Thread(#[source] std::io::Error),
-    #[error("{0}")]
-    Configuration(String),
 }
 
 /// A running pingora server.
@@ -49,12 +47,11 @@ pub(crate) struct Shell {
 }
 
 /// What the shell runs.
-pub(crate) struct Parts<B> {
+pub(crate) struct Parts {
     pub(crate) listeners: Listeners,
     pub(crate) edge: Arc<Edge>,
-    pub(crate) drain: Drain,
-    /// Follows the configuration; the listeners wait until it says that it is ready.
-    pub(crate) background: B,
+    /// The listeners wait until it says that it is ready.
+    pub(crate) background: Arc<Background>,
     /// 0: one per core.
     pub(crate) threads: usize,
 }
@@ -98,10 +95,9 @@ impl Listeners {
 
 impl Shell {
     /// Starts the server; it answers as soon as the background service is ready.
-    pub(crate) fn start<B: BackgroundService + Send + Sync + 'static>(
-        parts: Parts<B>,
-    ) -> Result<Self, StartError> {
-        let Parts { listeners, edge, drain, background, threads } = parts;
+    pub(crate) fn start(parts: Parts) -> Result<Self, StartError> {
+        let Parts { listeners, edge, background, threads } = parts;
+        let drain = edge.drain().clone();
         let threads = match threads {
             0 => thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
@@ -113,27 +109,27 @@ impl Shell {
             ..ServerConf::default()
         };
         let mut server = Server::new_with_opt_and_conf(None, conf);
-        let front = Front::new(Arc::clone(&edge), listeners.doors.clone(), drain.clone());
+        let front = Front::new(edge, listeners.doors.clone(), drain.clone());
         let mut inner = Service::new("edge".to_owned(), front);
         for address in listeners.doors.all() {
             // hyper has buffers of its own, sized to what it reads.
             let unbuffered = L4BufferSettings::new(0, 0);
             inner.add_listener(ListenerConfig::tcp(address.to_string()).l4_buffer(unbuffered));
         }
-        let background = server
-            .add_service(GenBackgroundService::new("config".to_owned(), Arc::new(background)));
+        let followed = GenBackgroundService::new("config".to_owned(), Arc::clone(&background));
+        let followed = server.add_service(followed);
         let edge_service = server.add_service(PreBound {
             inner,
             listeners: Arc::new(Mutex::new(listeners.table)),
             closing: drain.closing(),
             threads,
         });
-        edge_service.add_dependency(&background);
+        edge_service.add_dependency(&followed);
         let watch = DrainWatch {
             drain: drain.clone(),
             finish: move || {
-                let edge = Arc::clone(&edge);
-                async move { drop(edge) }
+                let background = Arc::clone(&background);
+                async move { background.finish().await }
             },
         };
         let thread = thread::Builder::new()
@@ -183,7 +179,7 @@ impl ServiceWithDependents for PreBound {
         drop(shutdown.wait_for(|ended| *ended).await);
     }
 
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "edge"
     }
 
@@ -204,6 +200,3 @@ pub(crate) fn raise_file_limit() {
         tracing::warn!(%error, current = limit.current, "the limit of open files stays low");
     }
 }
-
-/// Longest wait of the listeners for a first configuration; later, they answer 503.
-pub(crate) const FIRST_CONFIGURATION: Duration = Duration::from_millis(500);

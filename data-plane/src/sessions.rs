@@ -30,7 +30,6 @@ pub(crate) struct Sessions {
 /// One session that has been used here.
 #[derive(Debug)]
 pub(crate) struct Live {
-    id: SessionId,
     last_used_ms: AtomicI64,
     ended: AtomicBool,
     calls: Mutex<Vec<Running>>,
@@ -75,7 +74,6 @@ impl Sessions {
         }
         let live = self.live.entry(id).or_insert_with(|| {
             Arc::new(Live {
-                id,
                 last_used_ms: AtomicI64::new(now_ms),
                 ended: AtomicBool::new(false),
                 calls: Mutex::default(),
@@ -115,10 +113,6 @@ impl Sessions {
 }
 
 impl Live {
-    pub(crate) fn id(&self) -> SessionId {
-        self.id
-    }
-
     /// Notes a use without the table; false if the session must be looked up again.
     pub(crate) fn touch(&self, now_ms: i64) -> bool {
         self.last_used_ms.store(now_ms, Relaxed);

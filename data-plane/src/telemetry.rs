@@ -49,7 +49,7 @@ const OUTCOMES: [&str; 11] = [
     "_other",
 ];
 /// Values of `reason` of requests that end before they are operations.
-pub(crate) const REFUSALS: [&str; 8] = [
+pub(crate) const REFUSALS: [&str; 9] = [
     "configuration",
     "host",
     "origin",
@@ -57,6 +57,7 @@ pub(crate) const REFUSALS: [&str; 8] = [
     "limit",
     "media_type",
     "session",
+    "path",
     "message",
 ];
 
@@ -125,6 +126,11 @@ struct Timing {
 }
 
 impl Operation {
+    /// Nothing to time.
+    pub(crate) fn none() -> Self {
+        Self(None)
+    }
+
     pub(crate) fn succeed(&mut self) {
         self.end("");
     }

@@ -2,3 +2,6 @@
 
 mod edge;
 mod harness;
+mod mcp;
+mod relay;
+mod upstream;

@@ -79,7 +79,6 @@ pub(crate) fn start(config: Config) -> Result<DataPlane, Failure> {
             StartError::DataDir { .. } => "data_dir_unwritable",
             StartError::Listener(_) | StartError::NoListener => "listener",
             StartError::Thread(_) => "io",
-            StartError::Configuration(_) => "configuration",
         };
         Failure::new(Exit::General, code, one_line(&error))
     })

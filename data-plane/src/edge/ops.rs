@@ -1,9 +1,11 @@
 //! `/health`, `/ready` and `/metrics`: for orchestrators and monitoring.
 
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
+use proto::{Permission, policy};
 
-use super::Edge;
+use super::{Edge, mcp::now_ms};
 use crate::{
+    error::Failure,
     telemetry::Gauges,
     transport::{body::Body, response},
 };
@@ -19,6 +21,9 @@ impl Edge {
     /// Whether new requests should be sent here, and why not.
     pub(super) fn ready(&self) -> Response<Body> {
         let mut reasons = Vec::new();
+        if self.current.load().is_none() {
+            reasons.push(r#""no configuration yet""#);
+        }
         if self.drain.is_leaving() {
             reasons.push(r#""the proxy is shutting down""#);
         }
@@ -29,8 +34,24 @@ impl Edge {
         response::json(StatusCode::SERVICE_UNAVAILABLE, body.into())
     }
 
+    /// Metrics for the administrator, on a listener that everybody reaches.
+    pub(super) async fn metrics_for(&self, headers: &HeaderMap) -> Result<Response<Body>, Failure> {
+        let table = self.current.load().ok_or(Failure::NotConfigured)?;
+        let principal = self.principal(&table, headers, now_ms()).await?;
+        if !policy::is_allowed(principal.role, Permission::OperationsRead) {
+            return Err(Failure::Forbidden);
+        }
+        Ok(self.metrics())
+    }
+
     pub(super) fn metrics(&self) -> Response<Body> {
-        let gauges = Gauges { is_draining: self.drain.is_leaving(), ..Gauges::default() };
+        let table = self.current.load();
+        let gauges = Gauges {
+            sessions: self.sessions.len(),
+            revision: table.as_ref().map_or(0, |table| table.position.revision),
+            upstreams: table.as_ref().map_or(0, |table| table.upstreams.len()),
+            is_draining: self.drain.is_leaving(),
+        };
         response::text(self.telemetry.scrape(gauges), OPEN_METRICS)
     }
 }

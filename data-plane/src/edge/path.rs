@@ -1,29 +1,20 @@
 //! Which paths the proxy answers itself.
 
-use std::borrow::Cow;
-
 use http::{Uri, uri::PathAndQuery};
 use percent_encoding::percent_decode_str;
 
+use crate::route::Endpoint;
+
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Path<'a> {
-    Mcp(Endpoint<'a>),
+pub(crate) enum Path {
+    Mcp(Endpoint),
     Health,
     Ready,
     Metrics,
     /// Probed by clients before they have a token, so it never asks for one.
     WellKnown,
     Other,
-}
-
-/// Which selection of tools an MCP request is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Endpoint<'a> {
-    /// Everything that the caller may see.
-    Everything,
-    /// A virtual server, by name or id.
-    Server(Cow<'a, str>),
 }
 
 /// A prefix that a reverse proxy in front of us leaves on every path.
@@ -44,7 +35,7 @@ impl RootPath {
         }
     }
 
-    pub(crate) fn parse<'a>(&self, path: &'a str) -> Path<'a> {
+    pub(crate) fn parse(&self, path: &str) -> Path {
         let path = self.rest(path);
         match path {
             "/mcp" | "/mcp/" => return Path::Mcp(Endpoint::Everything),
@@ -59,7 +50,9 @@ impl RootPath {
             (!name.is_empty() && !name.contains('/')).then_some(name)
         });
         match server {
-            Some(name) => Path::Mcp(Endpoint::Server(percent_decode_str(name).decode_utf8_lossy())),
+            Some(name) => {
+                Path::Mcp(Endpoint::Server(percent_decode_str(name).decode_utf8_lossy().into()))
+            }
             None => Path::Other,
         }
     }
@@ -84,8 +77,8 @@ impl RootPath {
 mod tests {
     use super::*;
 
-    fn server(name: &str) -> Path<'_> {
-        Path::Mcp(Endpoint::Server(Cow::Borrowed(name)))
+    fn server(name: &str) -> Path {
+        Path::Mcp(Endpoint::Server(name.into()))
     }
 
     #[test]

@@ -6,11 +6,25 @@ use std::{
     time::Duration,
 };
 
-use tonic::transport::Endpoint;
+use std::sync::Arc;
 
+use proto::{
+    Era, Position, Role, Secret,
+    resource::{
+        Key, KeyResource, Resource, TokenResource, ToolResource, ToolTarget, UpstreamResource,
+        VirtualServerResource,
+    },
+    token,
+    upstream::{CatalogScope, Transport},
+    virtual_server::Naming,
+};
+use serde_json::Value;
+
+use super::upstream::Upstream;
 use crate::{
     Config, DataPlane,
     config::{Control, Limits, Management, Stdio, Timeouts},
+    snapshot::table::Table,
 };
 
 /// Values of a proxy on a free port that nobody configures.
@@ -73,6 +87,17 @@ impl Connection {
         (head, String::from_utf8(body).unwrap())
     }
 
+    /// Everything up to and with `end`.
+    pub(super) fn until(&mut self, end: &str) -> String {
+        let mut text = Vec::new();
+        let mut byte = [0];
+        while !text.ends_with(end.as_bytes()) {
+            assert_eq!(self.0.read(&mut byte).unwrap(), 1, "closed");
+            text.push(byte[0]);
+        }
+        String::from_utf8(text).unwrap()
+    }
+
     /// Everything until the proxy closes.
     pub(super) fn rest(&mut self) -> String {
         let mut rest = Vec::new();
@@ -86,4 +111,153 @@ pub(super) fn ask(proxy: &DataPlane, request: impl AsRef<[u8]>) -> (String, Stri
     let mut connection = Connection::open(proxy.addresses()[0]);
     connection.send(request);
     connection.answer()
+}
+
+/// Tokens of the two principals that [`table`] knows.
+pub(super) const ADMIN: &str = "lg_admin-token-of-the-tests";
+pub(super) const CALLER: &str = "lg_caller-token-of-the-tests";
+
+/// A configuration with one upstream `up`, its tools, and a virtual server `dev` with `echo`.
+pub(super) fn table(upstream: SocketAddr) -> Arc<Table> {
+    let tool = |name: &str| {
+        Resource::Tool(ToolResource {
+            id: format!("tool-{name}"),
+            name: format!("up-{name}"),
+            target: ToolTarget::Upstream {
+                upstream_id: "u1".to_owned(),
+                original_name: name.to_owned(),
+            },
+            definition: format!(r#"{{"name":"{name}","inputSchema":{{"type":"object"}}}}"#),
+            needs_client_capabilities: vec![],
+            aliases: vec![],
+        })
+    };
+    let token = |id: &str, secret: &str, role: Role| {
+        Resource::Token(TokenResource {
+            id: id.to_owned(),
+            digest: token::digest(secret),
+            subject: id.to_owned(),
+            role,
+            expire_time_ms: None,
+        })
+    };
+    let resources = [
+        Resource::Upstream(UpstreamResource {
+            id: "u1".to_owned(),
+            name: "up".parse().unwrap(),
+            transport: Transport::Http { url: format!("http://{upstream}/mcp").parse().unwrap() },
+            credential_id: None,
+            catalog_scope: CatalogScope::Shared,
+            era: Some(Era::Modern),
+            protocol_version: "2026-07-28".to_owned(),
+            instructions: String::new(),
+            disabled: false,
+        }),
+        tool("echo"),
+        tool("wait"),
+        tool("progress"),
+        Resource::VirtualServer(VirtualServerResource {
+            id: "s1".to_owned(),
+            name: "dev".parse().unwrap(),
+            description: String::new(),
+            upstream_ids: vec![],
+            tool_ids: vec!["tool-echo".to_owned()],
+            naming: Naming::Bare,
+        }),
+        token("admin", ADMIN, Role::Admin),
+        token("caller", CALLER, Role::Caller),
+        Resource::Key(KeyResource {
+            id: "k1".to_owned(),
+            key: Key::Session(Secret::new([7; 32])),
+            create_time_ms: 1,
+        }),
+    ];
+    Arc::new(Table::compile(resources.iter(), Position::default()).unwrap())
+}
+
+/// A proxy, its upstream, and the runtime that both are driven from.
+pub(super) struct World {
+    pub(super) proxy: DataPlane,
+    pub(super) upstream: Upstream,
+    pub(super) runtime: tokio::runtime::Runtime,
+}
+
+impl World {
+    pub(super) fn start() -> Self {
+        Self::with(config())
+    }
+
+    pub(super) fn with(config: Config) -> Self {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let upstream = runtime.block_on(Upstream::start());
+        let proxy = DataPlane::start(config).unwrap();
+        let inside = runtime.enter();
+        proxy.current().store(table(upstream.address));
+        drop(inside);
+        Self { proxy, upstream, runtime }
+    }
+
+    pub(super) fn connect(&self) -> Connection {
+        Connection::open(self.proxy.addresses()[0])
+    }
+
+    /// Opens a legacy session at the newest version: its id.
+    pub(super) fn initialize(&self, path: &str) -> String {
+        let body = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
+        let (head, body) = ask(&self.proxy, post(path, &[], body));
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}{body}");
+        header(&head, "mcp-session-id").unwrap()
+    }
+
+    pub(super) fn stop(self) {
+        self.proxy.stop();
+    }
+}
+
+/// The value of a header of an answer.
+pub(super) fn header(head: &str, name: &str) -> Option<String> {
+    head.lines().find_map(|line| {
+        let (found, value) = line.split_once(": ")?;
+        found.eq_ignore_ascii_case(name).then(|| value.to_owned())
+    })
+}
+
+/// A POST of a caller who takes both forms of answers; `headers` come last and win.
+pub(super) fn post(path: &str, headers: &[(&str, &str)], body: &str) -> String {
+    let mut all = vec![
+        ("host", "localhost"),
+        ("authorization", "Bearer lg_caller-token-of-the-tests"),
+        ("content-type", "application/json"),
+        ("accept", "application/json, text/event-stream"),
+    ];
+    all.retain(|(name, _)| headers.iter().all(|(other, _)| other != name));
+    all.extend(headers.iter().filter(|(_, value)| !value.is_empty()));
+    let lines: Vec<_> = all.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let lines = lines.concat();
+    format!("POST {path} HTTP/1.1\r\n{lines}content-length: {}\r\n\r\n{body}", body.len())
+}
+
+/// A call of a tool by a legacy session.
+pub(super) fn call(session: &str, id: u32, tool: &str) -> String {
+    post("/mcp", &[("mcp-session-id", session)], &call_body(id, tool))
+}
+
+pub(super) fn call_body(id: u32, tool: &str) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}","arguments":{{"n":1.0}},"_meta":{{"progressToken":"p"}}}}}}"#
+    )
+}
+
+/// A call of a tool by a modern client.
+pub(super) fn modern_call(id: u32, tool: &str) -> String {
+    let body = format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}","arguments":{{"n":1.0}},"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{{}}}}}}}}"#
+    );
+    let headers =
+        [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", tool)];
+    post("/mcp", &headers, &body)
+}
+
+pub(super) fn json(body: &str) -> Value {
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"))
 }

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     error::{self, Failure},
     exchange::Exchange,
+    mcp::response::Answer,
     upstream::Event,
 };
 
@@ -42,10 +43,14 @@ pub(crate) fn text(body: String, media: &'static str) -> Response<Body> {
 }
 
 /// A complete JSON-RPC response in the form that the client takes.
-pub(crate) fn message(accepts: Accepts, body: Bytes) -> Response<Body> {
+pub(crate) fn message(accepts: Accepts, answer: Answer) -> Response<Body> {
     match accepts {
-        Accepts::Json | Accepts::Both => json(StatusCode::OK, body),
-        Accepts::Events => events(Stream::of(&body)),
+        Accepts::Json | Accepts::Both => {
+            let mut response = Response::new(Body::from(answer));
+            response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+            response
+        }
+        Accepts::Events => events(Stream::of(&answer.into_bytes())),
     }
 }
 
@@ -69,18 +74,16 @@ fn annotate(failure: &Failure, response: &mut Response<Body>) {
     if let Some(seconds) = failure.retry_after() {
         headers.insert(header::RETRY_AFTER, seconds.into());
     }
-    match failure {
-        Failure::Unauthenticated(_) => {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        Failure::Method(allowed) => {
-            headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
-        }
-        // The rest of the body is not worth reading.
-        Failure::BodyTooLarge { .. } | Failure::BodyTimeout | Failure::BodyBroken => {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        _ => {}
+    if let Failure::Unauthenticated(_) = failure {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Failure::Method(allowed) = failure {
+        headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+    }
+    // The rest of such a body is not worth reading.
+    if matches!(failure, Failure::BodyTooLarge { .. } | Failure::BodyTimeout | Failure::BodyBroken)
+    {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 

@@ -1,0 +1,99 @@
+//! What runs beside the requests: the configuration's stream, reports, and sweeping.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pingora::{
+    server::ShutdownWatch,
+    services::{ServiceReadyNotifier, background::BackgroundService},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::{Config, Control, Stdio},
+    edge::Edge,
+    reports::Reports,
+    snapshot::stream::Snapshot,
+};
+
+/// How often idle sessions are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// How long the listeners wait for a first configuration; then they answer 503.
+const FIRST_CONFIGURATION: Duration = Duration::from_millis(500);
+
+/// All background work of a proxy.
+pub(crate) struct Background {
+    edge: Arc<Edge>,
+    /// Taken when the work starts.
+    follow: Mutex<Option<Follow>>,
+    stop: CancellationToken,
+    work: TaskTracker,
+}
+
+struct Follow {
+    snapshot: Snapshot,
+    control: Control,
+    advertise_address: String,
+    stdio: Stdio,
+}
+
+impl Background {
+    pub(crate) fn new(config: Config, snapshot: Snapshot, edge: Arc<Edge>) -> Self {
+        let Config { control, advertise_address, stdio, .. } = config;
+        Self {
+            edge,
+            follow: Mutex::new(Some(Follow { snapshot, control, advertise_address, stdio })),
+            stop: CancellationToken::new(),
+            work: TaskTracker::new(),
+        }
+    }
+
+    /// Ends the work once nothing needs it any more, and waits until it is on disk.
+    pub(crate) async fn finish(&self) {
+        self.edge.upstreams().shutdown().await;
+        self.stop.cancel();
+        self.work.close();
+        self.work.wait().await;
+    }
+
+    /// Follows the control plane and reports to it until the end.
+    async fn follow(&self) {
+        let Some(follow) = self.follow.lock().take() else { return };
+        let Follow { snapshot, control, advertise_address, stdio } = follow;
+        let link = snapshot.link(control, advertise_address);
+        let reports = Reports {
+            link: link.clone(),
+            current: Arc::clone(self.edge.current()),
+            upstreams: Arc::clone(self.edge.upstreams()),
+        };
+        let (stop, reports_stop) = (self.stop.clone(), self.stop.clone());
+        tokio::join!(snapshot.run(link, stdio, stop), reports.run(reports_stop));
+    }
+
+    async fn sweep(&self) {
+        let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+        while self.stop.run_until_cancelled(interval.tick()).await.is_some() {
+            self.edge.sweep();
+        }
+    }
+
+    async fn announce(&self, ready: ServiceReadyNotifier) {
+        let mut position = self.edge.current().watch();
+        let first = position.wait_for(Option::is_some);
+        drop(tokio::time::timeout(FIRST_CONFIGURATION, first).await);
+        ready.notify_ready();
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Background {
+    async fn start_with_ready_notifier(
+        &self,
+        _shutdown: ShutdownWatch,
+        ready: ServiceReadyNotifier,
+    ) {
+        let _work = self.work.token();
+        tokio::join!(self.follow(), self.sweep(), self.announce(ready));
+    }
+}

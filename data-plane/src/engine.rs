@@ -1,0 +1,103 @@
+//! The two eras over one router: what a message means here, and who answers it.
+
+pub(crate) mod legacy;
+pub(crate) mod modern;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode};
+use proto::Principal;
+
+use crate::{
+    edge::{Client, Edge},
+    error::Failure,
+    exchange::{Exchange, Owner},
+    limit::Permit,
+    mcp::{Kind, Message},
+    route::{self, Endpoint, Plan},
+    snapshot::table::{Table, ToolEntry},
+    telemetry::Operation,
+    transport::{body::Body, headers::Accepts, response},
+    upstream::{Call, SessionKey},
+};
+
+/// Who sends a request, and to which endpoint, at one moment and under one configuration.
+pub(crate) struct Sender<'a> {
+    pub(crate) edge: &'a Edge,
+    pub(crate) client: &'a Client,
+    pub(crate) table: Arc<Table>,
+    pub(crate) principal: Arc<Principal>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) now_ms: i64,
+}
+
+/// A message and its sender.
+pub(crate) struct Inbound<'a> {
+    pub(crate) sender: Sender<'a>,
+    pub(crate) accepts: Accepts,
+    pub(crate) message: Message,
+}
+
+/// A call on its way to an upstream.
+pub(crate) struct Outbound {
+    pub(crate) tool: Arc<ToolEntry>,
+    pub(crate) client: route::Client,
+    pub(crate) session: SessionKey,
+    pub(crate) owner: Owner,
+    pub(crate) operation: Operation,
+    pub(crate) permit: Permit,
+}
+
+impl Inbound<'_> {
+    /// The raw id of a request; empty for everything else.
+    pub(crate) fn id(&self) -> Bytes {
+        match &self.message.kind {
+            Kind::Request(request) => self.message.slice(request.id),
+            Kind::Notification(_) | Kind::Response(_) => Bytes::new(),
+        }
+    }
+
+    fn plan(&self, client: route::Client) -> Result<Plan, Failure> {
+        let Sender { table, principal, endpoint, .. } = &self.sender;
+        Ok(route::plan(table, principal, endpoint, &self.message, client)?)
+    }
+
+    /// A place among the running calls.
+    fn admit(&self) -> Result<Permit, Failure> {
+        let Sender { edge, client, principal, .. } = &self.sender;
+        edge.admit(client, principal)
+    }
+
+    fn operation(&self, version: &str) -> Operation {
+        match self.message.method() {
+            Some(method) => self.sender.edge.telemetry().operation(method, version),
+            None => Operation::none(),
+        }
+    }
+
+    /// Hands a call to its upstream and relays the answer.
+    async fn forward(self, outbound: Outbound) -> Response<Body> {
+        let Outbound { tool, client, session, owner, operation, permit } = outbound;
+        let id = self.id();
+        let Self { sender, accepts, message } = self;
+        let Sender { edge, table, .. } = sender;
+        let call = Call {
+            message,
+            tool,
+            client_era: client.version.era(),
+            client_version: client.version,
+            session,
+        };
+        let upstreams = Arc::clone(edge.upstreams());
+        let call = Box::pin(async move { upstreams.call(&table, call).await });
+        let exchange = Exchange::new(call, id, owner, operation, permit);
+        response::relay(exchange, accepts, edge.timeouts().keep_alive).await
+    }
+}
+
+/// The answer to a notification.
+fn accepted() -> Response<Body> {
+    response::empty(StatusCode::ACCEPTED)
+}

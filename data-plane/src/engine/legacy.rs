@@ -1,0 +1,171 @@
+//! 2024-11-05 to 2025-11-25: a session per client, sealed into its id.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+
+use super::{Inbound, Outbound, Sender, accepted};
+use crate::{
+    edge::Known,
+    error::Failure,
+    exchange::Owner,
+    mcp::{Capabilities, Method, Version, version},
+    route::{self, Plan},
+    session::{self, SessionClaims, SessionError},
+    sessions::TicketError,
+    transport::{body::Body, response},
+    upstream::SessionKey,
+};
+
+/// The header that carries a session's id.
+pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+/// The header that repeats a session's version.
+pub(crate) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+
+/// Serves a message of a legacy client.
+pub(crate) async fn serve(inbound: Inbound<'_>) -> Result<Response<Body>, Failure> {
+    if inbound.message.method() == Some(&Method::Initialize) {
+        return initialize(&inbound);
+    }
+    let known = open(&inbound.sender)?;
+    let header = inbound.sender.headers.get(PROTOCOL_VERSION).map(HeaderValue::as_bytes);
+    version::check_session_version(header, known.claims.version)?;
+    let client =
+        route::Client { version: known.claims.version, capabilities: known.claims.capabilities };
+    let mut operation = inbound.operation(client.version.as_str());
+    match inbound.plan(client) {
+        Err(failure) => {
+            operation.fail(&failure);
+            Err(failure)
+        }
+        Ok(Plan::Reply(answer)) => {
+            operation.succeed();
+            Ok(response::message(inbound.accepts, answer))
+        }
+        Ok(Plan::Forward { tool }) => {
+            let edge = inbound.sender.edge;
+            let limit = edge.limits().calls_per_session;
+            let ticket = known.live.begin(inbound.id(), limit).map_err(|error| match error {
+                TicketError::TooMany => Failure::TooManyCalls,
+                TicketError::DuplicateId => Failure::DuplicateId,
+                TicketError::Ended => Failure::SessionUnknown,
+            })?;
+            let session = SessionKey::Client(known.claims.id);
+            let owner = Owner::Session { ticket, drain: edge.drain().clone() };
+            let permit = inbound.admit()?;
+            let outbound = Outbound { tool, client, session, owner, operation, permit };
+            Ok(inbound.forward(outbound).await)
+        }
+        Ok(Plan::Cancel { request_id }) => {
+            known.live.cancel(&request_id);
+            Ok(accepted())
+        }
+        Ok(Plan::Accept) => Ok(accepted()),
+        Ok(Plan::Initialize { .. }) => Err(Failure::Internal("a session was initialized twice")),
+    }
+}
+
+/// Begins a session: all that it is goes into its id.
+fn initialize(inbound: &Inbound<'_>) -> Result<Response<Body>, Failure> {
+    let mut operation = inbound.operation("");
+    let client =
+        route::Client { version: Version::NEWEST_HANDSHAKE, capabilities: Capabilities::default() };
+    match inbound.plan(client) {
+        Ok(Plan::Initialize { answer, version, capabilities }) => {
+            let id = mint(&inbound.sender, version, capabilities)?;
+            operation.succeed();
+            let mut response = response::message(inbound.accepts, answer);
+            response.headers_mut().insert(SESSION_ID, id);
+            Ok(response)
+        }
+        Ok(Plan::Accept | Plan::Cancel { .. }) => Ok(accepted()),
+        Ok(Plan::Reply(_) | Plan::Forward { .. }) => {
+            Err(Failure::Internal("initialize was routed elsewhere"))
+        }
+        Err(failure) => {
+            operation.fail(&failure);
+            Err(failure)
+        }
+    }
+}
+
+fn mint(
+    sender: &Sender<'_>,
+    version: Version,
+    capabilities: Capabilities,
+) -> Result<HeaderValue, Failure> {
+    let view = route::view(&sender.table, &sender.endpoint)?;
+    let claims = SessionClaims {
+        id: session::new_id(),
+        principal: session::principal_hash(&sender.principal.subject),
+        server: view.id.clone(),
+        version,
+        capabilities,
+        owner: sender.edge.proxy_id().into(),
+        issued_at_ms: sender.now_ms,
+    };
+    match sender.table.session_keys().seal(&claims) {
+        Ok(id) => id.try_into().map_err(|_| Failure::Internal("a session id is no header")),
+        Err(SessionError::NoKey) => Err(Failure::NotConfigured),
+        Err(_) => Err(Failure::Internal("a session id could not be sealed")),
+    }
+}
+
+/// The session of a request, from its connection's memory or from its id.
+fn open(sender: &Sender<'_>) -> Result<Arc<Known>, Failure> {
+    let header = sender.headers.get(SESSION_ID).ok_or(Failure::SessionMissing)?;
+    let Sender { client, table, principal, now_ms, .. } = sender;
+    let view = route::view(table, &sender.endpoint)?;
+    if let Some(known) = client.known(header, table, principal)
+        && *known.claims.server == *view.id
+        && known.live.touch(*now_ms)
+    {
+        return Ok(known);
+    }
+    let claims = check(sender, header)?;
+    if *claims.server != *view.id {
+        return Err(Failure::SessionUnknown);
+    }
+    let live = sender.edge.sessions().enter(claims.id, *now_ms).ok_or(Failure::SessionUnknown)?;
+    let known = Arc::new(Known {
+        header: header.clone(),
+        table: Arc::downgrade(table),
+        principal: Arc::clone(principal),
+        claims,
+        live,
+    });
+    client.remember(&known);
+    Ok(known)
+}
+
+/// The claims of an id that was made for this principal.
+fn check(sender: &Sender<'_>, header: &HeaderValue) -> Result<SessionClaims, Failure> {
+    let id = header.to_str().map_err(|_| Failure::SessionUnknown)?;
+    let claims = sender.table.session_keys().open(id, sender.now_ms).map_err(|error| {
+        tracing::debug!(%error, "session refused");
+        Failure::SessionUnknown
+    })?;
+    if claims.principal != session::principal_hash(&sender.principal.subject) {
+        return Err(Failure::SessionUnknown);
+    }
+    Ok(claims)
+}
+
+/// `DELETE`: the session is over, here and at its upstreams.
+pub(crate) fn delete(sender: &Sender<'_>) -> Result<Response<Body>, Failure> {
+    let known = open(sender)?;
+    let expire_ms = known.claims.issued_at_ms + session::LIFETIME_MS;
+    sender.edge.sessions().end(known.claims.id, expire_ms);
+    sender.edge.upstreams().close_session(&SessionKey::Client(known.claims.id));
+    Ok(response::empty(StatusCode::NO_CONTENT))
+}
+
+/// What the headers say that mirror the body.
+pub(crate) fn mirror_headers(headers: &HeaderMap) -> version::MirrorHeaders<'_> {
+    let value = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+    version::MirrorHeaders {
+        protocol_version: headers.get(PROTOCOL_VERSION).map(HeaderValue::as_bytes),
+        method: value("mcp-method"),
+        name: value("mcp-name"),
+    }
+}
