@@ -189,8 +189,14 @@ impl<S: AsyncWrite + Unpin> Timed<S> {
         let next = match (self.deadline, self.write_deadline) {
             (Some(read), Some(write)) => read.min(write),
             (Some(deadline), None) | (None, Some(deadline)) => deadline,
-            // The timer may stay armed for nothing: cheaper than to disarm it for each request.
-            (None, None) => return Poll::Pending,
+            // The service may end without another read, so look again now and then. That
+            // costs less than to set the timer for each request.
+            (None, None) => {
+                while self.sleep.as_mut().poll(cx).is_ready() {
+                    self.sleep.as_mut().reset(Instant::now() + self.timers.idle);
+                }
+                return Poll::Pending;
+            }
         };
         if self.sleep.deadline() > next {
             self.sleep.as_mut().reset(next);
