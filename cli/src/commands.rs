@@ -25,6 +25,9 @@ mod tool;
 mod upstream;
 mod wait;
 
+#[cfg(feature = "data-plane")]
+pub(crate) use proxy::all_proxies;
+
 /// What every command is given.
 pub(crate) struct Context {
     pub global: Global,
@@ -59,7 +62,11 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Up(_) => Err(absent("up")),
         Command::ControlPlane(_) => Err(absent("control-plane")),
 
-        Command::DataPlane(_) | Command::Tools { .. } => Err(absent("data-plane")),
+        #[cfg(feature = "data-plane")]
+        Command::Tools { command } => crate::tools::run(context, command).await,
+        #[cfg(not(feature = "data-plane"))]
+        Command::Tools { .. } => Err(absent("tools")),
+        Command::DataPlane(_) => Err(absent("data-plane")),
         Command::Create { object } => create(context, object).await,
         Command::Get(args) => get(context, args).await,
         Command::Describe { object } => describe(context, object).await,

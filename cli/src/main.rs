@@ -20,6 +20,8 @@ mod manifest;
 mod nearest;
 mod output;
 mod roles;
+#[cfg(feature = "data-plane")]
+mod tools;
 mod tree;
 #[cfg(all(feature = "control-plane", feature = "data-plane"))]
 mod up;

@@ -121,8 +121,8 @@ async fn a_session_belongs_to_whoever_opened_it() -> anyhow::Result<()> {
     let answer =
         whole(stranger.request(body).header("mcp-session-id", &session).send().await?).await?;
     assert!(matches!(answer.status.as_u16(), 401 | 403 | 404), "{answer:?}");
-    let forged =
-        whole(mine.clone().request(body).header("mcp-session-id", "AAAA").send().await?).await?;
+    let mine = world.client("/mcp").await?;
+    let forged = whole(mine.request(body).header("mcp-session-id", "AAAA").send().await?).await?;
     assert!(!forged.status.is_success(), "{forged:?}");
     Ok(())
 }

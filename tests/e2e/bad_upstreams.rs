@@ -59,7 +59,7 @@ async fn each_failure_of_an_upstream_is_one_clear_error_and_nobody_elses() -> an
         assert_eq!(status, 200, "{name}: {response}");
         assert_eq!(response.pointer("/error/code"), Some(&(-32603).into()), "{name}: {response}");
         assert_eq!(response.pointer("/error/data/upstream"), Some(&name.into()), "{response}");
-        assert_eq!(response.get("id"), Some(&1.into()), "{name}: {response}");
+        assert!(response.get("id").is_some_and(serde_json::Value::is_u64), "{name}: {response}");
         assert!(took < Duration::from_secs(12), "{name} took {took:?}");
     }
     stop.cancel();

@@ -1,6 +1,7 @@
 //! A plain MCP client that shows exact bytes: what was answered, not what a library made of it.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
@@ -78,13 +79,16 @@ pub struct Client {
     url: String,
     authorization: Option<String>,
     session: Option<String>,
+    version: String,
+    next: Arc<AtomicU64>,
 }
 
 impl Client {
     /// A client that presents `token` as bearer, if there is one.
     pub fn new(url: &str, token: Option<&str>) -> Self {
         let authorization = token.map(|token| format!("Bearer {token}"));
-        Self { http: http(), url: url.to_owned(), authorization, session: None }
+        let (session, version, next) = (None, LEGACY.to_owned(), Arc::default());
+        Self { http: http(), url: url.to_owned(), authorization, session, version, next }
     }
 
     /// The same client with another `Authorization` header.
@@ -101,13 +105,19 @@ impl Client {
 
     /// A POST to the endpoint with the headers that every client sends.
     pub fn request(&self, body: impl Into<reqwest::Body>) -> RequestBuilder {
+        let mut request = self.bare(body);
+        if let Some(session) = &self.session {
+            request = request.header("mcp-session-id", session);
+            request = request.header("mcp-protocol-version", &self.version);
+        }
+        request
+    }
+
+    /// A POST without the session.
+    fn bare(&self, body: impl Into<reqwest::Body>) -> RequestBuilder {
         let mut request = self.http.post(&self.url).body(body);
         request = request.header("content-type", "application/json");
         request = request.header("accept", "application/json, text/event-stream");
-        if let Some(session) = &self.session {
-            request =
-                request.header("mcp-session-id", session).header("mcp-protocol-version", LEGACY);
-        }
         self.signed(request)
     }
 
@@ -140,6 +150,7 @@ impl Client {
     /// Opens a legacy session at `version`.
     pub async fn initialize_at(&mut self, version: &str) -> anyhow::Result<Value> {
         self.session = None;
+        version.clone_into(&mut self.version);
         let body = serde_json::json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
             "protocolVersion": version,
             "capabilities": {},
@@ -161,7 +172,9 @@ impl Client {
 
     /// One legacy request; `params` is JSON text.
     pub async fn legacy(&self, method: &str, params: &str) -> anyhow::Result<Answer> {
-        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+        let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let body =
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#);
         self.post(body).await
     }
 
@@ -182,7 +195,7 @@ impl Client {
         let body = format!(
             r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{envelope}{comma}{rest}}}"#
         );
-        let mut request = self.request(body);
+        let mut request = self.bare(body);
         request = request.header("mcp-protocol-version", MODERN).header("mcp-method", method);
         if let Some(name) = parsed.get("name").and_then(Value::as_str) {
             request = request.header("mcp-name", name);
