@@ -1,6 +1,6 @@
 //! A control plane from its start to its end. It binds nothing by itself.
 
-use std::{future::Future, net::TcpListener, path::PathBuf, sync::Arc};
+use std::{future::Future, net::TcpListener, sync::Arc};
 
 use axum::{Router, middleware};
 use proto::Secret;
@@ -14,22 +14,23 @@ use crate::{
     config::{Config, DataDir, Strictness},
     discovery::Discovery,
     fleet::Fleet,
-    identity::{self, Identity, jwt::Jwt, keys::KeyError, password::Password},
-    keys::{
-        Keys, KeysError,
-        certificate::Certificate,
-        file::{self, DirLock, LockError},
-    },
+    identity::{self, Identity, jwt::Jwt, password::Password},
+    keys::{Keys, KeysError, certificate::Certificate, file::DirLock},
     operations::Operations,
     registry::Registry,
     rest,
     server::{self, ServeError, Server},
     services::Services,
     snapshot::publish::Publisher,
-    store::{Store, StoreConfig, StoreError},
+    store::{Store, StoreConfig},
     tasks::{TaskEnded, Tasks},
     upkeep,
 };
+
+mod starting;
+
+pub use starting::StartError;
+use starting::lock;
 
 /// Bytes in flight between the proxy in this process and its control plane.
 const DUPLEX: usize = 256 * 1024;
@@ -44,44 +45,6 @@ pub struct ControlPlane {
     generated_password: Option<Secret<String>>,
     tasks: Tasks,
     _lock: DirLock,
-}
-
-/// Why a control plane does not start; each is one line that says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error(
-        "the data directory `{}` is in use by another lockgate: stop that one or give another \
-         --data-dir", path.display()
-    )]
-    DataDirInUse { path: PathBuf },
-    #[error("the data directory `{}` cannot be written: {source}", path.display())]
-    DataDirUnwritable { path: PathBuf, source: std::io::Error },
-    #[error(
-        "the database has schema version {found}, this lockgate knows {known}: use the newer \
-         lockgate, or restore a backup"
-    )]
-    NewerDatabase { found: i64, known: i64 },
-    #[error("weak secrets are refused in strict mode and in production: set another {}", names.join(", "))]
-    WeakSecrets { names: Vec<&'static str> },
-    #[error(transparent)]
-    Keys(#[from] KeysError),
-    #[error(transparent)]
-    StoredKeys(#[from] KeyError),
-    #[error("cannot open the database: {0}")]
-    Store(#[source] StoreError),
-}
-
-impl From<StoreError> for StartError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::NewerSchema { found, known } => Self::NewerDatabase { found, known },
-            StoreError::Database(_)
-            | StoreError::Url(_)
-            | StoreError::File { .. }
-            | StoreError::Migration(_)
-            | StoreError::Corrupt { .. } => Self::Store(error),
-        }
-    }
 }
 
 impl ControlPlane {
@@ -275,20 +238,6 @@ impl ControlPlane {
         self.tasks.shutdown().await;
         self.store.close().await;
     }
-}
-
-fn lock(dir: &DataDir) -> Result<DirLock, StartError> {
-    let path = || dir.path().to_owned();
-    file::make_private_dir(dir.path()).map_err(|error| match error {
-        KeysError::Read { source, .. } | KeysError::Write { source, .. } => {
-            StartError::DataDirUnwritable { path: path(), source }
-        }
-        other => other.into(),
-    })?;
-    DirLock::take(&dir.lock()).map_err(|error| match error {
-        LockError::Held => StartError::DataDirInUse { path: path() },
-        LockError::Io(source) => StartError::DataDirUnwritable { path: path(), source },
-    })
 }
 
 fn identity(
