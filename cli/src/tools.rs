@@ -131,7 +131,14 @@ fn failed(error: &ClientError) -> Failure {
         }
         ClientError::Rpc { .. } => (Exit::Unavailable, "call_failed"),
     };
-    Failure::new(exit, code, crate::roles::one_line(error))
+    let message = match error {
+        ClientError::Rpc { code, message } => format!("{message} ({code})"),
+        ClientError::BadUrl(_)
+        | ClientError::BadToken
+        | ClientError::BadArguments
+        | ClientError::Failed(_) => crate::roles::one_line(error),
+    };
+    Failure::new(exit, code, message)
 }
 
 /// A tool as the client sees it: the object that came, and its first words.

@@ -68,7 +68,10 @@ fn failed(name: &str, status: &wire::UpstreamStatus) -> Failure {
     let reason = FailureReason::from_wire(status.reason);
     let word = reason.map_or("unknown", FailureReason::as_str);
     let advice = reason.map_or("", advice);
-    let message = format!("upstream `{name}` failed ({word}): {}", status.message);
+    // The proxy's text begins with the same name.
+    let text =
+        status.message.strip_prefix(&format!("upstream `{name}` ")).unwrap_or(&status.message);
+    let message = format!("upstream `{name}` failed ({word}): {text}");
     let message = format!("{message}; it stays registered and is tried again");
     let mut failure = Failure::new(Exit::Unavailable, "upstream_failed", message);
     failure.details = vec![
@@ -80,22 +83,22 @@ fn failed(name: &str, status: &wire::UpstreamStatus) -> Failure {
     failure.hint(hint)
 }
 
+/// What helps on the command line; the proxy's text says the rest.
 fn advice(reason: FailureReason) -> &'static str {
     match reason {
-        FailureReason::Dns => "check the host name; ",
-        FailureReason::Connect => "is it running, and on that port? ",
-        FailureReason::Tls => "check the certificate, or use http://; ",
-        FailureReason::HttpStatus => "check the path of the URL (often /mcp); ",
         FailureReason::Auth => {
-            "give a credential: `lockgate update upstream NAME --bearer TOKEN`; "
+            "`lockgate update upstream NAME --bearer TOKEN` gives a credential; "
         }
-        FailureReason::Spawn => "is the command installed where the proxy runs? ",
-        FailureReason::Egress => "that address is never allowed; ",
-        FailureReason::NoProxy => {
-            "no connected proxy can reach it: see `lockgate get proxies` (stdio needs --allow-stdio); "
-        }
-        FailureReason::Initialize | FailureReason::List => "does it speak MCP? ",
-        FailureReason::Timeout => "it did not answer in time; ",
+        FailureReason::NoProxy => "see `lockgate get proxies` (stdio needs --allow-stdio); ",
+        FailureReason::Dns
+        | FailureReason::Egress
+        | FailureReason::Connect
+        | FailureReason::Tls
+        | FailureReason::HttpStatus
+        | FailureReason::Spawn
+        | FailureReason::Initialize
+        | FailureReason::List
+        | FailureReason::Timeout => "",
     }
 }
 
@@ -108,14 +111,14 @@ mod tests {
         let status = wire::UpstreamStatus {
             phase: wire::UpstreamPhase::Failed.into(),
             reason: wire::FailureReason::Connect.into(),
-            message: "connection refused".to_owned(),
+            message: "upstream `everything` cannot be reached: refused".to_owned(),
             ..Default::default()
         };
         let failure = failed("everything", &status);
         assert_eq!(failure.exit, Exit::Unavailable);
         insta::assert_snapshot!(failure, @r"
-        upstream `everything` failed (connect): connection refused; it stays registered and is tried again
-        hint: is it running, and on that port? `lockgate refresh upstream everything` tries now
+        upstream `everything` failed (connect): cannot be reached: refused; it stays registered and is tried again
+        hint: `lockgate refresh upstream everything` tries now
         ");
     }
 }
