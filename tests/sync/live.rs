@@ -5,7 +5,10 @@ use std::{net::TcpListener, path::Path, sync::Arc, time::Duration};
 use control_plane::{Config, ControlPlane};
 use data_plane::{
     config::{Control, Stdio},
+    egress::Egress,
+    reports::Reports,
     snapshot::{current::Current, disk::Disk, stream::Snapshot},
+    upstream::{AllowStdio, Limits, Upstreams},
 };
 use proto::{
     Position, Secret,
@@ -16,6 +19,7 @@ use proto::{
     },
 };
 use tempfile::TempDir;
+use tests::fixture;
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -108,6 +112,38 @@ impl Central {
         answer.unwrap().into_inner().revision
     }
 
+    async fn create_upstream(&self, name: &str, url: &str) {
+        let http = wire::HttpTransport { url: url.to_owned() };
+        let upstream = wire::Upstream {
+            name: name.to_owned(),
+            transport: Some(wire::upstream::Transport::Http(http)),
+            ..wire::Upstream::default()
+        };
+        let request =
+            wire::CreateUpstreamRequest { upstream: Some(upstream), ..Default::default() };
+        RegistryClient::new(self.router()).create_upstream(request).await.unwrap();
+    }
+
+    async fn upstream(&self, name: &str) -> wire::UpstreamStatus {
+        let request = wire::GetUpstreamRequest { name: name.to_owned() };
+        let answer = RegistryClient::new(self.router()).get_upstream(request).await;
+        answer.unwrap().into_inner().status.unwrap()
+    }
+
+    /// Waits for a phase of an upstream.
+    async fn phase(&self, name: &str, phase: wire::UpstreamPhase) -> wire::UpstreamStatus {
+        let reached = async {
+            loop {
+                let status = self.upstream(name).await;
+                if status.phase() == phase {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(SOON, reached).await.expect("the phase is reached")
+    }
+
     async fn proxies(&self) -> Vec<wire::Proxy> {
         let request = wire::ListProxiesRequest::default();
         let answer = OperationsClient::new(self.router()).list_proxies(request).await;
@@ -125,12 +161,17 @@ struct Edge {
 
 impl Edge {
     fn start(dir: &Path, central: &Central, join_token: Option<Secret<String>>) -> Self {
-        let current = Arc::new(Current::new(|_| ()));
+        let upstreams =
+            Upstreams::new(Egress::new(), AllowStdio::No, dir.to_owned(), Limits::default());
+        let reconciled = Arc::clone(&upstreams);
+        let current = Arc::new(Current::new(move |table| reconciled.reconcile(table)));
         let snapshot = Snapshot::open(dir, Arc::clone(&current)).unwrap();
         let address = format!("https://127.0.0.1:{}", central.port).parse().unwrap();
         let control = Control::Remote { address, join_token };
         let link = snapshot.link(control, "127.0.0.1:4444".to_owned());
         let (id, stop) = (snapshot.identity().id.clone(), CancellationToken::new());
+        let reports = Reports { link: link.clone(), current: Arc::clone(&current), upstreams };
+        tokio::spawn(reports.run(stop.clone()));
         let running = tokio::spawn(snapshot.run(link, Stdio::Refused, stop.clone()));
         Self { current, id, stop, running }
     }
@@ -244,6 +285,37 @@ async fn increments_equal_a_full_build_over_many_writes() {
     let built = fresh.reach(last).await;
     assert_eq!(followed.root_hash, built.root_hash);
     fresh.stop().await;
+    edge.stop().await;
+    central.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connected_proxy_reads_a_catalog_and_its_tools_come_back_as_configuration() {
+    let (mut central, dir) = (Central::start().await, tempfile::tempdir().unwrap());
+    let edge = Edge::start(dir.path(), &central, Some(central.join_token().await));
+    let fixture = fixture::start(fixture::Era::Legacy, "127.0.0.1:0").await.unwrap();
+    central.create_upstream("real", &fixture.url()).await;
+    let status = central.phase("real", wire::UpstreamPhase::Ready).await;
+    assert!(status.tool_count > 0 && status.discovery_generation == 1, "{status:?}");
+    let mut watch = edge.current.watch();
+    timeout(SOON, watch.wait_for(|_| edge.has("real-echo"))).await.unwrap().unwrap();
+    central.create_upstream("dead", "http://127.0.0.1:9/mcp").await;
+    let status = central.phase("dead", wire::UpstreamPhase::Failed).await;
+    assert_eq!(status.reason(), wire::FailureReason::Connect, "{status:?}");
+    edge.stop().await;
+    central.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_proxy_an_upstream_fails_for_that_and_is_read_when_one_connects() {
+    let mut central = Central::start().await;
+    let fixture = fixture::start(fixture::Era::Modern, "127.0.0.1:0").await.unwrap();
+    central.create_upstream("real", &fixture.url()).await;
+    let status = central.phase("real", wire::UpstreamPhase::Failed).await;
+    assert_eq!(status.reason(), wire::FailureReason::NoProxy, "{status:?}");
+    let dir = tempfile::tempdir().unwrap();
+    let edge = Edge::start(dir.path(), &central, Some(central.join_token().await));
+    central.phase("real", wire::UpstreamPhase::Ready).await;
     edge.stop().await;
     central.stop().await;
 }
