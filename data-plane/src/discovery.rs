@@ -159,3 +159,6 @@ fn explain(active: &Active, step: Step, failure: &CallFailure) -> Failed {
     };
     (reason, format!("upstream `{}` {failure}; {advice}", active.name()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -246,4 +246,4 @@ fn sweep(upstreams: Weak<Upstreams>) -> DropGuard {
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -224,3 +224,6 @@ impl Outcome {
         Answer::new(&call.id(), result.into()).into_bytes()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -220,3 +220,6 @@ impl StdioConversation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Small real servers and calls for the tests of the adapters.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
@@ -57,25 +57,30 @@ where
             let (stream, _) = listener.accept().await.unwrap();
             let handler = Arc::clone(&handler);
             tokio::spawn(async move {
-                let service = service_fn(move |request: Request<Incoming>| {
-                    let handler = Arc::clone(&handler);
-                    async move {
-                        let (head, body) = request.into_parts();
-                        let body = body.collect().await.unwrap().to_bytes();
-                        Ok::<_, Infallible>(handler(Seen {
-                            method: head.method,
-                            uri: head.uri.to_string(),
-                            headers: head.headers,
-                            body: String::from_utf8(body.to_vec()).unwrap(),
-                        }))
-                    }
-                });
+                let service = service_fn(move |request| respond(Arc::clone(&handler), request));
                 let http = hyper::server::conn::http1::Builder::new();
                 http.serve_connection(TokioIo::new(stream), service).await.ok();
             });
         }
     });
     address
+}
+
+async fn respond<F>(
+    handler: Arc<F>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible>
+where
+    F: Fn(Seen) -> Response<Body>,
+{
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    Ok(handler(Seen {
+        method: head.method,
+        uri: head.uri.to_string(),
+        headers: head.headers,
+        body: String::from_utf8(body.to_vec()).unwrap(),
+    }))
 }
 
 pub(crate) fn answer(status: u16, media: &str, body: impl Into<Bytes>) -> Response<Body> {
@@ -146,13 +151,27 @@ impl Proxy {
         Self::with(vec![resource], Vec::new())
     }
 
+    /// One that waits long enough for an interpreter to start on a busy machine.
+    pub(crate) fn patient(resource: UpstreamResource) -> Self {
+        let call_timeout = std::time::Duration::from_secs(30);
+        Self::limited(vec![resource], Vec::new(), Limits { call_timeout, ..limits() })
+    }
+
     pub(crate) fn with(
         upstreams: Vec<UpstreamResource>,
         credentials: Vec<CredentialResource>,
     ) -> Self {
+        Self::limited(upstreams, credentials, limits())
+    }
+
+    fn limited(
+        upstreams: Vec<UpstreamResource>,
+        credentials: Vec<CredentialResource>,
+        limits: Limits,
+    ) -> Self {
         let table = table(upstreams, credentials);
         let upstreams =
-            Upstreams::new(Egress::new(), AllowStdio::Yes, std::env::temp_dir(), limits());
+            Upstreams::new(Egress::new(), AllowStdio::Yes, std::env::temp_dir(), limits);
         upstreams.reconcile(&table);
         Self { upstreams, table }
     }
@@ -195,7 +214,10 @@ pub(crate) fn table(
 pub(crate) fn entry(resource: ToolResource) -> Arc<ToolEntry> {
     let upstream =
         upstream("http://127.0.0.1:1/".parse().map(|url| Transport::Http { url }).unwrap());
-    let resources = [Resource::Upstream(upstream), Resource::Tool(resource.clone())];
+    let credential =
+        Resource::Credential(CredentialResource { id: "c1".to_owned(), headers: BTreeMap::new() });
+    let tool = Resource::Tool(resource.clone());
+    let resources = [Resource::Upstream(upstream), credential, tool];
     let table = Table::compile(resources.iter(), Position::default()).unwrap();
     Arc::clone(table.everything().tool(&resource.name).unwrap())
 }

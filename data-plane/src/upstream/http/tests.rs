@@ -201,7 +201,7 @@ async fn size_and_silence_are_bounded() {
     let lines = || stream::repeat(Bytes::from(format!("data: {}\n", "x".repeat(1000))));
     assert_eq!(failure(move |_| streamed(200, "text/event-stream", lines())).await, too_large);
     let gigabyte = |_: &Seen| {
-        let mut huge = json("");
+        let mut huge = hang(200, "application/json", "{");
         huge.headers_mut().insert("content-length", "1000000000".parse().unwrap());
         huge
     };

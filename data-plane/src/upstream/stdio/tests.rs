@@ -1,0 +1,189 @@
+//! Calls to real children: python scripts that behave well or badly.
+
+use std::{collections::BTreeMap, path::Path};
+
+use proto::{
+    resource::UpstreamResource,
+    upstream::{Stdio, Transport},
+};
+
+use super::*;
+use crate::upstream::testing::{Proxy, legacy_call, modern_call, table, upstream};
+
+/// A server of which `act` says what it does with `tools/call` (variables: `m`, `say`, `args`).
+fn server(discover: &str, act: &str) -> UpstreamResource {
+    let script = format!(
+        r#"
+import json, sys, os, time
+def say(message):
+    sys.stdout.write(json.dumps(message) + "\n"); sys.stdout.flush()
+def result(m, r): say({{"jsonrpc": "2.0", "id": m["id"], "result": r}})
+def error(m, code): say({{"jsonrpc": "2.0", "id": m["id"], "error": {{"code": code, "message": "no"}}}})
+print("a banner that is no message", flush=True)
+for line in sys.stdin:
+    m = json.loads(line)
+    method = m.get("method")
+    if method == "server/discover":
+        {discover}
+    elif method == "initialize":
+        result(m, {{"protocolVersion": "2025-11-25", "capabilities": {{"tools": {{}}}}, "serverInfo": {{}}}})
+    elif method == "tools/call":
+        args = m["params"]["arguments"]
+        token = m["params"].get("_meta", {{}}).get("progressToken")
+        {act}
+"#
+    );
+    command("python3", &["-c", &script])
+}
+
+fn command(command: &str, args: &[&str]) -> UpstreamResource {
+    upstream(Transport::Stdio(Stdio {
+        command: command.to_owned(),
+        args: args.iter().map(|&arg| arg.to_owned()).collect(),
+        env: BTreeMap::new(),
+        working_directory: String::new(),
+    }))
+}
+
+const LEGACY: &str = "error(m, -32601)";
+const MODERN: &str = r#"result(m, {"supportedVersions": ["2026-07-28"], "capabilities": {}})"#;
+const PID: &str = r#"result(m, {"content": str(os.getpid())})"#;
+
+/// The process id that the script of [`PID`] answers.
+async fn pid(proxy: &Proxy) -> String {
+    let answer = proxy.run(legacy_call("1", "{}")).await.remove(0);
+    let answer: serde_json::Value =
+        serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{answer}"));
+    answer["result"]["content"].as_str().unwrap().to_owned()
+}
+
+fn is_gone(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+}
+
+async fn wait_until_gone(pid: &str) {
+    for _ in 0..1000 {
+        if is_gone(pid) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("process {pid} is left");
+}
+
+#[tokio::test]
+async fn calls_share_one_child_under_ids_and_tokens_of_ours() {
+    let act = r#"say({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": args["n"]}}); result(m, {"id": type(m["id"]).__name__, "n": args["n"], "pid": 1})"#;
+    let proxy = Proxy::patient(server(LEGACY, act));
+    let (one, two) = tokio::join!(
+        proxy.run(legacy_call("\"same\"", r#"{"n":1}"#)),
+        proxy.run(legacy_call("\"same\"", r#"{"n":2}"#))
+    );
+    for (events, n) in [(one, 1), (two, 2)] {
+        let progress = format!(r#""params": {{"progressToken": "tok", "progress": {n}}}"#);
+        assert!(events[0].contains(&progress), "{events:?}");
+        let answer = format!(r#""id": "same", "result": {{"id": "int", "n": {n}"#);
+        assert!(events[1].contains(&answer), "{events:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_modern_child_gets_claims_and_a_legacy_client_no_result_type() {
+    let act = r#"result(m, {"resultType": "complete", "v": m["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"]})"#;
+    let proxy = Proxy::patient(server(MODERN, act));
+    let answer = proxy.run(legacy_call("4", "{}")).await;
+    assert_eq!(answer, [r#"{"jsonrpc": "2.0", "id": 4, "result": {"v": "2026-07-28"}}"#]);
+    let answer = proxy.run(modern_call("5", "{}")).await;
+    assert!(answer[0].contains(r#""resultType": "complete""#), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_child_that_ends_at_the_probe_is_started_again_for_initialize() {
+    let proxy = Proxy::patient(server("sys.exit(1)", PID));
+    assert!(!pid(&proxy).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_dead_child_fails_its_calls_and_the_next_call_gets_a_new_one() {
+    let act = r#"(sys.stderr.write("out of memory\n"), sys.stderr.flush(), os._exit(9)) if "die" in args else result(m, {"content": str(os.getpid())})"#;
+    let proxy = Proxy::patient(server(LEGACY, act));
+    let first = pid(&proxy).await;
+    let error = proxy.run(legacy_call("2", r#"{"die":1}"#)).await;
+    let expected = "upstream `up` ended while it was working: it ended with exit status: 9; it said: out of memory";
+    assert_eq!(error, [expected]);
+    let mut signals = proxy.upstreams.signals();
+    assert_ne!(pid(&proxy).await, first);
+    // A restarted server may offer something else.
+    let stale = crate::upstream::Signal::CatalogStale { upstream_id: "u1".to_owned() };
+    assert_eq!(signals.recv().await.unwrap(), stale);
+}
+
+#[tokio::test]
+async fn no_child_is_left_when_its_upstream_is_removed_or_the_proxy_ends() {
+    let proxy = Proxy::patient(server(LEGACY, PID));
+    let removed = pid(&proxy).await;
+    assert!(Path::new(&format!("/proc/{removed}")).exists());
+    proxy.upstreams.reconcile(&table(Vec::new(), Vec::new()));
+    wait_until_gone(&removed).await;
+
+    let proxy = Proxy::patient(server(LEGACY, PID));
+    let ended = pid(&proxy).await;
+    proxy.upstreams.shutdown().await;
+    assert!(is_gone(&ended));
+
+    let proxy = Proxy::patient(server(LEGACY, PID));
+    let dropped = pid(&proxy).await;
+    drop(proxy);
+    wait_until_gone(&dropped).await;
+}
+
+#[tokio::test]
+async fn every_bad_habit_is_a_failure_of_its_own() {
+    let failure = async |act: &str| {
+        let proxy = Proxy::patient(server(LEGACY, act));
+        proxy.run(legacy_call("1", "{}")).await.pop().unwrap()
+    };
+    let wrong_id = failure(r#"say({"jsonrpc": "2.0", "id": 999, "result": {}})"#).await;
+    assert_eq!(wrong_id, "upstream `up` answered with the id of another request");
+    let bad = failure(r#"print('{"jsonrpc": "2.0", "id"', flush=True)"#).await;
+    assert!(bad.contains("no JSON-RPC message: the body is not JSON"), "{bad}");
+    let silent = Proxy::new(server(LEGACY, "pass")).run(legacy_call("1", "{}")).await;
+    assert_eq!(silent, ["upstream `up` was silent for 700ms"]);
+    let endless = failure(r#"print("x" * 200000, end="", flush=True)"#).await;
+    assert!(endless.contains("a line was longer than 100000 bytes"), "{endless}");
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_run_says_why_and_is_not_tried_at_once() {
+    let proxy = Proxy::patient(command("no-such-command-here", &[]));
+    let error = proxy.run(legacy_call("1", "{}")).await.remove(0);
+    assert!(
+        error.contains("could not be started: `no-such-command-here`: No such file"),
+        "{error}"
+    );
+    let crashing = Proxy::patient(command("sh", &["-c", "echo broken >&2; exit 2"]));
+    let first = crashing.run(legacy_call("1", "{}")).await.remove(0);
+    assert!(first.contains("it ended with exit status: 2; it said: broken"), "{first}");
+    let mut errors = Vec::new();
+    for _ in 0..10 {
+        errors.extend(crashing.run(legacy_call("1", "{}")).await);
+    }
+    let told = errors.iter().find(|error| error.contains("is started again in"));
+    assert!(told.is_some_and(|error| error.contains("broken")), "{errors:?}");
+}
+
+#[test]
+fn backoff_doubles_up_to_a_cap_and_forgets_after_a_stable_life() {
+    let mut pace = Pace::default();
+    assert_eq!(pace.wait().unwrap(), Duration::ZERO);
+    pace.failed("x".to_owned());
+    assert!(pace.wait().unwrap() <= BACKOFF_MIN);
+    for _ in 0..20 {
+        pace.failed("x".to_owned());
+    }
+    assert!(pace.wait().is_err());
+    let cap = pace.not_before.unwrap() - Instant::now();
+    assert!(cap <= BACKOFF_MAX && cap > BACKOFF_MAX / 2);
+    pace.ended(STABLE, "y");
+    assert!(pace.wait().unwrap() <= BACKOFF_MIN);
+}
