@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use data_plane::client::{ClientError, McpClient};
-use proto::{Secret, tool::Definition, wire};
+use proto::{Secret, proxy::STDIO_HOST, tool::Definition, wire};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -73,12 +73,14 @@ async fn connect(context: &Context, server: Option<&str>) -> Result<McpClient, F
         .map_err(|error| failed(&error))
 }
 
-/// A connected proxy that has applied `revision`.
+/// A connected proxy that has applied `revision`, preferably one that can call every tool.
 async fn until_current(client: &Client, revision: u64) -> Result<wire::Proxy, Failure> {
     let mut pause = Duration::from_millis(20);
     loop {
         let proxies = all_proxies(client).await?;
         let mut connected = proxies.into_iter().filter(|proxy| proxy.connected).collect::<Vec<_>>();
+        // One that runs commands can call every tool.
+        connected.sort_by_key(|proxy| !proxy.capabilities.iter().any(|name| name == STDIO_HOST));
         if let Some(index) = connected.iter().position(|proxy| proxy.applied_revision >= revision) {
             return Ok(connected.swap_remove(index));
         }
