@@ -41,11 +41,11 @@ bench: deps ## direct, bare hyper proxy, Lockgate; interleaved, under five minut
 
 soak: deps-test ## the long runs: 200 crash rounds (ARGS)
 	cargo build --workspace --locked --bins
-	LOCKGATE_SOAK=1 cargo test --workspace --locked --test e2e -- --include-ignored --nocapture soak $(ARGS)
+	LOCKGATE_SOAK=1 cargo test --workspace --locked --test e2e -- --nocapture durability $(ARGS)
 
 interop: deps-test ## SDK clients against real servers through the gateway
 	cargo build --workspace --locked --bins
-	cargo test --workspace --locked --test e2e -- --nocapture interop $(ARGS)
+	cargo test --workspace --locked --test interop -- --nocapture $(ARGS)
 
 deps: ## install what building needs
 	@.ci/deps build
