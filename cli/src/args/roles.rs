@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 /// Settings that may also stand in the environment or in the configuration file.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct UpArgs {
-    /// Address to listen on; may be repeated [default: 127.0.0.1:4444 and [::1]:4444]
+    /// Address to listen on; may be repeated [default: port 4444 of both loopbacks]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Vec<String>,
     #[command(flatten)]
@@ -16,7 +16,7 @@ pub(crate) struct UpArgs {
 
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ControlPlaneArgs {
-    /// Address of gRPC, REST and UI; may be repeated [default: 127.0.0.1:4445 and [::1]:4445]
+    /// Address of gRPC, REST and UI; may be repeated [default: port 4445 of both loopbacks]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Vec<String>,
     /// Address where proxies join and follow, TLS; may be repeated [default: 0.0.0.0:4447]
@@ -28,7 +28,7 @@ pub(crate) struct ControlPlaneArgs {
 
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct DataPlaneArgs {
-    /// Address to listen on; may be repeated [default: 127.0.0.1:4444 and [::1]:4444]
+    /// Address to listen on; may be repeated [default: port 4444 of both loopbacks]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Vec<String>,
     /// Sync address of the control plane
