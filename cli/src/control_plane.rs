@@ -49,8 +49,9 @@ pub(crate) fn run(context: &Context, args: &ControlPlaneArgs) -> Result<(), Fail
 async fn serve(settings: &Settings, listeners: Listeners, output: Output) -> Result<(), Failure> {
     let signals = Signals::watch()?;
     let control_plane = start::start(settings).await?;
-    announce(settings, &control_plane, &listeners, output);
-    let ended = attend(&control_plane, listeners, signals, output).await;
+    let announcement = announcement(settings, &control_plane, &listeners);
+    let say = || output.say(&announcement);
+    let ended = attend(&control_plane, listeners, signals, output, say).await;
     control_plane.shutdown().await;
     ended
 }
@@ -60,6 +61,7 @@ async fn attend(
     listeners: Listeners,
     mut signals: Signals,
     output: Output,
+    announce: impl FnOnce(),
 ) -> Result<(), Failure> {
     let (stop, stopped) = watch::channel(());
     let told = || start::told(stopped.clone());
@@ -71,9 +73,15 @@ async fn attend(
             control_plane.serve_sync_tls(sync, told()),
         )
     });
+    let signal = async {
+        announce();
+        signals.first().await;
+    };
+    // What is announced is there: listening begins with the first poll, which comes first.
     let early = tokio::select! {
-        () = signals.first() => None,
+        biased;
         ended = &mut all => Some(ended),
+        () = signal => None,
     };
     signals.second_ends_at_once(output);
     output.say("stopping: proxies go on with what they know");
@@ -85,12 +93,11 @@ async fn attend(
     start::ended(ended.map(|_| ()))
 }
 
-fn announce(
+fn announcement(
     settings: &Settings,
     control_plane: &ControlPlane,
     listeners: &Listeners,
-    output: Output,
-) {
+) -> String {
     let urls = |scheme: &str, listeners: &[TcpListener]| {
         let addresses = listen::addresses(listeners);
         let urls = addresses.iter().map(|address| format!("{scheme}://{address}"));
@@ -104,5 +111,5 @@ fn announce(
     ];
     lines.extend(start::first_start(settings, control_plane));
     lines.push("  next             lockgate proxy join-token".to_owned());
-    output.say(&lines.join("\n"));
+    lines.join("\n")
 }

@@ -57,8 +57,9 @@ async fn serve(
     let control_plane = control::start(settings).await?;
     let ended = match start_proxy(settings, listeners, &control_plane) {
         Ok(data_plane) => {
-            announce(settings, &control_plane, data_plane.addresses(), output);
-            attend(&control_plane, data_plane, signals, output).await
+            let announcement = announcement(settings, &control_plane, data_plane.addresses());
+            let say = || output.say(&announcement);
+            attend(&control_plane, data_plane, signals, output, say).await
         }
         Err(failure) => Err(failure),
     };
@@ -72,12 +73,19 @@ async fn attend(
     data_plane: DataPlane,
     mut signals: Signals,
     output: Output,
+    announce: impl FnOnce(),
 ) -> Result<(), Failure> {
     let (stop, stopped) = watch::channel(());
     let mut socket = pin!(control_plane.serve_socket(control::told(stopped)));
+    let signal = async {
+        announce();
+        signals.first().await;
+    };
+    // What is announced is there: the socket is bound by the first poll, which comes first.
     let early = tokio::select! {
-        () = signals.first() => None,
+        biased;
         ended = &mut socket => Some(ended),
+        () = signal => None,
     };
     signals.second_ends_at_once(output);
     output.say("stopping: calls that run may end");
@@ -129,12 +137,11 @@ fn unanswered<B: Default>() -> Response<B> {
 }
 
 /// One block that tells what runs where, and what to type next.
-fn announce(
+fn announcement(
     settings: &Settings,
     control_plane: &ControlPlane,
     addresses: &[SocketAddr],
-    output: Output,
-) {
+) -> String {
     let urls = addresses.iter().map(|address| format!("http://{address}")).collect::<Vec<_>>();
     let data_dir = settings.data_dir.display();
     let mut lines = vec![
@@ -145,7 +152,7 @@ fn announce(
     ];
     lines.extend(control::first_start(settings, control_plane));
     lines.push(format!("  next          {}", next_command(settings)));
-    output.say(&lines.join("\n"));
+    lines.join("\n")
 }
 
 /// What a newcomer types in a second shell; with `--data-dir` where it is not the usual one.

@@ -2,18 +2,14 @@
 
 use std::{fs, path::Path};
 
-use data_plane::snapshot::{
-    apply::Record,
-    disk::Disk,
-    record::{frame, replay},
-};
+use data_plane::snapshot::{apply::Record, disk::Disk};
 use proptest::prelude::*;
 use prost::Message as _;
 use proto::{Position, resource::kind, wire};
 
 use crate::{
     configuration::{Store, Write, write},
-    runner,
+    key, runner,
 };
 use control_plane::snapshot::build::Group;
 
@@ -56,15 +52,15 @@ fn files_cut_anywhere_give_an_earlier_revision_and_never_a_mixture() {
     runner(40)
         .run(&prop::collection::vec(write(), 1..12), |writes| {
             let written = written(&writes);
-            let snapshot = frame(bytes(&written.records[0]));
+            let snapshot = key().frame(bytes(&written.records[0]));
             let log: Vec<u8> =
-                written.records[1..].iter().flat_map(|it| frame(bytes(it))).collect();
+                written.records[1..].iter().flat_map(|it| key().frame(bytes(it))).collect();
             for cut in 0..snapshot.len() {
-                prop_assert!(replay(&snapshot[..cut], &log).is_none());
+                prop_assert!(key().replay(&snapshot[..cut], &log).is_none());
             }
             let mut reached = 0;
             for cut in 0..=log.len() {
-                let replayed = replay(&snapshot, &log[..cut]).unwrap();
+                let replayed = key().replay(&snapshot, &log[..cut]).unwrap();
                 let position = replayed.content.position().unwrap().clone();
                 let index = written.positions.iter().position(|it| *it == position).unwrap();
                 prop_assert!(index >= reached, "a longer file gives no earlier revision");
@@ -82,17 +78,17 @@ fn files_cut_anywhere_give_an_earlier_revision_and_never_a_mixture() {
 #[test]
 fn a_flipped_bit_ends_the_reading_before_it() {
     let written = written(&[Write::Tool(1, 1), Write::Tool(2, 2)]);
-    let snapshot = frame(bytes(&written.records[0]));
-    let log: Vec<u8> = written.records[1..].iter().flat_map(|it| frame(bytes(it))).collect();
+    let snapshot = key().frame(bytes(&written.records[0]));
+    let log: Vec<u8> = written.records[1..].iter().flat_map(|it| key().frame(bytes(it))).collect();
     for index in 0..snapshot.len() {
         let mut damaged = snapshot.clone();
         damaged[index] ^= 1;
-        assert!(replay(&damaged, &log).is_none());
+        assert!(key().replay(&damaged, &log).is_none());
     }
     for index in 0..log.len() {
         let mut damaged = log.clone();
         damaged[index] ^= 1;
-        let content = replay(&snapshot, &damaged).unwrap().content;
+        let content = key().replay(&snapshot, &damaged).unwrap().content;
         let whole = written.positions.iter().position(|it| Some(it) == content.position());
         assert!(whole.unwrap() < 2);
     }

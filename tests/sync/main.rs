@@ -28,3 +28,9 @@ fn runner(cases: u32) -> TestRunner {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed))
 }
+
+/// Seals what the tests save.
+#[cfg(test)]
+fn key() -> data_plane::snapshot::record::RecordKey {
+    data_plane::snapshot::record::RecordKey::new(&[7; 32])
+}

@@ -10,7 +10,6 @@ use control_plane::snapshot::{
 use data_plane::snapshot::{
     apply::{Applier, Compile, Record, Step},
     content::Content,
-    record::{frame, replay},
 };
 use proptest::prelude::*;
 use proto::{
@@ -22,7 +21,7 @@ use proto::{
 
 use crate::{
     configuration::{Store, Write, write},
-    runner,
+    key, runner,
 };
 
 #[derive(Clone, Debug)]
@@ -93,10 +92,10 @@ impl Medium {
         for record in self.waiting.drain(..) {
             match record {
                 Record::Snapshot(bytes) => {
-                    self.snapshot = frame(&bytes);
+                    self.snapshot = key().frame(&bytes);
                     self.log.clear();
                 }
-                Record::Delta(bytes) => self.log.extend(frame(&bytes)),
+                Record::Delta(bytes) => self.log.extend(key().frame(&bytes)),
             }
         }
     }
@@ -260,7 +259,7 @@ impl World {
         self.rejected = None;
         self.reached = 0;
         self.served.clear();
-        if let Some(replayed) = replay(&self.medium.snapshot, &self.medium.log) {
+        if let Some(replayed) = key().replay(&self.medium.snapshot, &self.medium.log) {
             self.reached = replayed.content.position().unwrap().revision;
             self.served.extend(replayed.content.position().cloned());
             self.applier.restore(replayed.content).unwrap();

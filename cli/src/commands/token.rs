@@ -1,14 +1,19 @@
 //! `token create|list|revoke|create-jwt`.
 
+use std::time::Duration;
+
 use proto::wire;
 
-use super::{Context, jwt};
+use super::{Context, all_proxies, jwt};
 use crate::{
     args::{Format, TokenCommand, objects::Role},
-    client::{request_id, retrying},
+    client::{Client, request_id, retrying},
     failure::Failure,
     view::TokenView,
 };
+
+/// How long a new token waits for the proxies.
+const KNOWN_WITHIN: Duration = Duration::from_secs(3);
 
 /// Which tokens a list shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +63,22 @@ fn expire_time_ms(days: u32) -> Result<i64, Failure> {
         .map_err(|_| Failure::usage("--expires: that is beyond the end of time"))
 }
 
+/// Waits until the connected proxies accept what `revision` brought, so that a token
+/// works when it is printed. One that is slow learns it later.
+async fn until_known(client: &Client, revision: u64) -> Result<(), Failure> {
+    let known = async {
+        loop {
+            let proxies = all_proxies(client).await?;
+            let mut connected = proxies.iter().filter(|proxy| proxy.connected);
+            if connected.all(|proxy| proxy.applied_revision >= revision) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(KNOWN_WITHIN, known).await.unwrap_or(Ok(()))
+}
+
 async fn create(context: &Context, request: wire::CreateTokenRequest) -> Result<(), Failure> {
     #[derive(serde::Serialize)]
     struct Created {
@@ -70,6 +91,9 @@ async fn create(context: &Context, request: wire::CreateTokenRequest) -> Result<
         async move { identity.create_token(request).await }
     })
     .await?;
+    if let Some(token) = &answer.token {
+        until_known(&client, token.resource_version).await?;
+    }
     match context.output.format() {
         Format::Table | Format::Name => context.output.text(&answer.secret),
         Format::Json | Format::Yaml => {

@@ -10,11 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    apply::Record,
-    content::Content,
-    record::{frame, replay},
-};
+use super::{apply::Record, content::Content, record::RecordKey};
 
 /// A log shorter than this is not worth compacting.
 const LOG_MIN: u64 = 1024 * 1024;
@@ -35,6 +31,7 @@ pub enum DiskError {
 #[derive(Debug)]
 pub struct Disk {
     directory: PathBuf,
+    key: RecordKey,
     /// Number of the newest generation; 0: none.
     generation: u64,
     /// Log of the newest generation; none: only a snapshot can be written.
@@ -63,7 +60,8 @@ impl Disk {
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))
             .map_err(failed("protect", &directory))?;
         let lock = lock(&directory)?;
-        let mut disk = Self { directory, generation: 0, log: None, _lock: lock };
+        let key = record_key(&directory)?;
+        let mut disk = Self { directory, key, generation: 0, log: None, _lock: lock };
         let generations = disk.generations()?;
         disk.generation = generations.last().copied().unwrap_or(0);
         for generation in generations.into_iter().rev() {
@@ -100,7 +98,7 @@ impl Disk {
                     unsynced.clear();
                     self.begin(bytes)?;
                 }
-                Record::Delta(bytes) => unsynced.extend_from_slice(&frame(bytes)),
+                Record::Delta(bytes) => unsynced.extend_from_slice(&self.key.frame(bytes)),
             }
         }
         self.append(&unsynced)
@@ -138,7 +136,7 @@ impl Disk {
         self.log = None;
         let generation = self.generation + 1;
         let path = self.path(generation, "snapshot");
-        let bytes = frame(snapshot);
+        let bytes = self.key.frame(snapshot);
         write_whole(&path, &bytes)?;
         let log_path = self.path(generation, "log");
         let log = create(&log_path).map_err(failed("create", &log_path))?;
@@ -163,7 +161,7 @@ impl Disk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(source) => return Err(DiskError::Io { action: "read", path: log_path, source }),
         };
-        let Some(replayed) = replay(&snapshot, &log) else { return Ok(None) };
+        let Some(replayed) = self.key.replay(&snapshot, &log) else { return Ok(None) };
         let file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -236,6 +234,23 @@ fn sync_directory(directory: &Path) -> Result<(), DiskError> {
 
 fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)
+}
+
+/// The key of this directory, made at the first start. A damaged one makes a new one:
+/// what it sealed is then read from the control plane again.
+fn record_key(directory: &Path) -> Result<RecordKey, DiskError> {
+    let path = directory.join("key");
+    let saved = match fs::read(&path) {
+        Ok(bytes) => <[u8; 32]>::try_from(bytes).ok(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(source) => return Err(DiskError::Io { action: "read", path, source }),
+    };
+    if let Some(key) = saved {
+        return Ok(RecordKey::new(&key));
+    }
+    let key: [u8; 32] = rand::random();
+    write_whole(&path, &key)?;
+    Ok(RecordKey::new(&key))
 }
 
 fn lock(directory: &Path) -> Result<File, DiskError> {
