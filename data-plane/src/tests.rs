@@ -1,6 +1,7 @@
 //! The proxy over real sockets: real pingora on port 0, a table without a control plane.
 
 mod edge;
+mod forward;
 mod harness;
 mod mcp;
 mod relay;

@@ -6,6 +6,7 @@ use proto::{Permission, policy};
 use super::{Edge, mcp::now_ms};
 use crate::{
     error::Failure,
+    snapshot::table::Table,
     telemetry::Gauges,
     transport::{body::Body, response},
 };
@@ -49,9 +50,15 @@ impl Edge {
         let gauges = Gauges {
             sessions: self.sessions.len(),
             revision: table.as_ref().map_or(0, |table| table.position.revision),
-            upstreams: table.as_ref().map_or(0, |table| table.upstreams.len()),
+            upstreams: table.map(|table| self.upstreams_of(&table)).unwrap_or_default(),
             is_draining: self.drain.is_leaving(),
         };
         response::text(self.telemetry.scrape(gauges), OPEN_METRICS)
+    }
+
+    fn upstreams_of(&self, table: &Table) -> Vec<(String, Option<bool>)> {
+        let health = self.upstreams.health();
+        let is_up = |id: &str| health.iter().find(|it| it.upstream_id == id).map(|it| it.is_up);
+        table.upstreams.values().map(|it| (it.name.to_string(), is_up(&it.id))).collect()
     }
 }

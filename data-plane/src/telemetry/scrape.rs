@@ -12,11 +12,12 @@ use prometheus_client::{
 use super::{METHODS, OUTCOMES, REFUSALS, Telemetry, VERSIONS};
 
 /// What other parts know at the time of a scrape.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Gauges {
     pub(crate) sessions: usize,
     pub(crate) revision: u64,
-    pub(crate) upstreams: usize,
+    /// Name of each upstream, and whether it answered when it was last used.
+    pub(crate) upstreams: Vec<(String, Option<bool>)>,
     pub(crate) is_draining: bool,
 }
 
@@ -45,14 +46,15 @@ impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Encoded {
         self.operations(&mut encoder)?;
         self.refused(&mut encoder)?;
+        self.upstreams(&mut encoder)?;
         let Telemetry { connections, calls, .. } = &*self.telemetry;
-        let Gauges { sessions, revision, upstreams, is_draining } = self.gauges;
+        let Gauges { sessions, revision, ref upstreams, is_draining } = self.gauges;
         let signed = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         for (name, help, value) in [
             ("lockgate_connections", "Open client connections", connections.load(Relaxed)),
             ("lockgate_operations_running", "Operations being served", calls.load(Relaxed)),
             ("lockgate_sessions", "Legacy sessions used here lately", signed(sessions)),
-            ("lockgate_upstreams", "Configured upstreams", signed(upstreams)),
+            ("lockgate_upstreams", "Configured upstreams", signed(upstreams.len())),
             (
                 "lockgate_config_revision",
                 "Revision of the active configuration",
@@ -98,6 +100,21 @@ impl Scrape {
         Ok(())
     }
 
+    fn upstreams(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        let mut metric = encoder.encode_descriptor(
+            "lockgate_upstream_up",
+            "1 if the upstream answered when it was last used, 0 if not; absent before that",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (name, is_up) in &self.gauges.upstreams {
+            let Some(is_up) = is_up else { continue };
+            let labels = [("upstream", name.as_str())];
+            metric.encode_family(&labels)?.encode_gauge(&i64::from(*is_up))?;
+        }
+        Ok(())
+    }
+
     fn refused(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
         let mut metric = encoder.encode_descriptor(
             "lockgate_requests_refused",
@@ -124,11 +141,16 @@ mod tests {
         let telemetry = Arc::new(Telemetry::default());
         telemetry.operation(&Method::ToolsCall, "").succeed();
         drop(telemetry.operation(&Method::from("made/up"), ""));
-        let text = telemetry.scrape(Gauges { revision: 7, ..Gauges::default() });
+        let text = telemetry.scrape(Gauges {
+            revision: 7,
+            upstreams: vec![("time".to_owned(), Some(true)), ("new".to_owned(), None)],
+            ..Gauges::default()
+        });
         for line in [
             r#"mcp_server_operation_duration_seconds_count{mcp_method_name="tools/call"} 1"#,
             r#"mcp_server_operation_duration_seconds_count{mcp_method_name="_other",error_type="cancelled"} 1"#,
             "lockgate_config_revision 7",
+            r#"lockgate_upstream_up{upstream="time"} 1"#,
             r#"lockgate_requests_refused_total{reason="host"} 0"#,
             "lockgate_operations_running 0",
         ] {
