@@ -67,7 +67,7 @@ async fn clients_of_both_eras_call_upstreams_of_both_eras_on_both_transports() -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn progress_and_logs_stream_while_the_call_runs() -> anyhow::Result<()> {
+async fn progress_streams_while_the_call_runs() -> anyhow::Result<()> {
     let (world, _fixtures) = three_ways().await?;
     let mut client = world.client("/mcp").await?;
     client.initialize().await?;
@@ -88,12 +88,22 @@ async fn progress_and_logs_stream_while_the_call_runs() -> anyhow::Result<()> {
         assert!(last - first > Duration::from_millis(60), "{upstream}: they came at once");
         assert!(events[events.len() - 1].1.get("result").is_some(), "{upstream}: {events:?}");
     }
-    let params = r#"{"name":"legacy-test_tool_with_logging","arguments":{}}"#;
-    let events = legacy_events(&client, params).await?;
-    let logs = events
-        .iter()
-        .filter(|(_, event)| event.get("method") == Some(&"notifications/message".into()));
-    assert_eq!(logs.count(), 3, "{events:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_of_a_call_stream_while_it_runs() -> anyhow::Result<()> {
+    let upstream = Upstream::start(Behaviour::Logs).await?;
+    let world = World::up().await?;
+    world.ok(&["create", "upstream", "logs", "--url", &upstream.url()]).await?;
+    let mut client = world.client("/mcp").await?;
+    client.initialize().await?;
+    let events = legacy_events(&client, r#"{"name":"logs-act"}"#).await?;
+    let lines: Vec<_> =
+        events.iter().filter_map(|(_, event)| event.pointer("/params/data")).collect();
+    assert_eq!(lines, ["one", "two"], "{events:?}");
+    assert!(events[2].0 - events[0].0 > Duration::from_millis(60), "they came at once");
+    assert_eq!(events[2].1.get("id"), Some(&7.into()), "{events:?}");
     Ok(())
 }
 
@@ -102,7 +112,14 @@ async fn legacy_events(
     params: &str,
 ) -> anyhow::Result<Vec<(std::time::Instant, Value)>> {
     let body = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{params}}}"#);
-    timed_events(client.request(body).send().await?).await
+    let answer = client.request(body).send().await?;
+    let kind = answer.headers().get("content-type").cloned();
+    anyhow::ensure!(
+        kind.as_ref().is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")),
+        "{kind:?}: {}",
+        answer.text().await?
+    );
+    timed_events(answer).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,8 @@ use crate::http_server::{Body, HttpServer, answer, empty, json};
 pub enum Behaviour {
     /// Shows the request in the result, byte for byte, beside fields that no library knows.
     Shows,
+    /// Logs two lines on the call's stream, the second a while after the first, then answers.
+    Logs,
     /// Never answers.
     Hangs,
     /// Answers with the id of another request.
@@ -148,6 +150,7 @@ async fn act(behaviour: Behaviour, id: &str, body: &Bytes) -> Response<Body> {
                 ),
             )
         }
+        Behaviour::Logs => logging(id),
         Behaviour::Hangs => std::future::pending().await,
         Behaviour::WrongId => result("987654321", r#"{"content":[]}"#),
         Behaviour::BadJson => json(r#"{"jsonrpc":"2.0","id":1,"result":{"content":["#),
@@ -164,6 +167,20 @@ async fn act(behaviour: Behaviour, id: &str, body: &Bytes) -> Response<Body> {
             result(id, r#"{"content":[{"type":"text","text":"legacy after all"}]}"#)
         }
     }
+}
+
+fn logging(id: &str) -> Response<Body> {
+    let log = |line: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"level":"info","data":"{line}","x":1e2}}}}"#
+        )
+    };
+    let end = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[]}}}}"#);
+    let events = stream::iter([log("one"), log("two"), end]).then(|message| async move {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        Ok(Frame::data(Bytes::from(format!("event: message\ndata: {message}\n\n"))))
+    });
+    streamed("text/event-stream", events)
 }
 
 fn endless_events() -> Response<Body> {

@@ -179,8 +179,18 @@ async fn start_up(
     command.envs(variables.iter().map(|(name, value)| (name, value)));
     let process = Process::spawn(command)?;
     let url = process.announced_url("listening on").await?;
+    socket_answers(directory).await.with_context(|| process.log_tail())?;
     crate::client::wait_until_ready(&url, PATIENCE).await.with_context(|| process.log_tail())?;
     Ok((process, url))
+}
+
+/// Waits until the command line finds the instance; a socket file alone may be an old one.
+async fn socket_answers(directory: &Path) -> anyhow::Result<()> {
+    let path = directory.join("control.sock");
+    crate::client::eventually("the control socket answers", PATIENCE, || async {
+        Ok(tokio::net::UnixStream::connect(&path).await.is_ok())
+    })
+    .await
 }
 
 fn owned(variables: &[(&str, &str)]) -> Vec<(String, String)> {

@@ -42,7 +42,7 @@ impl ControlPlane {
         let variables = super::owned(variables);
         let listen = ["127.0.0.1:0", "127.0.0.1:0"];
         let process = spawn(directory.path(), listen, &arguments, &variables)?;
-        let (management, sync) = addresses(&process).await?;
+        let (management, sync) = addresses(&process, directory.path()).await?;
         Ok(Self { directory, arguments, variables, process, management, sync })
     }
 
@@ -71,7 +71,7 @@ impl ControlPlane {
         let (management, sync) = (authority(&self.management), authority(&self.sync));
         let listen = [management.as_str(), sync.as_str()];
         self.process = spawn(self.directory.path(), listen, &self.arguments, &self.variables)?;
-        addresses(&self.process).await?;
+        addresses(&self.process, self.directory.path()).await?;
         Ok(())
     }
 
@@ -185,9 +185,10 @@ fn run(
     Process::spawn(command)
 }
 
-/// Management and sync address, as announced.
-async fn addresses(process: &Process) -> anyhow::Result<(String, String)> {
+/// Management and sync address, as announced, once the command line finds the instance too.
+async fn addresses(process: &Process, directory: &Path) -> anyhow::Result<(String, String)> {
     let management = process.announced_url("listening on").await?;
     let sync = process.announced_url("proxies join at").await?;
+    super::socket_answers(directory).await.with_context(|| process.log_tail())?;
     Ok((management, sync))
 }
