@@ -155,7 +155,7 @@ fn only_two_generations_and_only_for_the_owner() {
     let names: Vec<_> = files.iter().map(|it| it.file_name().unwrap().to_str().unwrap()).collect();
     assert_eq!(
         names,
-        ["00000004.log", "00000004.snapshot", "00000005.log", "00000005.snapshot", "lock"]
+        ["00000004.log", "00000004.snapshot", "00000005.log", "00000005.snapshot", "key", "lock"]
     );
 }
 
