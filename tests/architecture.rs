@@ -43,11 +43,18 @@ const FORBIDDEN: &[(&str, &str)] = &[
 
 /// These decide: plain values in, plain values out.
 const PURE: &[&str] = &[
+    "control-plane/src/discovery/leases",
+    "control-plane/src/discovery/schedule",
     "control-plane/src/snapshot/build",
+    "control-plane/src/snapshot/follower",
+    "control-plane/src/snapshot/ledger",
     "data-plane/src/mcp",
     "data-plane/src/merge",
     "data-plane/src/route",
     "data-plane/src/session",
+    "data-plane/src/snapshot/apply",
+    "data-plane/src/snapshot/content",
+    "data-plane/src/snapshot/record",
     "proto/src",
 ];
 

@@ -46,6 +46,7 @@ on_both!(
     names_are_unique,
     of_parallel_writers_one_wins,
     outdated_results_do_not_count,
+    proxies_are_remembered,
     references_are_resolved_or_refused,
     repeated_requests_change_nothing,
     revisions_have_order_and_no_gaps,

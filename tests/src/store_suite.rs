@@ -8,6 +8,7 @@ mod history;
 mod identity;
 mod names;
 mod place;
+mod proxies;
 mod writes;
 
 pub use catalogs::*;
@@ -15,4 +16,5 @@ pub use history::*;
 pub use identity::*;
 pub use names::*;
 pub use place::{House, Place};
+pub use proxies::*;
 pub use writes::*;
