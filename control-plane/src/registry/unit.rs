@@ -8,8 +8,9 @@ use crate::{
     caller::Caller,
     error::Error,
     seal::Sealer,
+    snapshot::build,
     store::{
-        Write,
+        Write, configuration,
         requests::{self, Remembered, Request},
     },
 };
@@ -31,6 +32,8 @@ enum Ending<'a> {
     Remember(Request<'a>),
     /// Only a check.
     Discard,
+    /// What proxies found out; it was made to fit before.
+    Record,
 }
 
 /// A write at its beginning.
@@ -85,7 +88,7 @@ impl Registry {
     ) -> Result<Unit<'a>, Error> {
         let write = self.store.begin_write().await?;
         let now_ms = self.clock.now_ms();
-        Ok(Unit { write, caller, sealer: &self.sealer, now_ms, ending: Ending::Commit })
+        Ok(Unit { write, caller, sealer: &self.sealer, now_ms, ending: Ending::Record })
     }
 }
 
@@ -105,13 +108,26 @@ fn request<'a>(
 impl Unit<'_> {
     /// Ends the write with its answer: durable, or forgotten if it was a check.
     pub(super) async fn finish(self, answer: &impl Serialize) -> Result<(), Error> {
-        let Self { mut write, ending, .. } = self;
+        let Self { mut write, ending, sealer, .. } = self;
+        if !matches!(ending, Ending::Record) {
+            refuse_unloadable(&mut write, sealer).await?;
+        }
         match ending {
             Ending::Discard => return Ok(()),
-            Ending::Commit => (),
+            Ending::Commit | Ending::Record => (),
             Ending::Remember(request) => requests::remember(&mut write, &request, answer).await?,
         }
         write.commit().await?;
         Ok(())
     }
+}
+
+/// What no proxy could load is refused before anybody is told of it.
+async fn refuse_unloadable(write: &mut Write, sealer: &Sealer) -> Result<(), Error> {
+    for (key, resource) in configuration::written(write, sealer).await? {
+        if let Some(resource) = resource {
+            build::check(resource).map_err(|invalid| invalid.under(&key.kind))?;
+        }
+    }
+    Ok(())
 }

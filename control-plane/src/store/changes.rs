@@ -1,8 +1,8 @@
 //! The change log: which sync resources changed after a revision.
 
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, any::AnyRow};
 
-use super::{Read, StoreError, row::Row};
+use super::{Read, StoreError, Write, row::Row, values::big};
 
 /// A sync resource that changed, and when it did so last.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,9 +31,26 @@ pub async fn changes_since(
         "SELECT kind, owner, name, revision FROM config_change WHERE revision > $1
          ORDER BY revision, kind, owner, name",
     )
-    .bind(i64::try_from(revision).unwrap_or(i64::MAX))
+    .bind(big(revision))
     .fetch_all(read.connection())
     .await?;
+    keys(&rows).map(Some)
+}
+
+/// What this transaction changed so far.
+pub(super) async fn changes_of(write: &mut Write) -> Result<Vec<ChangedKey>, StoreError> {
+    let Some(revision) = write.revision else { return Ok(Vec::new()) };
+    let rows = sqlx::query(
+        "SELECT kind, owner, name, revision FROM config_change WHERE revision = $1
+         ORDER BY kind, owner, name",
+    )
+    .bind(big(revision))
+    .fetch_all(write.connection())
+    .await?;
+    keys(&rows)
+}
+
+fn keys(rows: &[AnyRow]) -> Result<Vec<ChangedKey>, StoreError> {
     let keys = rows.iter().map(|row| {
         let row = Row::of("config_change", "?", row);
         Ok(ChangedKey {
@@ -43,7 +60,7 @@ pub async fn changes_since(
             revision: row.count("revision")?,
         })
     });
-    keys.collect::<Result<_, StoreError>>().map(Some)
+    keys.collect()
 }
 
 /// The epoch, made at the first opening, and the newest revision.

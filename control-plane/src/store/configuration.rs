@@ -7,9 +7,11 @@ use proto::{
     tool::ToolSource,
 };
 
+use sqlx::AnyConnection;
+
 use super::{
-    Read, StoreError,
-    changes::ChangedKey,
+    Read, StoreError, Write,
+    changes::{self, ChangedKey},
     credentials,
     tools::{self, StoredTool},
     upstreams::{self, StoredUpstream},
@@ -50,10 +52,26 @@ pub async fn load(
     sealer: &Sealer,
     keys: &[ChangedKey],
 ) -> Result<Vec<(ChangedKey, Option<Resource>)>, StoreError> {
+    load_from(read.connection(), sealer, keys).await
+}
+
+/// What this transaction changed, as proxies will be told it.
+pub(crate) async fn written(
+    write: &mut Write,
+    sealer: &Sealer,
+) -> Result<Vec<(ChangedKey, Option<Resource>)>, StoreError> {
+    let keys = changes::changes_of(write).await?;
+    load_from(write.connection(), sealer, &keys).await
+}
+
+async fn load_from(
+    connection: &mut AnyConnection,
+    sealer: &Sealer,
+    keys: &[ChangedKey],
+) -> Result<Vec<(ChangedKey, Option<Resource>)>, StoreError> {
     let ids = |kind: &str| -> Vec<String> {
         keys.iter().filter(|key| key.kind == kind).map(|key| key.name.clone()).collect()
     };
-    let connection = read.connection();
     let mut found: HashMap<(&'static str, String), Resource> = HashMap::new();
     for stored in upstreams::by_ids(connection, &ids(kind::UPSTREAM)).await? {
         found.insert((kind::UPSTREAM, stored.upstream.id.clone()), upstream_resource(stored));

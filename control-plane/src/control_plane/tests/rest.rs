@@ -135,6 +135,22 @@ async fn bad_bodies_are_422_with_the_field() {
 }
 
 #[tokio::test]
+async fn what_no_proxy_could_load_is_refused_and_leaves_nothing() {
+    let fixture = Fixture::start().await;
+    let router = fixture.control_plane.management();
+    let long = "x".repeat(crate::snapshot::build::RESOURCE_MAX);
+    let body = format!(
+        r#"{{"name":"big","url":"http://h.example/x","inputSchema":{{"type":"object","title":"{long}"}}}}"#
+    );
+    let (status, answer) = ask(&router, BASIC, ("POST", "/tools"), &body).await;
+    assert_eq!(status, 422, "{answer}");
+    assert!(answer.to_string().contains("is larger than 1048576 bytes"), "{answer}");
+    let (_, listed) = ask(&router, BASIC, ("GET", "/tools"), "").await;
+    assert_eq!(listed, serde_json::json!([]));
+    fixture.stop().await;
+}
+
+#[tokio::test]
 async fn example_7_virtual_server() {
     let fixture = Fixture::start().await;
     let router = fixture.control_plane.management();

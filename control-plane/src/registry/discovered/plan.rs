@@ -15,6 +15,10 @@ use crate::{
     store::tools::{NameHolder, StoredTool},
 };
 
+/// Largest definition that is taken from an upstream, in bytes: with its names it still fits into
+/// what proxies can be told at once.
+const DEFINITION_MAX: usize = 512 * 1024;
+
 /// What a catalog changes.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
@@ -37,7 +41,15 @@ pub(super) struct Planner<'a> {
 impl Planner<'_> {
     pub(super) fn plan(mut self, known: Vec<StoredTool>, catalog: &[CatalogTool]) -> Plan {
         let mut plan = Plan::default();
-        let offered: HashSet<&str> = catalog.iter().map(|tool| tool.name.as_str()).collect();
+        let fits = |tool: &&CatalogTool| tool.definition.len() <= DEFINITION_MAX;
+        for tool in catalog.iter().filter(|tool| !fits(tool)) {
+            plan.notices.push(format!(
+                "tool `{}` is left out: its definition is larger than {DEFINITION_MAX} bytes",
+                tool.name
+            ));
+        }
+        let offered: HashSet<&str> =
+            catalog.iter().filter(fits).map(|tool| tool.name.as_str()).collect();
         let mut by_original: HashMap<String, StoredTool> =
             known.into_iter().map(|stored| (stored.bare_name().to_owned(), stored)).collect();
         for (original, stored) in &by_original {
@@ -51,7 +63,7 @@ impl Planner<'_> {
         }
         plan.vanished.sort();
         let mut seen = HashSet::new();
-        for tool in catalog {
+        for tool in catalog.iter().filter(fits) {
             if !seen.insert(tool.name.as_str()) {
                 plan.notices
                     .push(format!("tool `{}` is offered twice: the first stays", tool.name));
@@ -217,6 +229,25 @@ mod tests {
         assert_eq!(shelf.live().len(), 1);
         shelf.discover("u", &["y", "x", "x"]);
         assert!(shelf.live().contains(&("u-x", id.as_str())));
+    }
+
+    #[test]
+    fn a_definition_that_fits_nowhere_is_left_out_and_reported() {
+        let name: UpstreamName = "u".parse().unwrap();
+        let names = Names::new(Vec::new());
+        let planner = Planner { upstream_id: "u", upstream: &name, now_ms: 1, names };
+        let offered = |name: &str, length: usize| CatalogTool {
+            name: name.to_owned(),
+            definition: "x".repeat(length),
+            needs_client_capabilities: Vec::new(),
+        };
+        let catalog = [offered("fits", DEFINITION_MAX), offered("big", DEFINITION_MAX + 1)];
+        let plan = planner.plan(Vec::new(), &catalog);
+        assert_eq!(plan.added.len(), 1);
+        assert_eq!(
+            plan.notices,
+            ["tool `big` is left out: its definition is larger than 524288 bytes"]
+        );
     }
 
     proptest! {
