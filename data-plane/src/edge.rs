@@ -4,6 +4,7 @@ mod known;
 mod mcp;
 mod ops;
 mod path;
+mod rpc;
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
@@ -182,7 +183,9 @@ impl Edge {
         }
         match path {
             _ if is_grpc(request.headers()) => self.forward(request, client).await,
-            Path::Mcp(endpoint) => Ok(self.mcp(request, client, endpoint).await),
+            Path::Mcp(transport, endpoint) => {
+                Ok(self.mcp(request, client, (transport, endpoint)).await)
+            }
             Path::Metrics => self.metrics_for(request.headers()).await,
             Path::WellKnown => Err(Failure::NotFound),
             Path::Health | Path::Ready | Path::Other => self.forward(request, client).await,

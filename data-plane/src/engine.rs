@@ -6,7 +6,7 @@ pub(crate) mod modern;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, HeaderValue};
 use proto::Principal;
 
 use crate::{
@@ -14,30 +14,42 @@ use crate::{
     error::Failure,
     exchange::{Exchange, Owner},
     limit::Permit,
-    mcp::{Kind, Message},
+    mcp::{Kind, Message, response::Answer},
     route::{self, Endpoint, Plan},
     snapshot::table::{Table, ToolEntry},
     telemetry::Operation,
-    transport::{body::Body, headers::Accepts, response},
     upstream::{Call, SessionKey},
 };
 
 /// Who sends a request, and to which endpoint, at one moment and under one configuration.
+#[derive(Clone)]
 pub(crate) struct Sender<'a> {
     pub(crate) edge: &'a Edge,
     pub(crate) client: &'a Client,
     pub(crate) table: Arc<Table>,
     pub(crate) principal: Arc<Principal>,
     pub(crate) endpoint: Endpoint,
-    pub(crate) headers: &'a HeaderMap,
+    /// What names the session and mirrors the body; `None` where messages come without headers.
+    pub(crate) headers: Option<&'a HeaderMap>,
     pub(crate) now_ms: i64,
 }
 
 /// A message and its sender.
 pub(crate) struct Inbound<'a> {
     pub(crate) sender: Sender<'a>,
-    pub(crate) accepts: Accepts,
     pub(crate) message: Message,
+}
+
+/// What a message led to; each transport says it in its own form.
+pub(crate) enum Served {
+    /// The response, complete.
+    Answer(Answer),
+    /// The response to an `initialize`, and the id of the session that it began.
+    Began { answer: Answer, id: HeaderValue },
+    /// An upstream works on it: notifications first, the response last.
+    Relay(Exchange),
+    /// Taken, with nothing to say.
+    Accepted,
 }
 
 /// A call on its way to an upstream.
@@ -77,11 +89,11 @@ impl Inbound<'_> {
         }
     }
 
-    /// Hands a call to its upstream and relays the answer.
-    async fn forward(self, outbound: Outbound) -> Response<Body> {
+    /// Hands a call to its upstream.
+    fn forward(self, outbound: Outbound) -> Served {
         let Outbound { tool, client, session, owner, operation, permit } = outbound;
         let id = self.id();
-        let Self { sender, accepts, message } = self;
+        let Self { sender, message } = self;
         let Sender { edge, table, .. } = sender;
         let call = Call {
             message,
@@ -92,12 +104,6 @@ impl Inbound<'_> {
         };
         let upstreams = Arc::clone(edge.upstreams());
         let call = Box::pin(async move { upstreams.call(&table, call).await });
-        let exchange = Exchange::new(call, id, owner, operation, permit);
-        response::relay(exchange, accepts, edge.timeouts().keep_alive).await
+        Served::Relay(Exchange::new(call, id, owner, operation, permit))
     }
-}
-
-/// The answer to a notification.
-fn accepted() -> Response<Body> {
-    response::empty(StatusCode::ACCEPTED)
 }

@@ -5,4 +5,5 @@ mod forward;
 mod harness;
 mod mcp;
 mod relay;
+mod rpc;
 mod upstream;

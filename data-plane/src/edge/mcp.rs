@@ -1,16 +1,19 @@
 //! One MCP request over HTTP: the rungs of the ladder in order (MCP guide §2.6).
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use proto::{Permission, Principal, policy};
 
-use super::{Client, Edge};
+use super::{Client, Edge, path::Transport};
 use crate::{
     auth::{self, AuthOutcome},
-    engine::{self, Inbound, Sender},
+    engine::{self, Inbound, Sender, Served},
     error::Failure,
     limit::Permit,
     mcp::{self, Message, message::ParseError, version, version::InboundEra},
@@ -31,10 +34,14 @@ impl Edge {
         &self,
         request: Request<Incoming>,
         client: &Client,
-        endpoint: Endpoint,
+        (transport, endpoint): (Transport, Endpoint),
     ) -> Response<Body> {
         let mut id = None;
-        match self.mcp_steps(request, client, endpoint, &mut id).await {
+        let answered = match transport {
+            Transport::Http => self.mcp_steps(request, client, endpoint, &mut id).await,
+            Transport::Rpc => self.rpc_steps(request, client, endpoint, &mut id).await,
+        };
+        match answered {
             Ok(response) => response,
             Err(failure) => {
                 failure.log();
@@ -44,6 +51,24 @@ impl Edge {
         }
     }
 
+    /// Who asks, and what; the first rungs of the ladder.
+    pub(super) async fn sender<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+        client: &'a Client,
+        endpoint: Endpoint,
+    ) -> Result<Sender<'a>, Failure> {
+        let table = self.current.load().ok_or(Failure::NotConfigured)?;
+        let now_ms = now_ms();
+        let principal = self.principal(&table, headers, now_ms).await?;
+        if !policy::is_allowed(principal.role, Permission::Call) {
+            return Err(Failure::Forbidden);
+        }
+        route::view(&table, &endpoint)?;
+        let headers = Some(headers);
+        Ok(Sender { edge: self, client, table, principal, endpoint, headers, now_ms })
+    }
+
     async fn mcp_steps(
         &self,
         request: Request<Incoming>,
@@ -51,19 +76,15 @@ impl Edge {
         endpoint: Endpoint,
         id: &mut Option<Bytes>,
     ) -> Result<Response<Body>, Failure> {
-        let table = self.current.load().ok_or(Failure::NotConfigured)?;
-        let now_ms = now_ms();
         let (parts, body) = request.into_parts();
-        let principal = self.principal(&table, &parts.headers, now_ms).await?;
-        if !policy::is_allowed(principal.role, Permission::Call) {
-            return Err(Failure::Forbidden);
-        }
-        route::view(&table, &endpoint)?;
         let headers = &parts.headers;
-        let sender = Sender { edge: self, client, table, principal, endpoint, headers, now_ms };
+        let sender = self.sender(headers, client, endpoint).await?;
         match parts.method {
             Method::POST => {}
-            Method::DELETE => return engine::legacy::delete(&sender),
+            Method::DELETE => {
+                engine::legacy::delete(&sender)?;
+                return Ok(response::empty(StatusCode::NO_CONTENT));
+            }
             _ => return Err(Failure::Method(ALLOWED)),
         }
         headers::check_content(headers)?;
@@ -71,11 +92,24 @@ impl Edge {
         let body = body::read(headers, body, self.limits.body_bytes, self.timeouts.body).await?;
         let message = parse(body, id)?;
         let era = version::era_of(&message, &engine::legacy::mirror_headers(headers))?;
-        let inbound = Inbound { sender, accepts, message };
+        let inbound = Inbound { sender, message };
+        let interval = self.timeouts.keep_alive;
         match era {
-            InboundEra::Legacy { header: _ } => engine::legacy::serve(inbound).await,
+            InboundEra::Legacy { header: _ } => {
+                let served = engine::legacy::serve(inbound)?;
+                Ok(rendered(served, accepts, interval).await)
+            }
             InboundEra::Modern { version, capabilities } => {
-                engine::modern::serve(inbound, route::Client { version, capabilities }).await
+                let client = route::Client { version, capabilities };
+                match engine::modern::serve(inbound, client)? {
+                    Served::Relay(exchange) => {
+                        let response = response::relay(exchange, accepts, interval).await;
+                        Ok(response::with_pinned_status(response))
+                    }
+                    served @ (Served::Answer(_) | Served::Began { .. } | Served::Accepted) => {
+                        Ok(rendered(served, accepts, interval).await)
+                    }
+                }
             }
         }
     }
@@ -104,8 +138,26 @@ impl Edge {
     }
 }
 
+/// What a message led to, as Streamable HTTP says it.
+pub(super) async fn rendered(
+    served: Served,
+    accepts: Accepts,
+    interval: Duration,
+) -> Response<Body> {
+    match served {
+        Served::Answer(answer) => response::message(accepts, answer),
+        Served::Began { answer, id } => {
+            let mut response = response::message(accepts, answer);
+            response.headers_mut().insert(engine::legacy::SESSION_ID, id);
+            response
+        }
+        Served::Relay(exchange) => response::relay(exchange, accepts, interval).await,
+        Served::Accepted => response::empty(StatusCode::ACCEPTED),
+    }
+}
+
 /// Reads a message, and notes its id for errors about it.
-fn parse(body: Bytes, id: &mut Option<Bytes>) -> Result<Message, Failure> {
+pub(super) fn parse(body: Bytes, id: &mut Option<Bytes>) -> Result<Message, Failure> {
     let message = mcp::message::parse(body).map_err(|error| match error {
         ParseError::NotJson => Failure::NotJson,
         ParseError::Batch => {

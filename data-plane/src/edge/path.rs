@@ -8,13 +8,34 @@ use crate::route::Endpoint;
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Path {
-    Mcp(Endpoint),
+    /// Where MCP clients come in.
+    Mcp(Transport, Endpoint),
     Health,
     Ready,
     Metrics,
     /// Probed by clients before they have a token, so it never asks for one.
     WellKnown,
     Other,
+}
+
+/// How a client carries its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// Streamable HTTP, at `/mcp`.
+    Http,
+    /// Plain JSON-RPC, at `/rpc`.
+    Rpc,
+}
+
+impl Transport {
+    /// By the last segment of a path.
+    fn find(segment: &str) -> Option<Self> {
+        match segment {
+            "mcp" => Some(Self::Http),
+            "rpc" => Some(Self::Rpc),
+            _ => None,
+        }
+    }
 }
 
 /// A prefix that a reverse proxy in front of us leaves on every path.
@@ -38,23 +59,13 @@ impl RootPath {
     pub(crate) fn parse(&self, path: &str) -> Path {
         let path = self.rest(path);
         match path {
-            "/mcp" | "/mcp/" => return Path::Mcp(Endpoint::Everything),
             "/health" => return Path::Health,
             "/ready" => return Path::Ready,
             "/metrics" => return Path::Metrics,
             _ if path.starts_with("/.well-known/") => return Path::WellKnown,
             _ => {}
         }
-        let server = path.strip_prefix("/servers/").and_then(|rest| {
-            let name = rest.strip_suffix('/').unwrap_or(rest).strip_suffix("/mcp")?;
-            (!name.is_empty() && !name.contains('/')).then_some(name)
-        });
-        match server {
-            Some(name) => {
-                Path::Mcp(Endpoint::Server(percent_decode_str(name).decode_utf8_lossy().into()))
-            }
-            None => Path::Other,
-        }
+        mcp(path).unwrap_or(Path::Other)
     }
 
     /// Takes the prefix off a request that is passed on.
@@ -73,21 +84,44 @@ impl RootPath {
     }
 }
 
+/// `/TRANSPORT` or `/servers/NAME/TRANSPORT`, with or without a slash at the end.
+fn mcp(path: &str) -> Option<Path> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let (scope, segment) = path.rsplit_once('/')?;
+    let transport = Transport::find(segment)?;
+    if scope.is_empty() {
+        return Some(Path::Mcp(transport, Endpoint::Everything));
+    }
+    let name = scope.strip_prefix("/servers/")?;
+    if name.is_empty() || name.contains('/') {
+        return None;
+    }
+    let name = percent_decode_str(name).decode_utf8_lossy();
+    Some(Path::Mcp(transport, Endpoint::Server(name.into())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn server(name: &str) -> Path {
-        Path::Mcp(Endpoint::Server(name.into()))
+        Path::Mcp(Transport::Http, Endpoint::Server(name.into()))
+    }
+
+    fn everything(transport: Transport) -> Path {
+        Path::Mcp(transport, Endpoint::Everything)
     }
 
     #[test]
     fn paths_are_told_apart_with_and_without_a_last_slash() {
         let root = RootPath::new("");
         for (path, expected) in [
-            ("/mcp", Path::Mcp(Endpoint::Everything)),
-            ("/mcp/", Path::Mcp(Endpoint::Everything)),
+            ("/mcp", everything(Transport::Http)),
+            ("/mcp/", everything(Transport::Http)),
+            ("/rpc", everything(Transport::Rpc)),
+            ("/rpc//", Path::Other),
             ("/servers/dev/mcp", server("dev")),
+            ("/servers/dev/rpc", Path::Mcp(Transport::Rpc, Endpoint::Server("dev".into()))),
             ("/servers/d%65v/mcp/", server("dev")),
             ("/servers/mcp", Path::Other),
             ("/servers//mcp", Path::Other),
@@ -104,8 +138,8 @@ mod tests {
     #[test]
     fn the_root_path_is_taken_off_whole_segments() {
         let root = RootPath::new("/gateway/");
-        assert_eq!(root.parse("/gateway/mcp"), Path::Mcp(Endpoint::Everything));
-        assert_eq!(root.parse("/mcp"), Path::Mcp(Endpoint::Everything));
+        assert_eq!(root.parse("/gateway/mcp"), everything(Transport::Http));
+        assert_eq!(root.parse("/mcp"), everything(Transport::Http));
         assert_eq!(root.parse("/gatewaymcp"), Path::Other);
         for (uri, stripped) in
             [("/gateway/tools?x=1", "/tools?x=1"), ("/gateway", "/"), ("/tools", "/tools")]

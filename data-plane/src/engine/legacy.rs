@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Inbound, Outbound, Sender, accepted};
+use super::{Inbound, Outbound, Sender, Served};
 use crate::{
     edge::Known,
     error::Failure,
     exchange::Owner,
-    mcp::{Capabilities, Method, Version, version},
+    mcp::{Capabilities, Kind, Message, Method, Version, response::Answer, version},
     route::{self, Plan},
     session::{self, SessionClaims, SessionError},
-    sessions::TicketError,
-    transport::{body::Body, response},
+    sessions::{Live, TicketError},
     upstream::SessionKey,
 };
 
@@ -22,16 +21,25 @@ pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-i
 /// The header that repeats a session's version.
 pub(crate) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
-/// Serves a message of a legacy client.
-pub(crate) async fn serve(inbound: Inbound<'_>) -> Result<Response<Body>, Failure> {
-    if inbound.message.method() == Some(&Method::Initialize) {
-        return initialize(&inbound);
+/// Serves a message of a legacy client whose headers name its session.
+pub(crate) fn serve(inbound: Inbound<'_>) -> Result<Served, Failure> {
+    if is_initialize(&inbound.message) {
+        let (answer, claims) = begin(&inbound)?;
+        return Ok(Served::Began { answer, id: seal(&inbound.sender, &claims)? });
     }
     let known = open(&inbound.sender)?;
-    let header = inbound.sender.headers.get(PROTOCOL_VERSION).map(HeaderValue::as_bytes);
-    version::check_session_version(header, known.claims.version)?;
-    let client =
-        route::Client { version: known.claims.version, capabilities: known.claims.capabilities };
+    let header = inbound.sender.headers.and_then(|headers| headers.get(PROTOCOL_VERSION));
+    version::check_session_version(header.map(HeaderValue::as_bytes), known.claims.version)?;
+    serve_in(inbound, &known.claims, &known.live)
+}
+
+/// Serves a message in its session.
+pub(crate) fn serve_in(
+    inbound: Inbound<'_>,
+    claims: &SessionClaims,
+    live: &Arc<Live>,
+) -> Result<Served, Failure> {
+    let client = route::Client { version: claims.version, capabilities: claims.capabilities };
     let mut operation = inbound.operation(client.version.as_str());
     match inbound.plan(client) {
         Err(failure) => {
@@ -40,46 +48,76 @@ pub(crate) async fn serve(inbound: Inbound<'_>) -> Result<Response<Body>, Failur
         }
         Ok(Plan::Reply(answer)) => {
             operation.succeed();
-            Ok(response::message(inbound.accepts, answer))
+            Ok(Served::Answer(answer))
         }
         Ok(Plan::Forward { tool }) => {
             let edge = inbound.sender.edge;
             let limit = edge.limits().calls_per_session;
-            let ticket = known.live.begin(inbound.id(), limit).map_err(|error| match error {
+            let ticket = live.begin(inbound.id(), limit).map_err(|error| match error {
                 TicketError::TooMany => Failure::TooManyCalls,
                 TicketError::DuplicateId => Failure::DuplicateId,
                 TicketError::Ended => Failure::SessionUnknown,
             })?;
-            let session = SessionKey::Client(known.claims.id);
+            let session = SessionKey::Client(claims.id);
             let owner = Owner::Session { ticket, drain: edge.drain().clone() };
             let permit = inbound.admit()?;
             let outbound = Outbound { tool, client, session, owner, operation, permit };
-            Ok(inbound.forward(outbound).await)
+            Ok(inbound.forward(outbound))
         }
         Ok(Plan::Cancel { request_id }) => {
-            known.live.cancel(&request_id);
-            Ok(accepted())
+            live.cancel(&request_id);
+            Ok(Served::Accepted)
         }
-        Ok(Plan::Accept) => Ok(accepted()),
+        Ok(Plan::Accept) => Ok(Served::Accepted),
         Ok(Plan::Initialize { .. }) => Err(Failure::Internal("a session was initialized twice")),
     }
 }
 
-/// Begins a session: all that it is goes into its id.
-fn initialize(inbound: &Inbound<'_>) -> Result<Response<Body>, Failure> {
+/// Serves a message of a legacy client that keeps no session: each stands alone.
+pub(crate) fn serve_alone(inbound: Inbound<'_>) -> Result<Served, Failure> {
+    let version = Version::NEWEST_HANDSHAKE;
+    let client = route::Client { version, capabilities: Capabilities::NONE };
+    let mut operation = inbound.operation(version.as_str());
+    match inbound.plan(client) {
+        Err(failure) => {
+            operation.fail(&failure);
+            Err(failure)
+        }
+        Ok(Plan::Reply(answer) | Plan::Initialize { answer, .. }) => {
+            operation.succeed();
+            Ok(Served::Answer(answer))
+        }
+        Ok(Plan::Forward { tool }) => {
+            let session = SessionKey::Principal {
+                subject: Arc::clone(&inbound.sender.principal.subject),
+                capabilities: client.capabilities.bits(),
+            };
+            let permit = inbound.admit()?;
+            // Nobody could fetch the answer later, so the call ends with its request.
+            let owner = Owner::Request;
+            Ok(inbound.forward(Outbound { tool, client, session, owner, operation, permit }))
+        }
+        Ok(Plan::Accept | Plan::Cancel { .. }) => Ok(Served::Accepted),
+    }
+}
+
+/// Whether a message begins a session.
+pub(crate) fn is_initialize(message: &Message) -> bool {
+    matches!(&message.kind, Kind::Request(request) if request.method == Method::Initialize)
+}
+
+/// Answers `initialize`, and says what the session is that begins.
+pub(crate) fn begin(inbound: &Inbound<'_>) -> Result<(Answer, SessionClaims), Failure> {
     let mut operation = inbound.operation("");
     let client =
         route::Client { version: Version::NEWEST_HANDSHAKE, capabilities: Capabilities::default() };
     match inbound.plan(client) {
         Ok(Plan::Initialize { answer, version, capabilities }) => {
-            let id = mint(&inbound.sender, version, capabilities)?;
+            let claims = claims(&inbound.sender, version, capabilities)?;
             operation.succeed();
-            let mut response = response::message(inbound.accepts, answer);
-            response.headers_mut().insert(SESSION_ID, id);
-            Ok(response)
+            Ok((answer, claims))
         }
-        Ok(Plan::Accept | Plan::Cancel { .. }) => Ok(accepted()),
-        Ok(Plan::Reply(_) | Plan::Forward { .. }) => {
+        Ok(Plan::Reply(_) | Plan::Forward { .. } | Plan::Cancel { .. } | Plan::Accept) => {
             Err(Failure::Internal("initialize was routed elsewhere"))
         }
         Err(failure) => {
@@ -89,13 +127,13 @@ fn initialize(inbound: &Inbound<'_>) -> Result<Response<Body>, Failure> {
     }
 }
 
-fn mint(
+fn claims(
     sender: &Sender<'_>,
     version: Version,
     capabilities: Capabilities,
-) -> Result<HeaderValue, Failure> {
+) -> Result<SessionClaims, Failure> {
     let view = route::view(&sender.table, &sender.endpoint)?;
-    let claims = SessionClaims {
+    Ok(SessionClaims {
         id: session::new_id(),
         principal: session::principal_hash(&sender.principal.subject),
         server: view.id.clone(),
@@ -103,8 +141,11 @@ fn mint(
         capabilities,
         owner: sender.edge.proxy_id().into(),
         issued_at_ms: sender.now_ms,
-    };
-    match sender.table.session_keys().seal(&claims) {
+    })
+}
+
+fn seal(sender: &Sender<'_>, claims: &SessionClaims) -> Result<HeaderValue, Failure> {
+    match sender.table.session_keys().seal(claims) {
         Ok(id) => id.try_into().map_err(|_| Failure::Internal("a session id is no header")),
         Err(SessionError::NoKey) => Err(Failure::NotConfigured),
         Err(_) => Err(Failure::Internal("a session id could not be sealed")),
@@ -113,7 +154,8 @@ fn mint(
 
 /// The session of a request, from its connection's memory or from its id.
 fn open(sender: &Sender<'_>) -> Result<Arc<Known>, Failure> {
-    let header = sender.headers.get(SESSION_ID).ok_or(Failure::SessionMissing)?;
+    let header = sender.headers.and_then(|headers| headers.get(SESSION_ID));
+    let header = header.ok_or(Failure::SessionMissing)?;
     let Sender { client, table, principal, now_ms, .. } = sender;
     let view = route::view(table, &sender.endpoint)?;
     if let Some(known) = client.known(header, table, principal)
@@ -152,12 +194,12 @@ fn check(sender: &Sender<'_>, header: &HeaderValue) -> Result<SessionClaims, Fai
 }
 
 /// `DELETE`: the session is over, here and at its upstreams.
-pub(crate) fn delete(sender: &Sender<'_>) -> Result<Response<Body>, Failure> {
+pub(crate) fn delete(sender: &Sender<'_>) -> Result<(), Failure> {
     let known = open(sender)?;
     let expire_ms = known.claims.issued_at_ms + session::LIFETIME_MS;
     sender.edge.sessions().end(known.claims.id, expire_ms);
     sender.edge.upstreams().close_session(&SessionKey::Client(known.claims.id));
-    Ok(response::empty(StatusCode::NO_CONTENT))
+    Ok(())
 }
 
 /// What the headers say that mirror the body.

@@ -149,6 +149,24 @@ pub fn era_of(message: &Message, headers: &MirrorHeaders<'_>) -> Result<InboundE
     Ok(InboundEra::Modern { version, capabilities })
 }
 
+/// The same for a message that comes without headers: over a pipe, or as plain JSON-RPC.
+pub fn era_of_body(message: &Message) -> Result<InboundEra, Refusal> {
+    let legacy = InboundEra::Legacy { header: None };
+    let claim = message.params().and_then(|params| params.meta.protocol_version.as_ref());
+    let Some(claim) = claim else { return Ok(legacy) };
+    let claimed = claim.as_str();
+    if claimed.and_then(Version::find).is_some_and(|version| version.era() == Era::Legacy) {
+        return Ok(legacy);
+    }
+    let version = modern_version(claimed)?;
+    let capabilities = capabilities_of(message)?;
+    if let Kind::Request(request) = &message.kind {
+        check_method(request)?;
+        check_log_level(request)?;
+    }
+    Ok(InboundEra::Modern { version, capabilities })
+}
+
 /// Whether `MCP-Protocol-Version` may stand on a request of a session at `version`:
 /// a session knows its version, so no header is fine.
 pub fn check_session_version(header: Option<&[u8]>, version: Version) -> Result<(), Refusal> {
@@ -205,13 +223,18 @@ fn agreed_version(claimed: Option<&str>, named: Option<Cow<'_, str>>) -> Result<
     let Some(named) = named else {
         return Err(Refusal::mismatch("`MCP-Protocol-Version` is missing"));
     };
+    if claimed.is_some_and(|claimed| named != claimed) {
+        return Err(Refusal::mismatch("`MCP-Protocol-Version` differs from the body"));
+    }
+    modern_version(claimed)
+}
+
+/// The version that a body claims, if we have it.
+fn modern_version(claimed: Option<&str>) -> Result<Version, Refusal> {
     let Some(claimed) = claimed else {
         let message = format!("`params._meta[\"{}\"]` is not a string", meta_key::PROTOCOL_VERSION);
         return Err(Refusal::bad(code::INVALID_PARAMS, message));
     };
-    if named != claimed {
-        return Err(Refusal::mismatch("`MCP-Protocol-Version` differs from the body"));
-    }
     Version::find(claimed).filter(|version| version.era() == Era::Modern).ok_or_else(|| Refusal {
         status: 400,
         code: code::UNSUPPORTED_VERSION,
@@ -244,16 +267,22 @@ fn capabilities_of(message: &Message) -> Result<Capabilities, Refusal> {
 
 /// The method exists, and `Mcp-Method` and `Mcp-Name` mirror the body.
 fn check_standard_headers(request: &Request, headers: &MirrorHeaders<'_>) -> Result<(), Refusal> {
+    check_method(request)?;
     let method = &request.method;
-    if !method.is_served_in(Era::Modern) {
-        let message = format!("method not found: {}", method.as_str());
-        return Err(Refusal { status: 404, ..Refusal::bad(code::METHOD_NOT_FOUND, message) });
-    }
     check_mirror("Mcp-Method", headers.method, method.as_str())?;
     match request.params.name.as_ref().and_then(|name| name.as_str()) {
         Some(name) if *method == Method::ToolsCall => check_mirror("Mcp-Name", headers.name, name),
         Some(_) | None => Ok(()),
     }
+}
+
+fn check_method(request: &Request) -> Result<(), Refusal> {
+    let method = &request.method;
+    if method.is_served_in(Era::Modern) {
+        return Ok(());
+    }
+    let message = format!("method not found: {}", method.as_str());
+    Err(Refusal { status: 404, ..Refusal::bad(code::METHOD_NOT_FOUND, message) })
 }
 
 /// MCP 2026-07-28, logging: the level, if any, is one of RFC 5424.

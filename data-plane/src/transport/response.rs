@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
+use serde::Deserialize;
 
 use super::{
     body::Body,
@@ -13,7 +14,7 @@ use super::{
 use crate::{
     error::{self, Failure},
     exchange::Exchange,
-    mcp::response::Answer,
+    mcp::{code, response::Answer},
     upstream::Event,
 };
 
@@ -121,4 +122,49 @@ fn events(stream: Stream) -> Response<Body> {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
+}
+
+/// Gives an upstream's "capability missing" the status that the revision pins to it (MCP
+/// 2026-07-28, transports); all other errors of upstreams stay in band.
+pub(crate) fn with_pinned_status(mut response: Response<Body>) -> Response<Body> {
+    if let Body::Whole(body) = response.body()
+        && is_missing_capability(body)
+    {
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+    }
+    response
+}
+
+fn is_missing_capability(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Envelope {
+        error: Option<Code>,
+    }
+    #[derive(Deserialize)]
+    struct Code {
+        code: i64,
+    }
+    /// No such error is longer, and no long result need be searched.
+    const LONGEST: usize = 16 * 1024;
+    if body.len() > LONGEST || memchr::memmem::find(body, b"-32021").is_none() {
+        return false;
+    }
+    let envelope = serde_json::from_slice::<Envelope>(body).ok();
+    envelope
+        .and_then(|it| it.error)
+        .is_some_and(|error| error.code == code::MISSING_CLIENT_CAPABILITY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_error_itself_counts_as_a_missing_capability() {
+        assert!(is_missing_capability(br#"{"jsonrpc":"2.0","id":1,"error":{"code":-32021}}"#));
+        assert!(!is_missing_capability(br#"{"jsonrpc":"2.0","id":1,"result":{"code":-32021}}"#));
+        assert!(!is_missing_capability(
+            br#"{"jsonrpc":"2.0","id":-32021,"error":{"code":-32603}}"#
+        ));
+    }
 }

@@ -172,3 +172,23 @@ fn parameter_headers_mirror_the_arguments() {
     assert_eq!(check("{}", None), Ok(()));
     assert_eq!(check("{}", Some("1")), Err(-32020));
 }
+
+#[test]
+fn without_headers_the_body_alone_decides() {
+    let read = |text: &str| era_of_body(&parse(text.to_owned().into()).unwrap());
+    let with = |method: &str, version: &str| {
+        read(&format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{"_meta":{{"io.modelcontextprotocol/protocolVersion":{version},"io.modelcontextprotocol/clientCapabilities":{{}}}}}}}}"#
+        ))
+    };
+    let legacy = Ok(InboundEra::Legacy { header: None });
+    assert_eq!(read(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#), legacy);
+    assert_eq!(read(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#), legacy);
+    assert_eq!(with("tools/list", "\"2025-06-18\""), legacy);
+    let modern = with("tools/list", "\"2026-07-28\"").unwrap();
+    assert!(matches!(modern, InboundEra::Modern { version: Version::V2026_07_28, .. }));
+    let code = |version: &str, method: &str| with(method, version).unwrap_err().code;
+    assert_eq!(code("\"2031-01-01\"", "tools/list"), -32022);
+    assert_eq!(code("7", "tools/list"), -32602);
+    assert_eq!(code("\"2026-07-28\"", "initialize"), -32601);
+}
