@@ -55,6 +55,7 @@ const PURE: &[&str] = &[
     "data-plane/src/snapshot/apply",
     "data-plane/src/snapshot/content",
     "data-plane/src/snapshot/record",
+    "data-plane/src/target",
     "proto/src",
 ];
 

@@ -16,7 +16,8 @@ use crate::{
     limit::Permit,
     mcp::{Kind, Message, response::Answer},
     route::{self, Endpoint, Plan},
-    snapshot::table::{Table, ToolEntry},
+    snapshot::table::Table,
+    target::Target,
     telemetry::Operation,
     upstream::{Call, SessionKey},
 };
@@ -54,7 +55,7 @@ pub(crate) enum Served {
 
 /// A call on its way to an upstream.
 pub(crate) struct Outbound {
-    pub(crate) tool: Arc<ToolEntry>,
+    pub(crate) target: Target,
     pub(crate) client: route::Client,
     pub(crate) session: SessionKey,
     pub(crate) owner: Owner,
@@ -91,13 +92,13 @@ impl Inbound<'_> {
 
     /// Hands a call to its upstream.
     fn forward(self, outbound: Outbound) -> Served {
-        let Outbound { tool, client, session, owner, operation, permit } = outbound;
+        let Outbound { target, client, session, owner, operation, permit } = outbound;
         let id = self.id();
         let Self { sender, message } = self;
         let Sender { edge, table, .. } = sender;
         let call = Call {
             message,
-            tool,
+            target,
             client_era: client.version.era(),
             client_version: client.version,
             session,

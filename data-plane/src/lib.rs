@@ -27,6 +27,7 @@ pub mod reports;
 pub mod route;
 pub mod session;
 pub mod snapshot;
+pub mod target;
 pub mod upstream;
 
 use std::{net::SocketAddr, sync::Arc};

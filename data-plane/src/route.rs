@@ -13,7 +13,8 @@ use crate::{
         response::{self, Answer},
         version,
     },
-    snapshot::table::{Table, ToolEntry, View},
+    snapshot::table::{Table, View},
+    target::Target,
 };
 
 /// Which endpoint was asked.
@@ -44,7 +45,7 @@ pub enum Plan {
         capabilities: Capabilities,
     },
     Forward {
-        tool: Arc<ToolEntry>,
+        target: Target,
     },
     /// A notification: taken, with nothing to say.
     Accept,
@@ -181,7 +182,7 @@ fn call(
             RouteError::MissingCapability { required }
         });
     }
-    Ok(Plan::Forward { tool: Arc::clone(tool) })
+    Ok(Plan::Forward { target: Target::tool(Arc::clone(tool)) })
 }
 
 #[cfg(test)]

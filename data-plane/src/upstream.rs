@@ -24,7 +24,7 @@ use std::{
 
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
-use proto::resource::{CredentialResource, ToolTarget};
+use proto::resource::CredentialResource;
 use tokio::sync::broadcast;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -150,7 +150,7 @@ impl Upstreams {
         }
     }
 
-    /// Sends one `tools/call` and waits for the first thing that the upstream says.
+    /// Sends one request of a client and waits for the first thing that the upstream says.
     /// Dropping the future cancels the call.
     pub async fn call(
         self: &Arc<Self>,
@@ -158,25 +158,19 @@ impl Upstreams {
         call: Call,
     ) -> Result<Reply, CallError> {
         self.sweeper.get_or_init(|| sweep(Arc::downgrade(self)));
-        match &call.tool.target {
-            ToolTarget::Rest { binding, credential_id } => {
-                let credential = credential_of(table, credential_id.as_deref());
-                let answer = self.rest.call(&call, binding, credential).await;
-                let upstream = || call.tool.name.to_string();
-                answer
-                    .map(Reply::Response)
-                    .map_err(|failure| CallError { upstream: upstream(), failure })
-            }
-            ToolTarget::Upstream { upstream_id, original_name: _ } => {
-                match self.find(upstream_id) {
-                    Some(active) => active.call(&call, &self.limits).await,
-                    None => Err(CallError {
-                        upstream: upstream_id.clone(),
-                        failure: CallFailure::Unknown,
-                    }),
-                }
-            }
+        if let Some((tool, binding, credential_id)) = call.target.authored() {
+            let credential = credential_of(table, credential_id);
+            let answer = self.rest.call(&call, tool, binding, credential).await;
+            let upstream = || tool.name.to_string();
+            return answer
+                .map(Reply::Response)
+                .map_err(|failure| CallError { upstream: upstream(), failure });
         }
+        let upstream_id = call.target.upstream_id().unwrap_or_default();
+        if let Some(active) = self.find(upstream_id) {
+            return active.call(&call, &self.limits).await;
+        }
+        Err(CallError { upstream: upstream_id.to_owned(), failure: CallFailure::Unknown })
     }
 
     /// Ends the upstream sessions of one client session or principal when their calls are done.

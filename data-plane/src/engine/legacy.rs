@@ -50,7 +50,7 @@ pub(crate) fn serve_in(
             operation.succeed();
             Ok(Served::Answer(answer))
         }
-        Ok(Plan::Forward { tool }) => {
+        Ok(Plan::Forward { target }) => {
             let edge = inbound.sender.edge;
             let limit = edge.limits().calls_per_session;
             let ticket = live.begin(inbound.id(), limit).map_err(|error| match error {
@@ -61,7 +61,7 @@ pub(crate) fn serve_in(
             let session = SessionKey::Client(claims.id);
             let owner = Owner::Session { ticket, drain: edge.drain().clone() };
             let permit = inbound.admit()?;
-            let outbound = Outbound { tool, client, session, owner, operation, permit };
+            let outbound = Outbound { target, client, session, owner, operation, permit };
             Ok(inbound.forward(outbound))
         }
         Ok(Plan::Cancel { request_id }) => {
@@ -87,7 +87,7 @@ pub(crate) fn serve_alone(inbound: Inbound<'_>) -> Result<Served, Failure> {
             operation.succeed();
             Ok(Served::Answer(answer))
         }
-        Ok(Plan::Forward { tool }) => {
+        Ok(Plan::Forward { target }) => {
             let session = SessionKey::Principal {
                 subject: Arc::clone(&inbound.sender.principal.subject),
                 capabilities: client.capabilities.bits(),
@@ -95,7 +95,7 @@ pub(crate) fn serve_alone(inbound: Inbound<'_>) -> Result<Served, Failure> {
             let permit = inbound.admit()?;
             // Nobody could fetch the answer later, so the call ends with its request.
             let owner = Owner::Request;
-            Ok(inbound.forward(Outbound { tool, client, session, owner, operation, permit }))
+            Ok(inbound.forward(Outbound { target, client, session, owner, operation, permit }))
         }
         Ok(Plan::Accept | Plan::Cancel { .. }) => Ok(Served::Accepted),
     }

@@ -25,9 +25,9 @@ pub(crate) fn serve(inbound: Inbound<'_>, client: route::Client) -> Result<Serve
             operation.succeed();
             Ok(Served::Answer(answer))
         }
-        Ok(Plan::Forward { tool }) => {
+        Ok(Plan::Forward { target }) => {
             if let Some(headers) = inbound.sender.headers {
-                version::check_param_headers(&tool.mirrored, &inbound.message, |name| {
+                version::check_param_headers(target.mirrored(), &inbound.message, |name| {
                     headers.get(name).map(HeaderValue::as_bytes)
                 })?;
             }
@@ -37,7 +37,7 @@ pub(crate) fn serve(inbound: Inbound<'_>, client: route::Client) -> Result<Serve
             };
             let permit = inbound.admit()?;
             let owner = Owner::Request;
-            let outbound = Outbound { tool, client, session, owner, operation, permit };
+            let outbound = Outbound { target, client, session, owner, operation, permit };
             Ok(inbound.forward(outbound))
         }
         // What a modern client says in a notification, it says by closing the stream too.

@@ -102,6 +102,10 @@ pub struct Params {
     /// From `{` to `}`; `None` if there are no parameters.
     pub span: Option<Span>,
     pub name: Option<Text>,
+    /// Of what asks for a resource.
+    pub uri: Option<Text>,
+    /// `ref` of `completion/complete`.
+    pub reference: Option<Span>,
     pub arguments: Option<Span>,
     pub meta: Meta,
     /// Of `initialize`.

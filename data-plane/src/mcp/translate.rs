@@ -20,12 +20,25 @@ pub struct Terms<'a> {
     pub era: Era,
     /// The version that its requests name in the modern era.
     pub version: &'a str,
-    /// The tool's name there.
-    pub tool: &'a str,
+    /// What is asked for, as it is called there.
+    pub subject: Subject<'a>,
     /// Raw JSON that stands for the client's id; `None`: it passes verbatim.
     pub id: Option<&'a [u8]>,
     /// Raw JSON that stands for the client's progress token, if it sent one.
     pub progress_token: Option<&'a [u8]>,
+}
+
+/// The parameter that says what a request is about, with its value at the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject<'a> {
+    /// `params.name`.
+    Name(&'a str),
+    /// `params.uri`.
+    Uri(&'a str),
+    /// `params.ref.name`.
+    RefName(&'a str),
+    /// `params.ref.uri`.
+    RefUri(&'a str),
 }
 
 /// Replacements in one body.
@@ -57,7 +70,7 @@ impl Edits {
     }
 }
 
-/// A `tools/call` as its upstream shall see it. Other methods change only envelope and `_meta`.
+/// A request as its upstream shall see it: its subject under the name there.
 pub fn request_to_upstream(message: &Message, terms: &Terms<'_>) -> Bytes {
     let mut edits = Edits::default();
     let Kind::Request(request) = &message.kind else {
@@ -66,11 +79,7 @@ pub fn request_to_upstream(message: &Message, terms: &Terms<'_>) -> Bytes {
     if let Some(id) = terms.id {
         edits.replace(request.id, id);
     }
-    if let Some(name) = &request.params.name
-        && name.as_str() != Some(terms.tool)
-    {
-        edits.replace(name.span, quote(terms.tool));
-    }
+    rename(&mut edits, message, &request.params, terms.subject);
     if let (Some(token), Some(span)) = (terms.progress_token, request.params.meta.progress_token) {
         edits.replace(span, token);
     }
@@ -79,6 +88,34 @@ pub fn request_to_upstream(message: &Message, terms: &Terms<'_>) -> Bytes {
         Era::Modern => claim_modern(&mut edits, message, request.method_span, terms),
     }
     edits.apply(&message.body)
+}
+
+fn rename(edits: &mut Edits, message: &Message, params: &Params, subject: Subject<'_>) {
+    let mut put = |found: Option<&str>, span: Span, value: &str| {
+        if found != Some(value) {
+            edits.replace(span, quote(value));
+        }
+    };
+    let (key, value) = match subject {
+        Subject::Name(value) => {
+            if let Some(name) = &params.name {
+                put(name.as_str(), name.span, value);
+            }
+            return;
+        }
+        Subject::Uri(value) => {
+            if let Some(uri) = &params.uri {
+                put(uri.as_str(), uri.span, value);
+            }
+            return;
+        }
+        Subject::RefName(value) => ("name", value),
+        Subject::RefUri(value) => ("uri", value),
+    };
+    let text = message.text();
+    if let Some(span) = params.reference.and_then(|span| object::member(text, span, key)) {
+        put(object::unquote(span.of(text)).as_deref(), span, value);
+    }
 }
 
 /// The keys by which a request claims the modern era.

@@ -7,7 +7,7 @@ use proto::{
 
 use super::*;
 use crate::{
-    mcp::message::parse,
+    mcp::{message::parse, translate::Subject},
     snapshot::table::tests::{compile, sample, tool},
 };
 
@@ -34,14 +34,21 @@ fn describe(endpoint: &str, client: Client, body: &str) -> String {
         Ok(Plan::Initialize { answer, version, capabilities }) => {
             format!("{} {} {}", version.as_str(), capabilities.to_json(), text(answer))
         }
-        Ok(Plan::Forward { tool }) => {
-            format!("forward {} {}", tool.upstream_id().unwrap_or("-"), tool.original_name())
+        Ok(Plan::Forward { target }) => {
+            format!("forward {} {}", target.upstream_id().unwrap_or("-"), original(&target))
         }
         Ok(Plan::Accept) => "accept".to_owned(),
         Ok(Plan::Cancel { request_id }) => {
             format!("cancel {}", String::from_utf8_lossy(&request_id))
         }
         Err(error) => format!("refuse: {error}"),
+    }
+}
+
+/// What the target is called at its upstream.
+fn original(target: &Target) -> &str {
+    match target.subject() {
+        Subject::Name(it) | Subject::Uri(it) | Subject::RefName(it) | Subject::RefUri(it) => it,
     }
 }
 

@@ -12,29 +12,29 @@ use super::{
     stdio::StdioConversation,
 };
 use crate::{
-    mcp::{Kind, Message, Version},
-    snapshot::table::ToolEntry,
+    mcp::{Kind, Message, Method, Version},
+    target::Target,
 };
 
-/// One `tools/call` of a client.
+/// One request of a client.
 #[derive(Clone, Debug)]
 pub struct Call {
     pub message: Message,
-    pub tool: Arc<ToolEntry>,
+    pub target: Target,
     pub client_era: Era,
     pub client_version: Version,
     pub session: SessionKey,
 }
 
 impl Call {
-    /// The tool's name at its upstream.
-    pub(crate) fn original_name(&self) -> &str {
-        self.tool.original_name()
+    /// The method, as the client named it.
+    pub(crate) fn method(&self) -> &str {
+        self.message.method().map_or("", Method::as_str)
     }
 
-    /// Whether the tool says that running it twice does no harm.
+    /// Whether it may be sent again after the connection broke.
     pub(crate) fn is_repeatable(&self) -> bool {
-        self.tool.hints.is_read_only || self.tool.hints.is_idempotent
+        self.target.is_repeatable()
     }
 
     /// The request's id, raw JSON.

@@ -107,8 +107,8 @@ impl HttpUpstream {
         if again.era == spoken.era {
             return contradiction;
         }
-        let (tool, era) = (&call.tool.name, again.era.as_str());
-        tracing::info!(%tool, era, "the upstream of a tool changed its era");
+        let (asked, era) = (call.target.label(), again.era.as_str());
+        tracing::info!(asked, era, "an upstream changed its era");
         match self.attempt(&again, call, bounds).await? {
             Attempt::Answered(answer) | Attempt::OtherEra(answer) => Ok(answer),
             Attempt::SessionLost => Err(CallFailure::SessionLost),
@@ -152,9 +152,9 @@ impl HttpUpstream {
     }
 
     fn modern_headers(&self, call: &Call) -> HeaderMap {
-        let mut headers = self.endpoint.modern_headers("tools/call", Some(call.original_name()));
+        let mut headers = self.endpoint.modern_headers(call.method(), call.target.mirror_name());
         let arguments = call.message.params().and_then(|params| params.arguments);
-        for param in &call.tool.mirrored {
+        for param in call.target.mirrored() {
             let value = arguments.and_then(|span| param.value_in(call.message.text(), span));
             let name = HeaderName::from_bytes(param.header.as_bytes());
             if let (Some(value), Ok(name)) = (value, name) {

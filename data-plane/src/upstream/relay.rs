@@ -71,7 +71,7 @@ impl Relay {
         let terms = Terms {
             era: upstream.era,
             version: &upstream.version,
-            tool: call.original_name(),
+            subject: call.target.subject(),
             id: ours,
             progress_token: token,
         };

@@ -57,10 +57,11 @@ impl RestTools {
     pub(crate) async fn call(
         &self,
         call: &Call,
+        entry: &Arc<ToolEntry>,
         binding: &RestBinding,
         credential: Option<&CredentialResource>,
     ) -> Result<Bytes, CallFailure> {
-        let tool = self.tool(&call.tool, binding, credential);
+        let tool = self.tool(entry, binding, credential);
         let arguments = call.message.params().and_then(|params| params.arguments);
         let arguments = arguments.map_or("{}", |span| span.of(call.message.text()));
         let target = match prepare(&tool, binding, arguments) {

@@ -20,6 +20,7 @@ use crate::{
     egress::Egress,
     mcp::{Version, message::parse},
     snapshot::table::{Table, ToolEntry},
+    target::Target,
 };
 
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
@@ -244,7 +245,7 @@ pub(crate) fn legacy_call(id: &str, arguments: &str) -> Call {
     );
     Call {
         message: parse(body.into()).unwrap(),
-        tool: entry(tool()),
+        target: Target::tool(entry(tool())),
         client_era: Era::Legacy,
         client_version: Version::V2025_11_25,
         session: SessionKey::Client([7; 16]),

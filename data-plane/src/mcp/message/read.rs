@@ -174,6 +174,8 @@ impl Params {
         let object = cursor.object(|cursor, name, _| {
             match &*name {
                 "name" => self.name = text_at(cursor, text)?,
+                "uri" => self.uri = text_at(cursor, text)?,
+                "ref" => self.reference = Some(cursor.value()?),
                 "arguments" => self.arguments = Some(cursor.value()?),
                 "_meta" if cursor.peek() == Some(b'{') => {
                     problem = problem.or(self.meta.read(cursor, text)?);

@@ -9,8 +9,13 @@ fn message(text: &str) -> Message {
     parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
 }
 
-const LEGACY: Terms<'_> =
-    Terms { era: Era::Legacy, version: "2025-11-25", tool: "echo", id: None, progress_token: None };
+const LEGACY: Terms<'_> = Terms {
+    era: Era::Legacy,
+    version: "2025-11-25",
+    subject: Subject::Name("echo"),
+    id: None,
+    progress_token: None,
+};
 const MODERN: Terms<'_> = Terms { era: Era::Modern, version: "2026-07-28", ..LEGACY };
 
 fn info() -> String {
@@ -35,6 +40,29 @@ fn a_tool_is_renamed_and_nothing_else() {
     let same =
         message(r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"echo"}}"#);
     assert_eq!(request_to_upstream(&same, &LEGACY).as_ptr(), same.body.as_ptr());
+}
+
+#[test]
+fn each_subject_is_renamed_where_it_stands() {
+    let check = |subject: Subject<'_>, params: &str, expected: &str| {
+        request(params, &Terms { subject, ..LEGACY }, expected);
+    };
+    check(
+        Subject::Uri("a://b"),
+        r#","params":{"name":"kept","uri" : "u:a://b"}"#,
+        r#","params":{"name":"kept","uri" : "a://b"}"#,
+    );
+    check(
+        Subject::RefName("p"),
+        r#","params":{"ref":{"type":"ref/prompt","name":"u-p","x":1.0},"name":"kept"}"#,
+        r#","params":{"ref":{"type":"ref/prompt","name":"p","x":1.0},"name":"kept"}"#,
+    );
+    check(
+        Subject::RefUri("a://{b}"),
+        r#","params":{"ref":{"uri":"u:a://{b}","type":"ref/resource"},"uri":"kept"}"#,
+        r#","params":{"ref":{"uri":"a://{b}","type":"ref/resource"},"uri":"kept"}"#,
+    );
+    check(Subject::Uri("a"), r#","params":{}"#, r#","params":{}"#);
 }
 
 #[test]

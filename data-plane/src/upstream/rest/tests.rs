@@ -67,7 +67,7 @@ async fn call(case: Case<'_>, arguments: &str, era: Era) -> String {
         Era::Legacy => legacy_call("1", arguments),
         Era::Modern => modern_call("1", arguments),
     };
-    proxy.run(Call { tool: entry(resource), ..call }).await.remove(0)
+    proxy.run(Call { target: crate::target::Target::tool(entry(resource)), ..call }).await.remove(0)
 }
 
 /// The text of a legacy result, marked if it is an error.

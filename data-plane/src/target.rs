@@ -1,0 +1,129 @@
+//! What a request is forwarded to: whose it is, and what its subject is called there.
+
+use std::sync::Arc;
+
+use proto::resource::ToolTarget;
+
+use crate::{
+    mcp::{mirror::MirrorParam, translate::Subject},
+    snapshot::table::ToolEntry,
+};
+
+/// Where a request goes, decided by the router.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    pub asked: Asked,
+}
+
+/// What is asked for, under its upstream's own names.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Asked {
+    Tool(Arc<ToolEntry>),
+    Prompt {
+        upstream_id: Arc<str>,
+        name: Box<str>,
+    },
+    Resource {
+        upstream_id: Arc<str>,
+        uri: Box<str>,
+    },
+    /// Suggestions for an argument of a prompt or of a resource template.
+    Completion {
+        upstream_id: Arc<str>,
+        reference: Reference,
+    },
+}
+
+/// What a completion is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// A prompt's name.
+    Prompt(Box<str>),
+    /// A resource template, or a resource's URI.
+    Resource(Box<str>),
+}
+
+impl Target {
+    pub fn new(asked: Asked) -> Self {
+        Self { asked }
+    }
+
+    /// A call of a tool.
+    pub fn tool(entry: Arc<ToolEntry>) -> Self {
+        Self::new(Asked::Tool(entry))
+    }
+
+    /// The tool, if it is one.
+    pub fn as_tool(&self) -> Option<&Arc<ToolEntry>> {
+        match &self.asked {
+            Asked::Tool(tool) => Some(tool),
+            Asked::Prompt { .. } | Asked::Resource { .. } | Asked::Completion { .. } => None,
+        }
+    }
+
+    /// The upstream it is forwarded to; `None` for tools authored here.
+    pub fn upstream_id(&self) -> Option<&str> {
+        match &self.asked {
+            Asked::Tool(tool) => tool.upstream_id(),
+            Asked::Prompt { upstream_id, .. }
+            | Asked::Resource { upstream_id, .. }
+            | Asked::Completion { upstream_id, .. } => Some(upstream_id),
+        }
+    }
+
+    /// The parameter that names what is asked for, with its value at the upstream.
+    pub fn subject(&self) -> Subject<'_> {
+        match &self.asked {
+            Asked::Tool(tool) => Subject::Name(tool.original_name()),
+            Asked::Prompt { name, .. } => Subject::Name(name),
+            Asked::Resource { uri, .. } => Subject::Uri(uri),
+            Asked::Completion { reference, .. } => match reference {
+                Reference::Prompt(name) => Subject::RefName(name),
+                Reference::Resource(uri) => Subject::RefUri(uri),
+            },
+        }
+    }
+
+    /// What `Mcp-Name` says towards a modern upstream (MCP 2026-07-28, transports).
+    pub fn mirror_name(&self) -> Option<&str> {
+        match self.subject() {
+            Subject::Name(name) | Subject::Uri(name) => Some(name),
+            Subject::RefName(_) | Subject::RefUri(_) => None,
+        }
+    }
+
+    /// Parameters that travel as headers too.
+    pub fn mirrored(&self) -> &[MirrorParam] {
+        self.as_tool().map_or(&[], |tool| &tool.mirrored)
+    }
+
+    /// Whether it may be sent again after the connection broke. Tools say so themselves,
+    /// all else only reads.
+    pub fn is_repeatable(&self) -> bool {
+        self.as_tool().is_none_or(|tool| tool.hints.is_read_only || tool.hints.is_idempotent)
+    }
+
+    /// What people know it by.
+    pub fn label(&self) -> &str {
+        match &self.asked {
+            Asked::Tool(tool) => &tool.name,
+            Asked::Resource { uri, .. } => uri,
+            Asked::Prompt { name, .. }
+            | Asked::Completion {
+                reference: Reference::Prompt(name) | Reference::Resource(name),
+                ..
+            } => name,
+        }
+    }
+
+    /// The REST request that stands for it, if its tool is authored here.
+    pub fn authored(&self) -> Option<(&Arc<ToolEntry>, &proto::RestBinding, Option<&str>)> {
+        let tool = self.as_tool()?;
+        match &tool.target {
+            ToolTarget::Rest { binding, credential_id } => {
+                Some((tool, binding, credential_id.as_deref()))
+            }
+            ToolTarget::Upstream { .. } => None,
+        }
+    }
+}
