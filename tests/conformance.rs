@@ -1,5 +1,6 @@
 //! The official conformance suite against our fixture, directly and through `lockgate up`.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -32,6 +33,14 @@ const BRIDGED: [&str; 10] = [
     "tools-call-with-progress",
     "server-sse-multiple-streams",
     "json-schema-2020-12",
+];
+/// Legacy scenarios whose tools ask while they run, which no modern server may do (MCP
+/// 2026-07-28): no gateway can pass them before a modern upstream.
+const ASKING: [&str; 4] = [
+    "tools-call-sampling",
+    "tools-call-elicitation",
+    "elicitation-sep1034-defaults",
+    "elicitation-sep1330-enums",
 ];
 const WHOLE_RUN: Duration = Duration::from_mins(5);
 
@@ -89,10 +98,17 @@ impl Gateway {
 }
 
 /// Runs a frozen list; what fails must be expected, and what is expected must fail.
-async fn requirements(gateway: &Gateway, revision: &str) -> anyhow::Result<()> {
-    let expected = directory().join("expected-failures.yml");
-    let expected = expected.to_str().context("a path that is not text")?;
-    gateway.passes(&["--requirements", revision, "--expected-failures", expected]).await
+async fn requirements(
+    gateway: &Gateway,
+    revision: &str,
+    impossible: &[&str],
+) -> anyhow::Result<()> {
+    let mut expected = std::fs::read_to_string(directory().join("expected-failures.yml"))?;
+    expected.extend(impossible.iter().map(|scenario| format!("  - {scenario}\n")));
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(expected.as_bytes())?;
+    let path = file.path().to_str().context("a path that is not text")?;
+    gateway.passes(&["--requirements", revision, "--expected-failures", path]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,7 +127,8 @@ async fn the_fixture_itself_passes_every_requirement_also_behind_the_header_prox
 async fn a_modern_upstream_serves_both_revisions_through_the_gateway() -> anyhow::Result<()> {
     let gateway = Gateway::before(fixture::start(Era::Modern, "127.0.0.1:0").await?).await?;
     for revision in REVISIONS {
-        requirements(&gateway, revision).await?;
+        let impossible: &[&str] = if revision == "2025-11-25" { &ASKING } else { &[] };
+        requirements(&gateway, revision, impossible).await?;
     }
     for (scenario, revision) in UNSCORED {
         gateway.passes(&["--scenario", scenario, "--spec-version", revision]).await?;
@@ -122,7 +139,7 @@ async fn a_modern_upstream_serves_both_revisions_through_the_gateway() -> anyhow
 #[tokio::test(flavor = "multi_thread")]
 async fn a_legacy_upstream_serves_both_revisions_through_the_gateway() -> anyhow::Result<()> {
     let gateway = Gateway::before(fixture::start(Era::Legacy, "127.0.0.1:0").await?).await?;
-    requirements(&gateway, "2025-11-25").await?;
+    requirements(&gateway, "2025-11-25", &[]).await?;
     for scenario in BRIDGED {
         gateway.passes(&["--scenario", scenario, "--spec-version", "2026-07-28"]).await?;
     }

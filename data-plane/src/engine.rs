@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use proto::Principal;
+use proto::{Era, Principal};
 
 use crate::{
     edge::{Client, Edge},
     error::Failure,
     exchange::{Exchange, Owner},
     limit::Permit,
-    mcp::{Kind, Message, response::Answer},
+    mcp::{Capabilities, Kind, Message, response::Answer},
     route::{self, Endpoint, Plan},
     snapshot::table::Table,
     target::Target,
@@ -96,11 +96,16 @@ impl Inbound<'_> {
         let id = self.id();
         let Self { sender, message } = self;
         let Sender { edge, table, .. } = sender;
+        let capabilities = match client.version.era() {
+            Era::Legacy => client.capabilities,
+            Era::Modern => Capabilities::NONE,
+        };
         let call = Call {
             message,
             target,
             client_era: client.version.era(),
             client_version: client.version,
+            capabilities,
             session,
         };
         let upstreams = Arc::clone(edge.upstreams());

@@ -17,10 +17,12 @@ use crate::{
     drain::Drain,
     error::{self, Failure},
     limit::Permit,
-    sessions::Ticket,
+    sessions::{Asks, Ticket},
     telemetry::Operation,
-    upstream::{CallError, Event, Events, Reply},
+    upstream::{self, CallError, Events, Question, Reply},
 };
+
+type Heard = Result<upstream::Event, CallError>;
 
 /// A call that has been handed to an upstream.
 pub(crate) type Call = Pin<Box<dyn Future<Output = Result<Reply, CallError>> + Send>>;
@@ -30,7 +32,16 @@ pub(crate) enum Owner {
     /// With its request.
     Request,
     /// With its session. The drain is told when the call goes on without its request.
-    Session { ticket: Ticket, drain: Drain },
+    Session { ticket: Ticket, asks: Asks, drain: Drain },
+}
+
+/// One message for the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A notification or a request of the upstream.
+    Message(Bytes),
+    /// The last event.
+    Response(Bytes),
 }
 
 /// A call and the way to its answer.
@@ -42,11 +53,13 @@ pub(crate) struct Exchange {
     operation: Operation,
     /// Its place among all running calls.
     permit: Option<Permit>,
+    /// There is no stream on which the client could be asked.
+    is_mute: bool,
 }
 
 enum State {
     Calling(Call),
-    Relaying(Pin<Box<dyn Stream<Item = Result<Event, CallError>> + Send>>),
+    Relaying(Pin<Box<dyn Stream<Item = Heard> + Send>>),
     Done,
 }
 
@@ -58,7 +71,8 @@ impl Exchange {
         operation: Operation,
         permit: Permit,
     ) -> Self {
-        Self { state: State::Calling(call), id, owner, operation, permit: Some(permit) }
+        let (state, permit) = (State::Calling(call), Some(permit));
+        Self { state, id, owner, operation, permit, is_mute: false }
     }
 
     /// The next message for the client. Failures are responses too; `None` after the response.
@@ -75,7 +89,9 @@ impl Exchange {
                 State::Calling(call) => match call.as_mut().poll(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Err(error)) => Some(Err(error)),
-                    Poll::Ready(Ok(Reply::Response(body))) => Some(Ok(Event::Response(body))),
+                    Poll::Ready(Ok(Reply::Response(body))) => {
+                        Some(Ok(upstream::Event::Response(body)))
+                    }
                     Poll::Ready(Ok(Reply::Events(events))) => {
                         self.state = State::Relaying(relay(events));
                         continue;
@@ -86,16 +102,37 @@ impl Exchange {
                     Poll::Ready(next) => next,
                 },
             };
-            return match next {
-                Some(Ok(Event::Response(body))) => {
+            let message = match next {
+                Some(Ok(upstream::Event::Response(body))) => {
                     self.state = State::Done;
                     self.operation.succeed();
-                    Poll::Ready(Some(Event::Response(body)))
+                    return Poll::Ready(Some(Event::Response(body)));
                 }
-                Some(Ok(notification)) => Poll::Ready(Some(notification)),
-                Some(Err(error)) => self.fail(&Failure::Call(error)),
-                None => self.fail(&Failure::NoResponse),
+                Some(Ok(upstream::Event::Notification(body))) => Some(body),
+                Some(Ok(upstream::Event::Request(question))) => self.ask(question),
+                Some(Ok(upstream::Event::Withdrawn(id))) => self.withdraw(&id),
+                Some(Err(error)) => return self.fail(&Failure::Call(error)),
+                None => return self.fail(&Failure::NoResponse),
             };
+            if let Some(message) = message {
+                return Poll::Ready(Some(Event::Message(message)));
+            }
+        }
+    }
+
+    /// The client is asked if it can be; who asked learns that it cannot when the question is
+    /// dropped.
+    fn ask(&self, question: Question) -> Option<Bytes> {
+        match &self.owner {
+            Owner::Session { ticket, asks, .. } if !self.is_mute => ticket.ask(question, *asks),
+            Owner::Session { .. } | Owner::Request => None,
+        }
+    }
+
+    fn withdraw(&self, id: &[u8]) -> Option<Bytes> {
+        match &self.owner {
+            Owner::Session { ticket, .. } => ticket.withdraw(id),
+            Owner::Request => None,
         }
     }
 
@@ -104,8 +141,9 @@ impl Exchange {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// The response, without the notifications before it.
+    /// The response, without the messages before it; the client is asked for nothing.
     pub(crate) async fn response(&mut self) -> Option<Bytes> {
+        self.is_mute = true;
         while let Some(event) = self.next().await {
             if let Event::Response(body) = event {
                 return Some(body);
@@ -142,6 +180,7 @@ impl Drop for Exchange {
             owner,
             operation: self.operation.take(),
             permit: self.permit.take(),
+            is_mute: true,
         };
         runtime.spawn(async move {
             while rest.next().await.is_some() {}
@@ -150,7 +189,7 @@ impl Drop for Exchange {
     }
 }
 
-fn relay(events: Events) -> Pin<Box<dyn Stream<Item = Result<Event, CallError>> + Send>> {
+fn relay(events: Events) -> Pin<Box<dyn Stream<Item = Heard> + Send>> {
     Box::pin(stream::unfold(events, |mut events| async move {
         let next = events.next().await?;
         Some((next, events))

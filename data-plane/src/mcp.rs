@@ -1,17 +1,21 @@
 //! The Model Context Protocol as plain functions: no HTTP, no pingora, no configuration, no clock.
 
+pub mod ask;
 pub mod capability;
 pub mod code;
 pub mod list;
 pub mod message;
 pub mod method;
 pub mod mirror;
+pub mod notice;
 pub mod object;
 pub mod response;
 pub mod translate;
 pub mod version;
 
+pub use ask::Ask;
 pub use capability::Capabilities;
 pub use message::{Kind, Message, ParseError, Span};
 pub use method::Method;
+pub use notice::Notice;
 pub use version::Version;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use proto::{Permission, Principal, policy};
+use proto::{Era, Permission, Principal, policy};
 
 use crate::{
     mcp::{
@@ -47,6 +47,10 @@ pub enum Plan {
     Forward {
         target: Target,
     },
+    /// The client answers something that it was asked.
+    Answer,
+    /// The client tells how far its own work is.
+    Progress,
     /// A notification: taken, with nothing to say.
     Accept,
     /// The client takes back the request with this raw id, if it runs.
@@ -69,7 +73,6 @@ pub enum RouteError {
     /// `required` is a `ClientCapabilities` object, JSON text.
     #[error("the tool needs client capabilities: {required}")]
     MissingCapability { required: String },
-    /// Nothing here asks clients for anything, so there is nothing to answer.
     #[error("there is no request that this could answer")]
     UnexpectedResponse,
     #[error("this principal may not call tools")]
@@ -97,12 +100,14 @@ pub fn plan(
     let view = view(table, endpoint)?;
     let may_call = policy::is_allowed(principal.role, Permission::Call);
     match &message.kind {
+        Kind::Response(_) if client.version.era() == Era::Legacy => Ok(Plan::Answer),
         Kind::Response(_) => Err(RouteError::UnexpectedResponse),
         Kind::Notification(notification) => {
             match (&notification.method, &notification.params.request_id) {
                 (Method::Cancelled, Some(id)) => {
                     Ok(Plan::Cancel { request_id: message.slice(*id) })
                 }
+                (Method::Progress, _) => Ok(Plan::Progress),
                 _ => Ok(Plan::Accept),
             }
         }

@@ -3,6 +3,8 @@
 //! A session's facts are sealed in its id, so a session that is not in this
 //! table (after a restart, or of another proxy) is adopted without a word.
 
+mod questions;
+
 use std::{
     sync::{
         Arc,
@@ -15,6 +17,10 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+
+pub(crate) use self::questions::Asks;
+use self::questions::Questions;
+use crate::upstream::Question;
 
 /// The random part of a session id.
 pub(crate) type SessionId = [u8; 16];
@@ -33,6 +39,7 @@ pub(crate) struct Live {
     last_used_ms: AtomicI64,
     ended: AtomicBool,
     calls: Mutex<Vec<Running>>,
+    questions: Mutex<Questions>,
 }
 
 #[derive(Debug)]
@@ -77,6 +84,7 @@ impl Sessions {
                 last_used_ms: AtomicI64::new(now_ms),
                 ended: AtomicBool::new(false),
                 calls: Mutex::default(),
+                questions: Mutex::default(),
             })
         });
         Some(Arc::clone(&live))
@@ -144,10 +152,16 @@ impl Live {
         }
     }
 
+    fn has_ended(&self) -> bool {
+        self.ended.load(Relaxed)
+    }
+
     fn end(&self) {
         let calls = self.calls.lock();
         self.ended.store(true, Relaxed);
         calls.iter().for_each(|call| call.cancel.fire());
+        drop(calls);
+        self.forget_all_questions();
     }
 }
 
@@ -159,6 +173,17 @@ impl Cancel {
 }
 
 impl Ticket {
+    /// Takes a question of this call's upstream: the request to send to the client, if it can
+    /// be asked.
+    pub(crate) fn ask(&self, question: Question, asks: Asks) -> Option<Bytes> {
+        self.live.ask(question, Some(self), asks)
+    }
+
+    /// This call's upstream takes back its request `id` (raw JSON): what to tell the client.
+    pub(crate) fn withdraw(&self, id: &[u8]) -> Option<Bytes> {
+        self.live.withdraw(id, self)
+    }
+
     /// Ready once the call is cancelled.
     pub(crate) fn poll_cancelled(&self, cx: &Context<'_>) -> Poll<()> {
         self.cancel.waker.register(cx.waker());
@@ -175,6 +200,8 @@ impl Drop for Ticket {
         if let Some(at) = calls.iter().position(|call| Arc::ptr_eq(&call.cancel, &self.cancel)) {
             calls.swap_remove(at);
         }
+        drop(calls);
+        self.live.forget_questions(self);
     }
 }
 

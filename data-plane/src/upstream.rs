@@ -8,6 +8,8 @@ mod failure;
 mod fetch;
 mod health;
 mod http;
+mod patience;
+mod question;
 mod relay;
 mod rest;
 mod shared;
@@ -43,6 +45,7 @@ pub use self::{
     call::{Call, Event, Events, Reply, SessionKey},
     failure::{CallError, CallFailure},
     health::{Signal, UpstreamHealth},
+    question::Question,
 };
 use self::{rest::RestTools, spawner::Spawner};
 use crate::{egress::Egress, snapshot::table::Table};

@@ -10,5 +10,6 @@ mod durability;
 mod failure;
 mod fleet;
 mod instances;
+mod interaction;
 mod operations;
 mod request_path;

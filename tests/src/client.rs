@@ -149,11 +149,20 @@ impl Client {
 
     /// Opens a legacy session at `version`.
     pub async fn initialize_at(&mut self, version: &str) -> anyhow::Result<Value> {
+        self.initialize_with(version, Value::Object(serde_json::Map::new())).await
+    }
+
+    /// Opens a legacy session at `version` of a client that can do more than call.
+    pub async fn initialize_with(
+        &mut self,
+        version: &str,
+        capabilities: Value,
+    ) -> anyhow::Result<Value> {
         self.session = None;
         version.clone_into(&mut self.version);
         let body = serde_json::json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
             "protocolVersion": version,
-            "capabilities": {},
+            "capabilities": capabilities,
             "clientInfo": {"name": "tests", "version": "1"},
         }});
         let answer = self.post(body.to_string()).await?;

@@ -9,4 +9,5 @@ pub mod http_server;
 pub mod postgres;
 pub mod rest_api;
 pub mod store_suite;
+pub mod talk;
 pub mod world;

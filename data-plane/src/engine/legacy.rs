@@ -10,9 +10,9 @@ use crate::{
     error::Failure,
     exchange::Owner,
     mcp::{Capabilities, Kind, Message, Method, Version, response::Answer, version},
-    route::{self, Plan},
+    route::{self, Plan, RouteError},
     session::{self, SessionClaims, SessionError},
-    sessions::{Live, TicketError},
+    sessions::{Asks, Live, TicketError},
     upstream::SessionKey,
 };
 
@@ -59,13 +59,20 @@ pub(crate) fn serve_in(
                 TicketError::Ended => Failure::SessionUnknown,
             })?;
             let session = SessionKey::Client(claims.id);
-            let owner = Owner::Session { ticket, drain: edge.drain().clone() };
+            let asks = Asks { capabilities: client.capabilities, patience: edge.timeouts().call };
+            let owner = Owner::Session { ticket, asks, drain: edge.drain().clone() };
             let permit = inbound.admit()?;
             let outbound = Outbound { target, client, session, owner, operation, permit };
             Ok(inbound.forward(outbound))
         }
         Ok(Plan::Cancel { request_id }) => {
             live.cancel(&request_id);
+            Ok(Served::Accepted)
+        }
+        Ok(Plan::Answer) if live.answer(&inbound.message) => Ok(Served::Accepted),
+        Ok(Plan::Answer) => Err(RouteError::UnexpectedResponse.into()),
+        Ok(Plan::Progress) => {
+            live.progress(&inbound.message);
             Ok(Served::Accepted)
         }
         Ok(Plan::Accept) => Ok(Served::Accepted),
@@ -97,7 +104,8 @@ pub(crate) fn serve_alone(inbound: Inbound<'_>) -> Result<Served, Failure> {
             let owner = Owner::Request;
             Ok(inbound.forward(Outbound { target, client, session, owner, operation, permit }))
         }
-        Ok(Plan::Accept | Plan::Cancel { .. }) => Ok(Served::Accepted),
+        Ok(Plan::Accept | Plan::Cancel { .. } | Plan::Progress) => Ok(Served::Accepted),
+        Ok(Plan::Answer) => Err(RouteError::UnexpectedResponse.into()),
     }
 }
 
@@ -117,9 +125,14 @@ pub(crate) fn begin(inbound: &Inbound<'_>) -> Result<(Answer, SessionClaims), Fa
             operation.succeed();
             Ok((answer, claims))
         }
-        Ok(Plan::Reply(_) | Plan::Forward { .. } | Plan::Cancel { .. } | Plan::Accept) => {
-            Err(Failure::Internal("initialize was routed elsewhere"))
-        }
+        Ok(
+            Plan::Reply(_)
+            | Plan::Forward { .. }
+            | Plan::Cancel { .. }
+            | Plan::Answer
+            | Plan::Progress
+            | Plan::Accept,
+        ) => Err(Failure::Internal("initialize was routed elsewhere")),
         Err(failure) => {
             operation.fail(&failure);
             Err(failure)

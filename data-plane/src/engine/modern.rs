@@ -9,7 +9,7 @@ use crate::{
     error::Failure,
     exchange::Owner,
     mcp::version,
-    route::{self, Plan},
+    route::{self, Plan, RouteError},
     upstream::SessionKey,
 };
 
@@ -41,7 +41,8 @@ pub(crate) fn serve(inbound: Inbound<'_>, client: route::Client) -> Result<Serve
             Ok(inbound.forward(outbound))
         }
         // What a modern client says in a notification, it says by closing the stream too.
-        Ok(Plan::Accept | Plan::Cancel { .. }) => Ok(Served::Accepted),
+        Ok(Plan::Accept | Plan::Cancel { .. } | Plan::Progress) => Ok(Served::Accepted),
+        Ok(Plan::Answer) => Err(RouteError::UnexpectedResponse.into()),
         Ok(Plan::Initialize { .. }) => Err(Failure::Internal("a modern client was initialized")),
     }
 }

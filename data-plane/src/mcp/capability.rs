@@ -7,7 +7,22 @@ use super::object::{Span, members};
 pub struct Capabilities(u64);
 
 /// Names in the order of their bits; the order is part of sealed session ids.
-const NAMES: [&str; 5] = ["sampling", "elicitation", "roots", "elicitation.url", "sampling.tools"];
+const NAMES: [&str; 8] = [
+    "sampling",
+    "elicitation",
+    "roots",
+    "elicitation.url",
+    "sampling.tools",
+    "elicitation.form",
+    "sampling.context",
+    "roots.listChanged",
+];
+/// Capabilities with what may be inside them, in the order in which they are written.
+const NESTED: [(&str, &[(&str, &str)]); 3] = [
+    ("sampling", &[("context", "{}"), ("tools", "{}")]),
+    ("elicitation", &[("form", "{}"), ("url", "{}")]),
+    ("roots", &[("listChanged", "true")]),
+];
 /// A need that we do not know, which no client meets.
 const UNMET: u64 = 1 << 63;
 
@@ -23,7 +38,9 @@ impl Capabilities {
             }
             set = set.with(&member.name);
             for inner in members(text, member.value) {
-                set = set.with(&format!("{}.{}", member.name, inner.name));
+                if !matches!(inner.value.of(text), "null" | "false") {
+                    set = set.with(&format!("{}.{}", member.name, inner.name));
+                }
             }
         }
         set
@@ -58,19 +75,29 @@ impl Capabilities {
         Self(self.0 | other.0)
     }
 
+    /// The set of these names; unknown ones are left out.
+    pub fn of(names: &[&str]) -> Self {
+        names.iter().fold(Self::NONE, |set, name| set.with(name))
+    }
+
+    /// Everything that we can pass on.
+    pub fn all() -> Self {
+        Self::of(&NAMES)
+    }
+
     /// As a `ClientCapabilities` object, JSON text.
     pub fn to_json(self) -> String {
         let has = |name: &str| bit(name).is_some_and(|bit| self.0 & bit != 0);
-        let mut parts = Vec::new();
-        for (outer, inner) in [("sampling", "tools"), ("elicitation", "url"), ("roots", "")] {
-            let is_nested = has(&format!("{outer}.{inner}"));
-            if is_nested {
-                parts.push(format!("\"{outer}\":{{\"{inner}\":{{}}}}"));
-            } else if has(outer) {
-                parts.push(format!("\"{outer}\":{{}}"));
-            }
-        }
-        format!("{{{}}}", parts.join(","))
+        let outer = NESTED.iter().filter_map(|(outer, inner)| {
+            let inner: Vec<_> = inner
+                .iter()
+                .filter(|(name, _)| has(&format!("{outer}.{name}")))
+                .map(|(name, value)| format!("\"{name}\":{value}"))
+                .collect();
+            let is_declared = has(outer) || !inner.is_empty();
+            is_declared.then(|| format!("\"{outer}\":{{{}}}", inner.join(",")))
+        });
+        format!("{{{}}}", outer.collect::<Vec<_>>().join(","))
     }
 
     fn with(self, name: &str) -> Self {
@@ -93,7 +120,9 @@ mod tests {
     #[test]
     fn declared_objects_count_and_nothing_else() {
         let text = r#"{"sampling":{"tools":{}},"roots":{"listChanged":true},"elicitation":null}"#;
-        assert_eq!(read(text).to_json(), r#"{"sampling":{"tools":{}},"roots":{}}"#);
+        let expected = r#"{"sampling":{"tools":{}},"roots":{"listChanged":true}}"#;
+        assert_eq!(read(text).to_json(), expected);
+        assert_eq!(read(r#"{"roots":{"listChanged":false}}"#).to_json(), r#"{"roots":{}}"#);
         assert_eq!(read("[]"), Capabilities::NONE);
     }
 

@@ -37,6 +37,8 @@ fn describe(endpoint: &str, client: Client, body: &str) -> String {
         Ok(Plan::Forward { target }) => {
             format!("forward {} {}", target.upstream_id().unwrap_or("-"), original(&target))
         }
+        Ok(Plan::Answer) => "answer".to_owned(),
+        Ok(Plan::Progress) => "progress".to_owned(),
         Ok(Plan::Accept) => "accept".to_owned(),
         Ok(Plan::Cancel { request_id }) => {
             format!("cancel {}", String::from_utf8_lossy(&request_id))
@@ -162,5 +164,5 @@ fn what_is_no_request_has_no_answer() {
         r#""method":"notifications/cancelled","params":{"requestId":"r"}"#,
         "cancel \"r\"",
     );
-    check("", LEGACY, r#""id":1,"result":{}"#, "refuse: there is no request");
+    check("", LEGACY, r#""id":1,"result":{}"#, "answer");
 }

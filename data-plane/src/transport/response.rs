@@ -13,9 +13,8 @@ use super::{
 };
 use crate::{
     error::{self, Failure},
-    exchange::Exchange,
+    exchange::{Event, Exchange},
     mcp::{code, response::Answer},
-    upstream::Event,
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -100,7 +99,7 @@ pub(crate) async fn relay(
         Accepts::Events => None,
         Accepts::Both => match tokio::time::timeout(interval, exchange.next()).await {
             Ok(Some(Event::Response(body))) => return whole(Some(body)),
-            Ok(Some(Event::Notification(message))) => Some(sse::encode(&message)),
+            Ok(Some(Event::Message(message))) => Some(sse::encode(&message)),
             Ok(None) => return whole(None),
             Err(_silence) => None,
         },

@@ -9,7 +9,7 @@ use std::{
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::time::{Instant, Sleep};
 
-use crate::{exchange::Exchange, upstream::Event};
+use crate::exchange::{Event, Exchange};
 
 /// Keeps proxies on the way from closing a silent stream; clients ignore it (HTML, SSE §9.2.6).
 const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
@@ -64,7 +64,7 @@ impl Stream {
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
         match exchange.poll_next(cx) {
             Poll::Ready(Some(event)) => {
-                let (Event::Notification(message) | Event::Response(message)) = &event;
+                let (Event::Message(message) | Event::Response(message)) = &event;
                 let chunk = encode(message);
                 if matches!(event, Event::Response(_)) {
                     self.exchange = None;

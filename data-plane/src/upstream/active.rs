@@ -20,7 +20,10 @@ use super::{
     spawner::Program,
     stdio::{Link, StdioUpstream},
 };
-use crate::{egress::Provenance, mcp::Message};
+use crate::{
+    egress::Provenance,
+    mcp::{Capabilities, Message},
+};
 
 /// An upstream while its configuration is unchanged.
 #[derive(Debug)]
@@ -199,7 +202,8 @@ impl Active {
                 match spoken.era {
                     Era::Modern => Ok(Lister::Modern(endpoint, spoken)),
                     Era::Legacy => {
-                        let session = Session::open(Arc::clone(&endpoint)).await?;
+                        let session =
+                            Session::open(Arc::clone(&endpoint), Capabilities::NONE).await?;
                         Ok(Lister::Session(endpoint, session))
                     }
                 }

@@ -9,10 +9,11 @@ use super::{
     failure::{CallError, CallFailure},
     health::Health,
     http::HttpConversation,
+    question::Question,
     stdio::StdioConversation,
 };
 use crate::{
-    mcp::{Kind, Message, Method, Version},
+    mcp::{Capabilities, Kind, Message, Method, Version},
     target::Target,
 };
 
@@ -23,6 +24,8 @@ pub struct Call {
     pub target: Target,
     pub client_era: Era,
     pub client_version: Version,
+    /// What the client can be asked for; its upstream session declares the same.
+    pub capabilities: Capabilities,
     pub session: SessionKey,
 }
 
@@ -64,10 +67,14 @@ pub enum Reply {
     Events(Events),
 }
 
-/// One message for the client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What an upstream says during a call.
+#[derive(Debug)]
 pub enum Event {
     Notification(Bytes),
+    /// It asks for something; dropped, it is told that nobody answers.
+    Request(Question),
+    /// It takes back its request with this id (raw JSON).
+    Withdrawn(Bytes),
     /// The last event.
     Response(Bytes),
 }
@@ -105,7 +112,7 @@ impl Events {
             return Some(Ok(first));
         }
         let heard = self.source.as_mut()?.next().await;
-        if !matches!(heard, Ok(Event::Notification(_))) {
+        if matches!(heard, Ok(Event::Response(_)) | Err(_)) {
             self.source = None;
             self.health.note(&heard);
         }

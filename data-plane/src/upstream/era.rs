@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::mcp::{
-    Kind, Message, code,
+    Capabilities, Kind, Message, code,
     message::{Outcome, Response, meta_key},
     response::SERVER_INFO,
 };
@@ -199,9 +199,13 @@ fn text_of(raw: Option<&RawValue>) -> String {
     raw.map_or("{}", RawValue::get).to_owned()
 }
 
-/// Parameters of our `initialize`, without braces: we can do nothing for the upstream yet.
-pub(crate) fn initialize_members() -> String {
-    format!(r#""protocolVersion":"{LEGACY}","capabilities":{{}},"clientInfo":{SERVER_INFO}"#)
+/// Parameters of our `initialize`, without braces. `capabilities` are those of the client that
+/// the session is for.
+pub(crate) fn initialize_members(capabilities: Capabilities) -> String {
+    let capabilities = capabilities.to_json();
+    format!(
+        r#""protocolVersion":"{LEGACY}","capabilities":{capabilities},"clientInfo":{SERVER_INFO}"#
+    )
 }
 
 /// What follows a successful `initialize`.

@@ -52,9 +52,14 @@ impl Bounds {
         self.deadline.min(since + self.silence)
     }
 
+    /// Whether no progress can save the work any more.
+    pub(crate) fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
     /// What it means that patience has ended.
     pub(crate) fn failure(&self) -> CallFailure {
-        if Instant::now() >= self.deadline {
+        if self.is_over() {
             CallFailure::TooLong(self.duration)
         } else {
             CallFailure::Silent(self.silence)
@@ -110,11 +115,16 @@ pub(crate) async fn next_chunk(
     body: &mut Incoming,
     bounds: &Bounds,
 ) -> Result<Option<Bytes>, CallFailure> {
+    bounds.within(chunk(body)).await?
+}
+
+/// The next bytes of a body, whenever they come; `None` at its end.
+pub(crate) async fn chunk(body: &mut Incoming) -> Result<Option<Bytes>, CallFailure> {
     loop {
         if body.is_end_stream() {
             return Ok(None);
         }
-        match bounds.within(body.frame()).await? {
+        match body.frame().await {
             None => return Ok(None),
             Some(Err(error)) => return Err(CallFailure::Broken(egress::chain(&error))),
             // Trailers carry nothing for us.

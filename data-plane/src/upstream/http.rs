@@ -135,7 +135,8 @@ impl HttpUpstream {
     }
 
     async fn legacy(&self, call: &Call, bounds: Bounds) -> Result<Attempt, CallFailure> {
-        let session = bounds.within(self.sessions.get(&call.session, &self.endpoint)).await??;
+        let session = self.sessions.get(&call.session, &self.endpoint, call.capabilities);
+        let session = bounds.within(session).await??;
         let relay = match (&call.session, call.client_era) {
             // The session is this client's alone, and so are its ids and tokens.
             (SessionKey::Client(_), Era::Legacy) => Relay::verbatim(call),
@@ -187,7 +188,9 @@ impl HttpUpstream {
                 code,
                 match event {
                     Event::Response(body) => Answer::Whole(body),
-                    Event::Notification(_) => Answer::Stream(event, Box::new(stream)),
+                    Event::Notification(_) | Event::Request(_) | Event::Withdrawn(_) => {
+                        Answer::Stream(event, Box::new(stream))
+                    }
                 },
             ));
         }
@@ -264,7 +267,11 @@ fn take_whole(body: Bytes, relay: &Relay) -> Result<(Bytes, Option<i64>), CallFa
     let message = parse(body).map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
     match relay.take(message)? {
         Taken::Response { body, code } => Ok((body, code)),
-        Taken::Notification(_) | Taken::Request(_) | Taken::CatalogChanged | Taken::Nothing => {
+        Taken::Notification(_)
+        | Taken::Request(_)
+        | Taken::Withdrawn(_)
+        | Taken::CatalogChanged
+        | Taken::Nothing => {
             Err(CallFailure::NotJsonRpc("a message that is no response".to_owned()))
         }
     }

@@ -10,8 +10,8 @@ use super::{
     failure::CallFailure,
 };
 use crate::mcp::{
-    Kind, Message, Method, code,
-    message::Response,
+    Kind, Message, Notice, code,
+    message::{Notification, Response},
     translate::{self, Terms},
 };
 
@@ -37,6 +37,8 @@ pub(crate) enum Taken {
     Notification(Bytes),
     /// The upstream asks for something.
     Request(Box<Message>),
+    /// The upstream takes back its request with this id (raw JSON).
+    Withdrawn(Bytes),
     CatalogChanged,
     Nothing,
 }
@@ -83,22 +85,31 @@ impl Relay {
         match &message.kind {
             Kind::Response(response) => self.response(&message, response),
             Kind::Request(_) => Ok(Taken::Request(Box::new(message))),
-            Kind::Notification(notification) => match &notification.method {
-                Method::Progress | Method::LogMessage => {
-                    let token = self.ours.as_ref().and(self.client_token.as_deref());
-                    let body = translate::notification_to_client(&message, self.client_era, token);
-                    Ok(Taken::Notification(body))
-                }
-                Method::ToolsListChanged => Ok(Taken::CatalogChanged),
-                Method::Initialize
-                | Method::Ping
-                | Method::Discover
-                | Method::ToolsList
-                | Method::ToolsCall
-                | Method::Initialized
-                | Method::Cancelled
-                | Method::Unknown(_) => Ok(Taken::Nothing),
+            Kind::Notification(notification) => Ok(self.notification(&message, notification)),
+        }
+    }
+
+    fn notification(&self, message: &Message, notification: &Notification) -> Taken {
+        let Some(notice) = Notice::of(notification.method.as_str()) else { return Taken::Nothing };
+        match notice {
+            Notice::Progress | Notice::Log => {
+                let token = self.ours.as_ref().and(self.client_token.as_deref());
+                let body = translate::notification_to_client(message, self.client_era, token);
+                Taken::Notification(body)
+            }
+            Notice::Cancelled => match notification.params.request_id {
+                Some(id) => Taken::Withdrawn(message.slice(id)),
+                None => Taken::Nothing,
             },
+            Notice::ElicitationComplete if self.client_era == Era::Legacy => {
+                Taken::Notification(message.body.clone())
+            }
+            Notice::ToolsChanged | Notice::PromptsChanged | Notice::ResourcesChanged => {
+                Taken::CatalogChanged
+            }
+            Notice::ElicitationComplete | Notice::ResourceUpdated | Notice::Acknowledged => {
+                Taken::Nothing
+            }
         }
     }
 

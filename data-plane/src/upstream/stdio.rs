@@ -3,6 +3,7 @@
 
 mod connection;
 mod start;
+mod turns;
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,13 +11,16 @@ use parking_lot::Mutex;
 use proto::Era;
 use tokio::time::Instant;
 
-use self::connection::{Connection, Ticket};
+pub(crate) use self::connection::Connection;
+use self::{connection::Ticket, turns::Turn};
 use super::{
     Call, Event, Limits,
     era::Handshake,
     failure::CallFailure,
     fetch::Bounds,
     health::Health,
+    patience::Patience,
+    question::{Back, Question},
     relay::{Relay, Taken},
     shared::Slot,
     spawner::{Program, Running, Spawner},
@@ -123,7 +127,8 @@ impl StdioUpstream {
         loop {
             attempt += 1;
             let link = bounds.within(self.link()).await??;
-            let mut conversation = StdioConversation::new(link, call, bounds);
+            let turn = bounds.within(link.connection.turns.wait(call.target.label())).await?;
+            let mut conversation = StdioConversation::new(link, call, bounds, turn);
             let sent = conversation.send(call);
             let is_unsent = sent.is_err();
             let heard = match sent {
@@ -186,17 +191,18 @@ impl Pace {
 pub(crate) struct StdioConversation {
     ticket: Ticket,
     relay: Relay,
-    bounds: Bounds,
-    heard_at: Instant,
+    patience: Patience,
+    /// Other calls of tools that ask wait for it.
+    _turn: Option<Turn>,
     /// Keeps the child until the call is done.
     link: Arc<Link>,
 }
 
 impl StdioConversation {
-    fn new(link: Arc<Link>, call: &Call, bounds: Bounds) -> Self {
-        let ticket = link.connection.ticket();
+    fn new(link: Arc<Link>, call: &Call, bounds: Bounds, turn: Option<Turn>) -> Self {
+        let ticket = link.connection.ticket(Some(call.target.label().into()));
         let relay = Relay::remapped(call, ticket.id);
-        Self { ticket, relay, bounds, heard_at: Instant::now(), link }
+        Self { ticket, relay, patience: Patience::new(bounds), _turn: turn, link }
     }
 
     fn send(&mut self, call: &Call) -> Result<(), CallFailure> {
@@ -207,15 +213,18 @@ impl StdioConversation {
     /// The next message for the client. Safe to drop while waiting.
     pub(crate) async fn next(&mut self) -> Result<Event, CallFailure> {
         loop {
-            let end = self.bounds.patience(self.heard_at);
-            let heard = tokio::time::timeout_at(end, self.ticket.next()).await;
-            let message = heard.map_err(|_| self.bounds.failure())??;
-            self.heard_at = Instant::now();
+            let message = self.patience.wait(self.ticket.next()).await??;
+            self.patience.heard();
             match self.relay.take(message)? {
                 Taken::Response { body, code: _ } => return Ok(Event::Response(body)),
                 Taken::Notification(body) => return Ok(Event::Notification(body)),
+                Taken::Request(message) => {
+                    let back = Back::Pipe(Arc::clone(&self.link.connection));
+                    return Ok(Event::Request(Question::new(message, back, self.patience.open())));
+                }
+                Taken::Withdrawn(id) => return Ok(Event::Withdrawn(id)),
                 // The connection has seen to these.
-                Taken::Request(_) | Taken::CatalogChanged | Taken::Nothing => (),
+                Taken::CatalogChanged | Taken::Nothing => (),
             }
         }
     }

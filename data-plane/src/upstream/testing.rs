@@ -15,10 +15,16 @@ use proto::{
     upstream::{CatalogScope, Transport},
 };
 
-use super::{AllowStdio, Call, CallError, Event, Limits, Reply, SessionKey, Upstreams};
+use tokio::sync::{broadcast, mpsc};
+
+use super::{
+    AllowStdio, Call, CallError, Event, Health, Limits, Reply, SessionKey, Upstreams,
+    question::{Back, Question},
+    stdio::Connection,
+};
 use crate::{
     egress::Egress,
-    mcp::{Version, message::parse},
+    mcp::{Capabilities, Version, message::parse},
     snapshot::table::{Table, ToolEntry},
     target::Target,
 };
@@ -189,6 +195,13 @@ impl Proxy {
                     out.push(match event {
                         Ok(Event::Notification(body)) => format!("notification {}", text(body)),
                         Ok(Event::Response(body)) => format!("response {}", text(body)),
+                        Ok(Event::Request(question)) => {
+                            let asked = text(question.under(b"0"));
+                            let answer = r#"{"jsonrpc":"2.0","id":0,"result":{"given":1.0}}"#;
+                            question.answer(&parse(answer.into()).unwrap());
+                            format!("request {asked}")
+                        }
+                        Ok(Event::Withdrawn(id)) => format!("withdrawn {}", text(id)),
                         Err(error) => error.to_string(),
                     });
                 }
@@ -238,6 +251,16 @@ pub(crate) fn tool() -> ToolResource {
     }
 }
 
+/// A question with a raw id, and what is said back to who asked. `rest` are more members.
+pub(crate) fn question(id: &str, rest: &str) -> (Question, mpsc::Receiver<Bytes>) {
+    let (signals, _) = broadcast::channel(1);
+    let (pipe, said) = Connection::new(Arc::new(Health::new(String::new(), signals)));
+    let body = format!(r#"{{"jsonrpc":"2.0","id":{id},{rest}}}"#);
+    let question =
+        Question::new(Box::new(parse(body.into()).unwrap()), Back::Pipe(pipe), Arc::default());
+    (question, said)
+}
+
 /// A legacy client's call with raw id and arguments, in its own session.
 pub(crate) fn legacy_call(id: &str, arguments: &str) -> Call {
     let body = format!(
@@ -248,6 +271,7 @@ pub(crate) fn legacy_call(id: &str, arguments: &str) -> Call {
         target: Target::tool(entry(tool())),
         client_era: Era::Legacy,
         client_version: Version::V2025_11_25,
+        capabilities: Capabilities::of(&["roots", "sampling.tools", "sampling"]),
         session: SessionKey::Client([7; 16]),
     }
 }

@@ -4,15 +4,16 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use tokio::time::Instant;
 
 use super::{endpoint::Endpoint, session::Session};
 use crate::{
-    mcp::{Kind, Message, Method, code, message::parse, response},
+    mcp::{Message, message::parse},
     upstream::{
         Event,
         failure::CallFailure,
         fetch::{self, Bounds},
+        patience::Patience,
+        question::{self, Back, Question},
         relay::{Relay, Taken},
         sse::Decoder,
     },
@@ -29,8 +30,7 @@ pub(crate) struct HttpConversation {
     source: Source,
     decoder: Decoder,
     relay: Relay,
-    bounds: Bounds,
-    heard_at: Instant,
+    patience: Patience,
     resumes: u32,
     cancel: Cancel,
 }
@@ -102,8 +102,7 @@ impl HttpConversation {
             source: Source::Reading(body),
             decoder: Decoder::new(bounds.message_max),
             relay,
-            bounds,
-            heard_at: Instant::now(),
+            patience: Patience::new(bounds),
             resumes: 0,
             cancel,
         }
@@ -113,7 +112,7 @@ impl HttpConversation {
     pub(crate) async fn next(&mut self) -> Result<(Event, Option<i64>), CallFailure> {
         let result = self.advance().await;
         match &result {
-            Ok((Event::Notification(_), _)) => (),
+            Ok((Event::Notification(_) | Event::Request(_) | Event::Withdrawn(_), _)) => (),
             Ok((Event::Response(_), _)) => self.cancel.done(),
             Err(failure) => self.cancel.failed(failure),
         }
@@ -121,7 +120,7 @@ impl HttpConversation {
     }
 
     async fn advance(&mut self) -> Result<(Event, Option<i64>), CallFailure> {
-        let limit = self.bounds.message_max;
+        let limit = self.patience.bounds.message_max;
         loop {
             while let Some(event) =
                 self.decoder.next().map_err(|_| CallFailure::TooLarge { limit })?
@@ -133,7 +132,7 @@ impl HttpConversation {
                 let message = parse(event.data)
                     .map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
                 // Comments and unknown chatter are no sign of progress; messages are.
-                self.heard_at = Instant::now();
+                self.patience.heard();
                 if let Some(event) = self.take(message)? {
                     return Ok(event);
                 }
@@ -146,43 +145,39 @@ impl HttpConversation {
         match self.relay.take(message)? {
             Taken::Response { body, code } => return Ok(Some((Event::Response(body), code))),
             Taken::Notification(body) => return Ok(Some((Event::Notification(body), None))),
-            Taken::Request(request) => self.refuse(&request),
+            Taken::Request(request) => {
+                return Ok(self.question(request).map(|it| (Event::Request(it), None)));
+            }
+            Taken::Withdrawn(id) => return Ok(Some((Event::Withdrawn(id), None))),
             Taken::CatalogChanged => self.endpoint.health.catalog_is_stale(),
             Taken::Nothing => (),
         }
         Ok(None)
     }
 
-    /// An upstream may ask for nothing but a sign of life: we told it so.
-    fn refuse(&self, message: &Message) {
-        let Kind::Request(request) = &message.kind else { return };
-        let id = message.raw(request.id);
-        let answer = match request.method {
-            Method::Ping => response::Answer::new(id, Bytes::from_static(b"{}")).into_bytes(),
-            _ => response::error(Some(id), code::METHOD_NOT_FOUND, "not supported", None),
-        };
+    /// What the upstream asks, unless we can answer it ourselves.
+    fn question(&self, message: Box<Message>) -> Option<Question> {
         // Modern upstreams may not ask at all and take no answers.
-        if let Some(session) = &self.cancel.session {
-            session.answer(answer);
+        let session = self.cancel.session.as_ref()?;
+        if question::is_ping(&message) {
+            session.say(question::refusal_of(&message));
+            return None;
         }
+        let back = Back::Http(Arc::clone(session));
+        Some(Question::new(message, back, self.patience.open()))
     }
 
     /// Reads the next piece of the stream, or a step towards it.
     async fn read(&mut self) -> Result<(), CallFailure> {
-        let end = self.bounds.patience(self.heard_at);
         match &mut self.source {
-            Source::Reading(body) => {
-                let chunk = tokio::time::timeout_at(end, fetch::next_chunk(body, &self.bounds));
-                match chunk.await.map_err(|_| self.bounds.failure())? {
-                    Ok(Some(chunk)) => self.decoder.push(chunk),
-                    Ok(None) => self.resume(CallFailure::NoResponse)?,
-                    Err(failure @ CallFailure::Broken(_)) => self.resume(failure)?,
-                    Err(failure) => return Err(failure),
-                }
-            }
+            Source::Reading(body) => match self.patience.wait(fetch::chunk(body)).await? {
+                Ok(Some(chunk)) => self.decoder.push(chunk),
+                Ok(None) => self.resume(CallFailure::NoResponse)?,
+                Err(failure @ CallFailure::Broken(_)) => self.resume(failure)?,
+                Err(failure) => return Err(failure),
+            },
             Source::Resuming(resuming) => {
-                let body = tokio::time::timeout_at(end, resuming).await;
-                let body = body.map_err(|_| self.bounds.failure())??;
+                let body = self.patience.wait(resuming).await??;
                 self.source = Source::Reading(body);
             }
         }
@@ -200,7 +195,7 @@ impl HttpConversation {
         self.resumes += 1;
         let wait = self.decoder.retry_ms.map_or(RETRY_DEFAULT, Duration::from_millis);
         let (session, last) = (Arc::clone(session), last.clone());
-        let (endpoint, bounds) = (Arc::clone(&self.endpoint), self.bounds);
+        let (endpoint, bounds) = (Arc::clone(&self.endpoint), self.patience.bounds);
         self.decoder = self.decoder.reopened();
         self.source = Source::Resuming(Box::pin(async move {
             tokio::time::sleep(wait.min(RETRY_MAX)).await;

@@ -16,12 +16,15 @@ use proto::Era;
 use tokio::{runtime::Handle, time::Instant};
 
 use super::endpoint::{Endpoint, SESSION_ID, VERSION};
-use crate::upstream::{
-    SessionKey,
-    era::{self, Handshake, Uninitialized},
-    failure::CallFailure,
-    fetch::Bounds,
-    shared::Slot,
+use crate::{
+    mcp::Capabilities,
+    upstream::{
+        SessionKey,
+        era::{self, Handshake, Uninitialized},
+        failure::CallFailure,
+        fetch::Bounds,
+        shared::Slot,
+    },
 };
 
 /// How long an upstream may take to initialize.
@@ -39,10 +42,13 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Runs the handshake.
-    pub(crate) async fn open(endpoint: Arc<Endpoint>) -> Result<Self, CallFailure> {
+    /// Runs the handshake for a client with these capabilities.
+    pub(crate) async fn open(
+        endpoint: Arc<Endpoint>,
+        capabilities: Capabilities,
+    ) -> Result<Self, CallFailure> {
         let bounds = Bounds::of_step(&endpoint.limits, OPEN_TIMEOUT);
-        let members = era::initialize_members();
+        let members = era::initialize_members(capabilities);
         let headers = endpoint.template().clone();
         let asked = endpoint.ask(Era::Legacy, headers, ("initialize", &members), &bounds).await?;
         if matches!(asked.status.as_u16(), 401 | 403) {
@@ -80,11 +86,11 @@ impl Session {
         let body = format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
         );
-        self.endpoint.say(Method::POST, self.headers.clone(), body.into());
+        self.say(body.into());
     }
 
-    /// Sends an answer to a request of the upstream.
-    pub(crate) fn answer(&self, body: Bytes) {
+    /// Sends a message that is no request, in the background.
+    pub(crate) fn say(&self, body: Bytes) {
         self.endpoint.say(Method::POST, self.headers.clone(), body);
     }
 }
@@ -133,6 +139,7 @@ impl Sessions {
         &self,
         key: &SessionKey,
         endpoint: &Arc<Endpoint>,
+        capabilities: Capabilities,
     ) -> Result<Arc<Session>, CallFailure> {
         let held = match self.open.get(key) {
             Some(held) => Arc::clone(&held),
@@ -141,7 +148,7 @@ impl Sessions {
         held.used.store(self.born.elapsed().as_secs(), Ordering::Relaxed);
         let open = || {
             let endpoint = Arc::clone(endpoint);
-            async move { Session::open(endpoint).await.map(Arc::new) }
+            async move { Session::open(endpoint, capabilities).await.map(Arc::new) }
         };
         held.slot.get(&Handle::current(), open).await
     }

@@ -96,6 +96,57 @@ async fn a_legacy_call_opens_one_session_and_passes_its_id_verbatim() {
 }
 
 #[tokio::test]
+async fn a_session_declares_what_its_client_can_and_passes_requests_and_answers() {
+    let told = Log::default();
+    let seen_answers = Arc::clone(&told);
+    let answers = Arc::new(tokio::sync::Notify::new());
+    let address = serve(move |seen| {
+        let method = seen.member("/method");
+        match method.as_str() {
+            Some("server/discover") => answer(404, "", ""),
+            Some("initialize") => {
+                told.lock().push(seen.member("/params/capabilities").to_string());
+                let id = seen.member("/id");
+                json(format!(
+                    r#"{{"jsonrpc":"2.0","id":{id},"result":{{"protocolVersion":"2025-11-25","capabilities":{{}},"serverInfo":{{}}}}}}"#
+                ))
+            }
+            Some("tools/call") => {
+                let ask = r#"{"jsonrpc":"2.0","id":"q\u0041","method":"roots/list"}"#;
+                let ping = r#"{"jsonrpc":"2.0","id":3,"method":"ping"}"#;
+                let first = format!("data: {ping}\n\ndata: {ask}\n\n");
+                let last = format!("data: {}\n\n", result(&seen, "done"));
+                let answers = Arc::clone(&answers);
+                let last = stream::once(async move {
+                    answers.notified().await;
+                    answers.notified().await;
+                    last.into()
+                });
+                streamed(200, "text/event-stream", stream::iter([first.into()]).chain(last))
+            }
+            None => {
+                told.lock().push(seen.body.clone());
+                answers.notify_one();
+                answer(202, "", "")
+            }
+            Some(_) => answer(202, "", ""),
+        }
+    })
+    .await;
+    let events = Proxy::new(upstream(http(address))).run(legacy_call("1", "{}")).await;
+    assert_eq!(events[0], r#"request {"jsonrpc":"2.0","id":0,"method":"roots/list"}"#);
+    assert_eq!(events[1], r#"response {"jsonrpc":"2.0","id":1,"result":{"content":"done"}}"#);
+    let mut told = seen_answers.lock().clone();
+    assert_eq!(told.remove(0), r#"{"roots":{},"sampling":{"tools":{}}}"#);
+    told.sort();
+    let answers = [
+        r#"{"jsonrpc":"2.0","id":"q\u0041","result":{"given":1.0}}"#,
+        r#"{"jsonrpc":"2.0","id":3,"result":{}}"#,
+    ];
+    assert_eq!(told, answers);
+}
+
+#[tokio::test]
 async fn modern_calls_share_a_legacy_session_under_ids_of_ours() {
     let log = Log::default();
     let upstream = legacy_server(Arc::clone(&log), |seen| {
@@ -246,38 +297,6 @@ async fn a_dropped_or_silent_call_is_cancelled_at_the_upstream() {
     log.lock().clear();
     proxy.run(legacy_call("2", "{}")).await;
     settle(&log, "notifications/cancelled s1").await;
-}
-
-#[tokio::test]
-async fn requests_of_the_upstream_are_refused_and_pings_answered() {
-    let answers = Log::default();
-    let heard = Arc::clone(&answers);
-    let address = serve(move |seen| {
-        match seen.member("/method").as_str() {
-            Some("initialize") => json(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"protocolVersion":"2025-11-25","capabilities":{{}},"serverInfo":{{}}}}}}"#, seen.member("/id"))),
-            Some("tools/call") => {
-                let ask = r#"data: {"jsonrpc":"2.0","id":"q1","method":"sampling/createMessage","params":{}}"#;
-                let ping = r#"data: {"jsonrpc":"2.0","id":"q2","method":"ping"}"#;
-                hang(200, "text/event-stream", Box::leak(format!("{ask}\n\n{ping}\n\n").into_boxed_str()))
-            }
-            Some(_) => answer(404, "", ""),
-            None => {
-                heard.lock().push(seen.body.clone());
-                answer(202, "", "")
-            }
-        }
-    })
-    .await;
-    Proxy::new(upstream(http(address))).run(legacy_call("1", "{}")).await;
-    let mut answers = answers.lock().clone();
-    answers.sort();
-    assert_eq!(
-        answers,
-        [
-            r#"{"jsonrpc":"2.0","id":"q1","error":{"code":-32601,"message":"not supported"}}"#,
-            r#"{"jsonrpc":"2.0","id":"q2","result":{}}"#,
-        ]
-    );
 }
 
 #[tokio::test]

@@ -11,13 +11,16 @@ use tokio::sync::mpsc;
 
 use crate::{
     mcp::{
-        Kind, Message, Method, code,
-        message::{Notification, Request, parse},
-        response,
+        Kind, Message, Notice,
+        message::{Notification, parse},
     },
-    upstream::{era, failure::CallFailure, fetch::Bounds, health::Health, spawner::Listener},
+    upstream::{
+        era, failure::CallFailure, fetch::Bounds, health::Health, question, spawner::Listener,
+    },
 };
 use proto::Era;
+
+use super::turns::Turns;
 
 /// Messages that may wait for the child to read them.
 const INPUT_MAX: usize = 1024;
@@ -32,9 +35,18 @@ type Heard = Result<Message, CallFailure>;
 pub(crate) struct Connection {
     input: mpsc::Sender<Bytes>,
     next_id: AtomicU64,
-    calls: DashMap<u64, mpsc::Sender<Heard>>,
+    calls: DashMap<u64, Caller>,
+    pub(super) turns: Turns,
     ended: OnceLock<String>,
     health: Arc<Health>,
+}
+
+/// Where a call hears its messages.
+#[derive(Clone, Debug)]
+struct Caller {
+    heard: mpsc::Sender<Heard>,
+    /// The tool that is called; `None` of our own requests.
+    tool: Option<Arc<str>>,
 }
 
 /// A call in flight. Dropping it before the answer tells the child that nobody waits.
@@ -56,6 +68,7 @@ impl Connection {
             input,
             next_id: AtomicU64::new(1),
             calls: DashMap::new(),
+            turns: Turns::default(),
             ended: OnceLock::new(),
             health,
         };
@@ -68,11 +81,11 @@ impl Connection {
     }
 
     /// Takes a place for a call; nothing is sent yet.
-    pub(crate) fn ticket(self: &Arc<Self>) -> Ticket {
+    pub(crate) fn ticket(self: &Arc<Self>, tool: Option<Arc<str>>) -> Ticket {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         // One place more than notifications may take: the answer always finds room.
         let (sender, heard) = mpsc::channel(NOTIFICATIONS_MAX + 1);
-        self.calls.insert(id, sender);
+        self.calls.insert(id, Caller { heard: sender, tool });
         Ticket { connection: Arc::clone(self), id, heard, is_sent: false, is_answered: false }
     }
 
@@ -83,7 +96,7 @@ impl Connection {
         (method, members): (&str, &str),
         bounds: &Bounds,
     ) -> Result<Message, CallFailure> {
-        let mut ticket = self.ticket();
+        let mut ticket = self.ticket(None);
         ticket.send(era::request(era, &ticket.id.to_string(), method, members).into())?;
         bounds.within(ticket.answer()).await?
     }
@@ -103,8 +116,23 @@ impl Connection {
     /// The only call in flight, to which things without a name must belong.
     fn only_call(&self) -> Option<mpsc::Sender<Heard>> {
         let mut calls = self.calls.iter();
-        let only = calls.next().map(|call| call.value().clone());
+        let only = calls.next().map(|call| call.value().heard.clone());
         only.filter(|_| calls.next().is_none())
+    }
+
+    /// The call that asks: the only one in flight, or the only one of a tool that has ever
+    /// asked, since such calls take turns.
+    fn asking_call(&self) -> Option<mpsc::Sender<Heard>> {
+        let callers = self.calls.iter();
+        let callers: Vec<_> =
+            callers.filter_map(|call| Some((call.tool.clone()?, call.heard.clone()))).collect();
+        if let [(tool, heard)] = callers.as_slice() {
+            self.turns.has_asked(tool);
+            return Some(heard.clone());
+        }
+        let mut asking = callers.into_iter().filter(|(tool, _)| self.turns.asks(tool));
+        let (_, first) = asking.next()?;
+        asking.next().is_none().then_some(first)
     }
 
     fn hear(&self, message: Message) {
@@ -117,7 +145,7 @@ impl Connection {
                     call.try_send(Ok(message)).ok();
                 }
             }
-            Kind::Request(request) => self.refuse(&message, request),
+            Kind::Request(_) => self.hear_request(message),
         }
     }
 
@@ -125,7 +153,7 @@ impl Connection {
         let id = message.id().and_then(number);
         let late = self.next_id.load(Ordering::Relaxed);
         match id.and_then(|id| self.calls.remove(&id)) {
-            Some((_, call)) => drop(call.try_send(Ok(message))),
+            Some((_, call)) => drop(call.heard.try_send(Ok(message))),
             // A late answer to a cancelled call.
             None if id.is_some_and(|id| id < late) => (),
             None => {
@@ -141,37 +169,37 @@ impl Connection {
         message: &Message,
         notification: &Notification,
     ) -> Option<mpsc::Sender<Heard>> {
-        match &notification.method {
-            Method::Progress => {
+        match Notice::of(notification.method.as_str())? {
+            Notice::Progress => {
                 let token = notification.params.progress_token?;
                 let call = self.calls.get(&number(message.raw(token))?)?;
-                Some(call.value().clone())
+                Some(call.value().heard.clone())
             }
-            Method::LogMessage => self.only_call(),
-            Method::ToolsListChanged => {
+            Notice::Log => self.only_call(),
+            Notice::Cancelled | Notice::ElicitationComplete => self.asking_call(),
+            Notice::ToolsChanged | Notice::PromptsChanged | Notice::ResourcesChanged => {
                 self.health.catalog_is_stale();
                 None
             }
-            Method::Initialize
-            | Method::Ping
-            | Method::Discover
-            | Method::ToolsList
-            | Method::ToolsCall
-            | Method::Initialized
-            | Method::Cancelled
-            | Method::Unknown(_) => None,
+            Notice::ResourceUpdated | Notice::Acknowledged => None,
         }
     }
 
-    /// A child may ask for nothing but a sign of life: we told it so.
-    fn refuse(&self, message: &Message, request: &Request) {
-        let id = message.raw(request.id);
-        let answer = match request.method {
-            Method::Ping => response::Answer::new(id, Bytes::from_static(b"{}")).into_bytes(),
-            _ => response::error(Some(id), code::METHOD_NOT_FOUND, "not supported", None),
-        };
-        // A child that does not read its answers is told by the next call's failure.
-        self.notify(answer).ok();
+    /// Hands a request to the call that it belongs to. A sign of life we give ourselves.
+    fn hear_request(&self, message: Message) {
+        if question::is_ping(&message) {
+            return self.refuse(&message);
+        }
+        let call = self.asking_call().filter(|call| call.capacity() > 1);
+        let Some(call) = call else { return self.refuse(&message) };
+        if call.try_send(Ok(message.clone())).is_err() {
+            self.refuse(&message);
+        }
+    }
+
+    /// A child that does not read its answers is told by the next call's failure.
+    fn refuse(&self, message: &Message) {
+        self.notify(question::refusal_of(message)).ok();
     }
 }
 
@@ -237,6 +265,12 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.connection.calls.remove(&self.id);
+        self.heard.close();
+        while let Ok(Ok(message)) = self.heard.try_recv() {
+            if matches!(message.kind, Kind::Request(_)) {
+                self.connection.refuse(&message);
+            }
+        }
         if self.is_sent && !self.is_answered {
             let cancelled = format!(
                 r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{}}}}}"#,

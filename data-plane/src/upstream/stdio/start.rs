@@ -7,7 +7,7 @@ use proto::Era;
 
 use super::{Link, StdioUpstream, connection::Connection};
 use crate::{
-    mcp::Message,
+    mcp::{Capabilities, Message},
     upstream::{
         era::{self, Handshake, Uninitialized, Verdict},
         failure::CallFailure,
@@ -128,7 +128,8 @@ impl Child {
     }
 
     async fn initialize(&self) -> Result<Result<Handshake, Uninitialized>, CallFailure> {
-        let members = era::initialize_members();
+        // It serves many clients, so what one of them lacks is refused in its name.
+        let members = era::initialize_members(Capabilities::all());
         let answer = self.ask(Era::Legacy, "initialize", &members).await?;
         let handshake = era::initialized(&answer);
         if handshake.is_ok() {

@@ -87,6 +87,40 @@ async fn calls_share_one_child_under_ids_and_tokens_of_ours() {
     }
 }
 
+/// Asks during the call; "hold" calls are answered when a "release" call is.
+const ASKS: &str = r#"
+        if "hold" in args:
+            held = m
+            continue
+        say({"jsonrpc": "2.0", "id": "q", "method": "sampling/createMessage", "params": {"n": 1}})
+        r = json.loads(sys.stdin.readline())
+        if "release" in args:
+            result(held, {"content": "held"})
+        result(m, {"id": r["id"], "content": r.get("result", "refused")})
+"#;
+
+#[tokio::test]
+async fn a_childs_request_reaches_the_only_call_and_the_answer_the_child() {
+    let proxy = Proxy::patient(server(LEGACY, ASKS));
+    let events = proxy.run(legacy_call("1", "{}")).await;
+    let asked = r#"request {"jsonrpc": "2.0", "id": 0, "method": "sampling/createMessage", "params": {"n": 1}}"#;
+    assert_eq!(events[0], asked);
+    assert!(events[1].contains(r#"{"id": "q", "content": {"given": 1.0}}"#), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_may_belong_to_two_calls_is_refused() {
+    let proxy = Proxy::patient(server(LEGACY, ASKS));
+    let first = proxy.run(legacy_call("1", r#"{"hold":1}"#));
+    let second = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        proxy.run(legacy_call("2", r#"{"release":1}"#)).await
+    };
+    let (held, released) = tokio::join!(first, second);
+    assert!(held[0].contains("held"), "{held:?}");
+    assert!(released[0].contains(r#""content": "refused""#), "{released:?}");
+}
+
 #[tokio::test]
 async fn a_modern_child_gets_claims_and_a_legacy_client_no_result_type() {
     let act = r#"result(m, {"resultType": "complete", "v": m["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"]})"#;

@@ -1,0 +1,264 @@
+//! The requests that a client has been sent and has not answered yet.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Cancel, Live, Ticket};
+use crate::{
+    mcp::{Capabilities, Message},
+    upstream::Question,
+};
+
+/// Requests that one client may owe answers to at the same time.
+const PENDING_MAX: usize = 64;
+
+/// What a client can be asked, and how long it may think about it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asks {
+    pub(crate) capabilities: Capabilities,
+    pub(crate) patience: Duration,
+}
+
+/// The unanswered requests of one session.
+#[derive(Debug)]
+pub(super) struct Questions {
+    last_id: u64,
+    pending: Vec<Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    /// Under which the client knows it.
+    id: u64,
+    question: Question,
+    /// The call that it belongs to.
+    call: Option<Arc<Cancel>>,
+    _expiry: AbortOnDropHandle<()>,
+}
+
+impl Default for Questions {
+    fn default() -> Self {
+        // Answers to what was asked before a restart must not fit what is asked after it.
+        Self { last_id: u64::from(rand::random::<u32>()), pending: Vec::new() }
+    }
+}
+
+impl Live {
+    /// Takes a question of an upstream for the client: the request to send it. `None`: the
+    /// client cannot be asked that, and the upstream has been told.
+    pub(crate) fn ask(
+        self: &Arc<Self>,
+        question: Question,
+        call: Option<&Ticket>,
+        asks: Asks,
+    ) -> Option<Bytes> {
+        let is_able = question.needs().is_some_and(|needs| asks.capabilities.contains(needs));
+        let runtime = tokio::runtime::Handle::try_current().ok()?;
+        let mut questions = self.questions.lock();
+        if !is_able || self.has_ended() || questions.pending.len() >= PENDING_MAX {
+            drop(questions);
+            return None;
+        }
+        questions.last_id += 1;
+        let id = questions.last_id;
+        let live = Arc::downgrade(self);
+        let expiry = runtime.spawn(async move {
+            tokio::time::sleep(asks.patience).await;
+            if let Some(question) = live.upgrade().and_then(|live| live.take(id)) {
+                question.expire();
+            }
+        });
+        let request = question.under(id.to_string().as_bytes());
+        let call = call.map(|call| Arc::clone(&call.cancel));
+        let pending = Pending { id, question, call, _expiry: AbortOnDropHandle::new(expiry) };
+        questions.pending.push(pending);
+        Some(request)
+    }
+
+    /// Gives the client's response to who asked; false if nobody did.
+    pub(crate) fn answer(&self, response: &Message) -> bool {
+        let question = response.id().and_then(number).and_then(|id| self.take(id));
+        question.map(|question| question.answer(response)).is_some()
+    }
+
+    /// Gives the client's progress to who asked; what nobody waits for is dropped.
+    pub(crate) fn progress(&self, notification: &Message) {
+        let token = notification.params().and_then(|params| params.progress_token);
+        let id = token.and_then(|token| number(notification.raw(token)));
+        let questions = self.questions.lock();
+        if let Some(asked) = questions.pending.iter().find(|it| Some(it.id) == id) {
+            asked.question.progress(notification);
+        }
+    }
+
+    /// The upstream takes back its request `id` (raw JSON) of this call: what to tell the client.
+    pub(crate) fn withdraw(&self, id: &[u8], call: &Ticket) -> Option<Bytes> {
+        let mut questions = self.questions.lock();
+        let at =
+            questions.pending.iter().position(|it| it.is_of(call) && it.question.id() == id)?;
+        let withdrawn = questions.pending.swap_remove(at);
+        drop(questions);
+        withdrawn.question.withdraw();
+        let cancelled = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{}}}}}"#,
+            withdrawn.id
+        );
+        Some(cancelled.into())
+    }
+
+    /// The call is over: nobody waits for answers to what it asked.
+    pub(super) fn forget_questions(&self, call: &Ticket) {
+        let mut questions = self.questions.lock();
+        let forgotten: Vec<_> = questions.pending.extract_if(.., |it| it.is_of(call)).collect();
+        drop(questions);
+        drop(forgotten);
+    }
+
+    /// The session is over.
+    pub(super) fn forget_all_questions(&self) {
+        let forgotten = std::mem::take(&mut self.questions.lock().pending);
+        drop(forgotten);
+    }
+
+    fn take(&self, id: u64) -> Option<Question> {
+        let mut questions = self.questions.lock();
+        let at = questions.pending.iter().position(|it| it.id == id)?;
+        Some(questions.pending.swap_remove(at).question)
+    }
+}
+
+impl Pending {
+    fn is_of(&self, call: &Ticket) -> bool {
+        self.call.as_ref().is_some_and(|it| Arc::ptr_eq(it, &call.cancel))
+    }
+}
+
+/// An id as we give it.
+fn number(raw: &[u8]) -> Option<u64> {
+    std::str::from_utf8(raw).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{mcp::message::parse, sessions::Sessions, upstream::testing::question};
+
+    const SAMPLING: &str =
+        r#""method":"sampling/createMessage","params":{"x":1.0,"_meta":{"progressToken":"t"}}"#;
+
+    fn asks(names: &[&str]) -> Asks {
+        Asks { capabilities: Capabilities::of(names), patience: Duration::from_secs(9) }
+    }
+
+    fn text(bytes: Bytes) -> String {
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    fn id_of(request: &Bytes) -> u64 {
+        number(parse(request.clone()).unwrap().id().unwrap()).unwrap()
+    }
+
+    fn live() -> Arc<Live> {
+        Sessions::default().enter([1; 16], 0).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_answer_finds_who_asked_and_only_once() {
+        let live = live();
+        let (asked, mut back) = question(r#""a\u0041""#, SAMPLING);
+        let request = live.ask(asked, None, asks(&["sampling"])).unwrap();
+        let id = id_of(&request);
+        assert_eq!(
+            text(request),
+            format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"method":"sampling/createMessage","params":{{"x":1.0,"_meta":{{"progressToken":{id}}}}}}}"#
+            )
+        );
+        let progress = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{id},"progress":1.0}}}}"#
+        );
+        live.progress(&parse(progress.clone().into()).unwrap());
+        let expected = progress.replace(&format!(r#"Token":{id}"#), r#"Token":"t""#);
+        assert_eq!(text(back.recv().await.unwrap()), expected);
+        let answer = format!(r#"{{"jsonrpc":"2.0","result":{{"v":1e2}},"id":{id}}}"#);
+        let answer = parse(answer.into()).unwrap();
+        assert!(live.answer(&answer));
+        let expected = r#"{"jsonrpc":"2.0","result":{"v":1e2},"id":"a\u0041"}"#;
+        assert_eq!(text(back.recv().await.unwrap()), expected);
+        assert!(!live.answer(&answer));
+        assert!(back.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn who_cannot_be_asked_is_not_and_the_upstream_knows() {
+        let live = live();
+        for (method, refusal) in [
+            (SAMPLING, "-32601"),
+            (r#""method":"elicitation/create","params":{}"#, r#""result":{"action":"cancel"}"#),
+            (r#""method":"roots/list""#, "-32601"),
+            (r#""method":"tools/call""#, "-32601"),
+        ] {
+            let (asked, mut back) = question("7", method);
+            assert!(live.ask(asked, None, asks(&["sampling.tools"])).is_none());
+            let told = text(back.recv().await.unwrap());
+            assert!(told.contains(refusal) && told.contains(r#""id":7"#), "{told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_call_ends_its_questions_and_no_others() {
+        let live = live();
+        let call = live.begin(Bytes::from_static(b"1"), 9).unwrap();
+        let (of_call, mut told) = question("1", SAMPLING);
+        let (other, mut untold) = question("1", SAMPLING);
+        let asks = asks(&["sampling"]);
+        assert!(live.ask(of_call, Some(&call), asks).is_some());
+        assert!(live.ask(other, None, asks).is_some());
+        drop(call);
+        assert!(text(told.recv().await.unwrap()).contains("-32601"));
+        assert!(untold.try_recv().is_err());
+        live.end();
+        assert!(text(untold.recv().await.unwrap()).contains("-32601"));
+        let (late, _back) = question("2", SAMPLING);
+        assert!(live.ask(late, None, asks).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_withdrawn_question_is_cancelled_at_the_client_and_not_refused() {
+        let live = live();
+        let call = live.begin(Bytes::from_static(b"1"), 9).unwrap();
+        let (asked, mut back) = question("5", SAMPLING);
+        let request = live.ask(asked, Some(&call), asks(&["sampling"])).unwrap();
+        assert!(live.withdraw(b"6", &call).is_none());
+        let told = text(live.withdraw(b"5", &call).unwrap());
+        assert!(told.contains(&format!(r#""requestId":{}"#, id_of(&request))), "{told}");
+        assert!(back.try_recv().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_thinks_too_long_has_not_answered() {
+        let live = live();
+        let (asked, mut back) = question("5", SAMPLING);
+        let request = live.ask(asked, None, asks(&["sampling"])).unwrap();
+        assert!(text(back.recv().await.unwrap()).contains("did not answer in time"));
+        let id = id_of(&request);
+        let late = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#);
+        assert!(!live.answer(&parse(late.into()).unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_client_owes_only_so_many_answers() {
+        let live = live();
+        let mut backs = Vec::new();
+        for _ in 0..PENDING_MAX {
+            let (asked, back) = question("5", SAMPLING);
+            assert!(live.ask(asked, None, asks(&["sampling"])).is_some());
+            backs.push(back);
+        }
+        let (asked, mut back) = question("5", SAMPLING);
+        assert!(live.ask(asked, None, asks(&["sampling"])).is_none());
+        assert!(back.recv().await.is_some());
+    }
+}

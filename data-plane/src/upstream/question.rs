@@ -1,0 +1,133 @@
+//! A request of an upstream that waits for an answer; refused when nobody gives one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{http::Session, stdio::Connection};
+use crate::mcp::{
+    Ask, Capabilities, Kind, Message, Span, ask, code,
+    message::{Response, splice},
+    response::{self, Answer},
+};
+
+/// What an upstream asks its client for. Dropping it tells the upstream that nobody answers.
+#[derive(Debug)]
+pub struct Question {
+    message: Box<Message>,
+    /// `None` once it is answered.
+    back: Option<Back>,
+    /// While it lives, the upstream may be silent.
+    _open: Open,
+}
+
+/// Counts the questions of one call that wait: one handle more than questions.
+pub(super) type Open = Arc<()>;
+
+/// The way to the upstream that asked.
+#[derive(Clone, Debug)]
+pub(super) enum Back {
+    Http(Arc<Session>),
+    Pipe(Arc<Connection>),
+}
+
+impl Back {
+    /// Sends a message that nobody answers. An upstream that is gone need not hear it.
+    fn say(&self, body: Bytes) {
+        match self {
+            Self::Http(session) => session.say(body),
+            Self::Pipe(connection) => drop(connection.notify(body)),
+        }
+    }
+}
+
+impl Question {
+    /// `message` is a request.
+    pub(super) fn new(message: Box<Message>, back: Back, open: Open) -> Self {
+        Self { message, back: Some(back), _open: open }
+    }
+
+    /// What a client must have declared to be asked; `None` if no client knows such requests.
+    pub(crate) fn needs(&self) -> Option<Capabilities> {
+        ask::asked(&self.message).map(|(_, needs)| needs)
+    }
+
+    /// Its id at the upstream, raw JSON.
+    pub(crate) fn id(&self) -> &[u8] {
+        self.message.id().unwrap_or(b"null")
+    }
+
+    /// The request as the client shall see it: id and progress token are `id`, raw JSON.
+    pub(crate) fn under(&self, id: &[u8]) -> Bytes {
+        let Kind::Request(request) = &self.message.kind else { return Bytes::new() };
+        let mut edits = vec![(request.id, id)];
+        edits.extend(self.token().map(|token| (token, id)));
+        splice(&self.message.body, &edits)
+    }
+
+    fn token(&self) -> Option<Span> {
+        self.message.params().and_then(|params| params.meta.progress_token)
+    }
+
+    /// Gives the client's response back, whatever its id.
+    pub(crate) fn answer(mut self, response: &Message) {
+        let Kind::Response(Response { id: Some(found), .. }) = &response.kind else { return };
+        let body = splice(&response.body, &[(*found, self.id())]);
+        self.say_last(body);
+    }
+
+    /// Gives the client's progress back, under the token that the upstream gave.
+    pub(crate) fn progress(&self, notification: &Message) {
+        let found = notification.params().and_then(|params| params.progress_token);
+        if let (Some(back), Some(found), Some(token)) = (&self.back, found, self.token()) {
+            back.say(splice(&notification.body, &[(found, self.message.raw(token))]));
+        }
+    }
+
+    /// The upstream took it back, so it expects no answer.
+    pub(crate) fn withdraw(mut self) {
+        self.back = None;
+    }
+
+    /// The client had its time.
+    pub(crate) fn expire(mut self) {
+        let body =
+            refusal(&self.message, code::INTERNAL_ERROR, "the client did not answer in time");
+        self.say_last(body);
+    }
+
+    fn say_last(&mut self, body: Bytes) {
+        if let Some(back) = self.back.take() {
+            back.say(body);
+        }
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        if self.back.is_some() {
+            self.say_last(refusal_of(&self.message));
+        }
+    }
+}
+
+/// The answer to a request that cannot be passed on. Signs of life we give ourselves.
+pub(super) fn refusal_of(message: &Message) -> Bytes {
+    refusal(message, code::METHOD_NOT_FOUND, "there is no client that could be asked")
+}
+
+fn refusal(message: &Message, code: i64, text: &str) -> Bytes {
+    let id = message.id().unwrap_or(b"null");
+    let result = |result: &'static [u8]| Answer::new(id, Bytes::from_static(result)).into_bytes();
+    match ask::asked(message) {
+        Some((Ask::Ping, _)) => result(b"{}"),
+        // Everybody who asks users expects that they may turn away (MCP guide §4.5).
+        Some((Ask::Elicitation, _)) => result(br#"{"action":"cancel"}"#),
+        Some((Ask::Sampling | Ask::Roots, _)) | None => response::error(Some(id), code, text, None),
+    }
+}
+
+/// Whether an upstream asks for a sign of life only.
+pub(super) fn is_ping(message: &Message) -> bool {
+    matches!(ask::asked(message), Some((Ask::Ping, _)))
+}

@@ -1,0 +1,114 @@
+//! What upstreams ask clients for while they work: it reaches the caller, and the answer comes back.
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use tests::client::{LEGACY, whole};
+use tests::fixture::{self, Era};
+use tests::world::{World, program};
+
+/// A world with the legacy fixture behind it on both transports.
+async fn two_ways() -> anyhow::Result<(World, fixture::Server)> {
+    let server = fixture::start(Era::Legacy, "127.0.0.1:0").await?;
+    let world = World::up().await?;
+    world.ok(&["create", "upstream", "http", "--url", &server.url()]).await?;
+    let fixture = program("fixture")?.display().to_string();
+    let command = ["create", "upstream", "pipe", "--command", &fixture, "--arg", "--stdio"];
+    world.ok(&[&command[..], &["--arg", "--era", "--arg", "legacy"]].concat()).await?;
+    Ok((world, server))
+}
+
+fn text(response: &Value) -> &str {
+    response.pointer("/result/content/0/text").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn able() -> Value {
+    json!({"sampling": {}, "elicitation": {}, "roots": {"listChanged": true}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_upstream_asks_during_a_call_reaches_the_caller_and_the_answer_the_upstream()
+-> anyhow::Result<()> {
+    let (world, _fixture) = two_ways().await?;
+    for version in ["2025-06-18", LEGACY] {
+        let mut client = world.client("/mcp").await?;
+        client.initialize_with(version, able()).await?;
+        for upstream in ["http", "pipe"] {
+            let sampled = client
+                .converse(&format!(r#"{{"name":"{upstream}-test_sampling","arguments":{{"prompt":"Capital?"}}}}"#), |_| {
+                    json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "Paris"}})
+                })
+                .await
+                .with_context(|| upstream)?;
+            assert_eq!(sampled.0[0]["method"], "sampling/createMessage");
+            assert_eq!(sampled.0[0]["params"]["messages"][0]["content"]["text"], "Capital?");
+            assert_eq!(text(&sampled.1), "LLM response: Paris", "{upstream}: {sampled:?}");
+            assert_eq!(sampled.1["id"], 77);
+            let elicited = client
+                .converse(&format!(r#"{{"name":"{upstream}-test_elicitation","arguments":{{"message":"Who?"}}}}"#), |_| {
+                    json!({"action": "accept", "content": {"username": "ann", "email": "a@b.c"}})
+                })
+                .await?;
+            assert_eq!(elicited.0[0]["params"]["message"], "Who?");
+            assert!(text(&elicited.1).contains("action=accept"), "{upstream}: {elicited:?}");
+            let rooted = client
+                .converse(
+                    &format!(r#"{{"name":"{upstream}-test_list_roots"}}"#),
+                    |_| json!({"roots": [{"uri": "file:///home/ann"}]}),
+                )
+                .await?;
+            assert_eq!(text(&rooted.1), "roots: file:///home/ann", "{upstream}: {rooted:?}");
+            let refused = client
+                .converse(
+                    &format!(r#"{{"name":"{upstream}-test_sampling"}}"#),
+                    |_| json!({"code": -1, "message": "the user said no"}),
+                )
+                .await?;
+            assert!(text(&refused.1).contains("the user said no"), "{upstream}: {refused:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_asked_only_what_it_can_and_only_on_a_stream() -> anyhow::Result<()> {
+    let (world, _fixture) = two_ways().await?;
+    let mut client = world.client("/mcp").await?;
+    client.initialize_with(LEGACY, json!({"roots": {}})).await?;
+    for tool in ["http-test_sampling", "pipe-test_sampling"] {
+        let params = format!(r#"{{"name":"{tool}"}}"#);
+        let (questions, response) = client.converse(&params, |_| Value::Null).await?;
+        assert_eq!(questions, Vec::<Value>::new(), "{tool}");
+        assert_eq!(response["result"]["isError"], true, "{tool}: {response}");
+    }
+    for tool in ["http-test_elicitation", "pipe-test_elicitation"] {
+        let params = format!(r#"{{"name":"{tool}"}}"#);
+        let (_, response) = client.converse(&params, |_| Value::Null).await?;
+        assert!(text(&response).contains("action=cancel"), "{tool}: {response}");
+    }
+
+    client.initialize_with(LEGACY, able()).await?;
+    let call =
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"http-test_sampling"}}"#;
+    let json_only = http::HeaderValue::from_static("application/json");
+    let json_only = http::HeaderMap::from_iter([(http::header::ACCEPT, json_only)]);
+    let answer = whole(client.request(call).headers(json_only).send().await?).await?;
+    assert!(!answer.is_stream());
+    assert_eq!(answer.result()?["isError"], true, "{answer:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_what_nobody_asked_is_refused_and_changes_nothing() -> anyhow::Result<()> {
+    let (world, _fixture) = two_ways().await?;
+    let mut client = world.client("/mcp").await?;
+    client.initialize_with(LEGACY, able()).await?;
+    for id in ["1", "\"a\"", "-5", "99999999999999999999999"] {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#);
+        let answer = client.post(body).await?;
+        assert_eq!(answer.status, 400, "{}", answer.body);
+        assert_eq!(answer.error_code()?, -32600);
+        assert!(answer.body.contains("no request that this could answer"), "{}", answer.body);
+    }
+    assert_eq!(client.call_text("http-echo", r#"{"message":"hi"}"#).await?, "hi");
+    Ok(())
+}
