@@ -80,6 +80,9 @@ pub struct Limits {
     pub connections_per_ip: u32,
     /// Calls of one legacy session that run at the same time.
     pub calls_per_session: usize,
+    /// Streams and sockets that one principal may have open; loopback and trusted proxies are
+    /// exempt.
+    pub streams_per_principal: usize,
     /// Largest message of an upstream, in bytes.
     pub message_bytes: usize,
 }
@@ -92,6 +95,7 @@ impl Default for Limits {
             url_bytes: 8 << 10,
             connections_per_ip: 256,
             calls_per_session: 128,
+            streams_per_principal: 256,
             message_bytes: 16 << 20,
         }
     }

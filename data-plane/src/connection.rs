@@ -105,18 +105,29 @@ impl Front {
         mut closing: ShutdownWatch,
     ) -> hyper::Result<()> {
         let edge = &self.edge;
-        let service = service_fn(|request| edge.serve(request, &client, requests.start()));
+        let client = &client;
+        let service = service_fn(|request| edge.serve(request, client, requests.start()));
         // Without `pipeline_flush`: with it hyper never flushes its own 400s and 431s.
         let connection = hyper::server::conn::http1::Builder::new()
             .max_header_size(edge.limits().head_bytes)
             .max_buf_size(edge.limits().head_bytes.max(64 * 1024))
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
         tokio::pin!(connection);
-        tokio::select! {
-            result = connection.as_mut() => return result,
-            () = closed(&mut closing) => connection.as_mut().graceful_shutdown(),
+        let ended = tokio::select! {
+            result = connection.as_mut() => Some(result),
+            () = closed(&mut closing) => None,
+        };
+        if let Some(result) = ended {
+            result?;
+        } else {
+            connection.as_mut().graceful_shutdown();
+            connection.await?;
         }
-        connection.await
+        if let Some(upgraded) = client.upgraded() {
+            upgraded.await;
+        }
+        Ok(())
     }
 
     async fn http2(
@@ -171,7 +182,7 @@ impl ServerApp for Front {
 }
 
 /// Resolves when the drain closes connections. The guard of `wait_for` must not be held.
-async fn closed(closing: &mut ShutdownWatch) {
+pub(crate) async fn closed(closing: &mut ShutdownWatch) {
     drop(closing.wait_for(|closing| *closing).await);
 }
 

@@ -1,10 +1,12 @@
 //! What happens to a request, in order: its path, who may send it, and who answers it.
 
+mod events;
 mod known;
 mod mcp;
 mod ops;
 mod path;
 mod rpc;
+mod websocket;
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
@@ -12,8 +14,14 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-pub(crate) use self::known::{Client, Known};
-use self::path::{Path, RootPath};
+use self::{
+    events::Streams,
+    path::{Path, RootPath},
+};
+pub(crate) use self::{
+    known::{Client, Known},
+    mcp::{now_ms, parse},
+};
 use crate::{
     auth,
     config::{Config, Limits, Timeouts},
@@ -48,6 +56,10 @@ pub(crate) struct Edge {
     upstreams: Arc<Upstreams>,
     sessions: Sessions,
     limiter: Arc<Limiter>,
+    /// Open pipes, by principal.
+    places: Arc<Limiter>,
+    /// Open pipes of HTTP+SSE, by the id in their endpoint.
+    streams: Arc<Streams>,
     auth_cache: Arc<auth::Cache>,
 }
 
@@ -80,6 +92,11 @@ impl Edge {
             upstreams,
             sessions: Sessions::default(),
             limiter: Limiter::new(&limit::Limits::default()),
+            places: Limiter::new(&limit::Limits {
+                principal_in_flight_max: config.limits.streams_per_principal,
+                ..limit::Limits::default()
+            }),
+            streams: Arc::default(),
             auth_cache: Arc::default(),
         }
     }
@@ -106,7 +123,7 @@ impl Edge {
 
     /// Forgets idle and expired sessions.
     pub(crate) fn sweep(&self) {
-        let now_ms = mcp::now_ms();
+        let now_ms = now_ms();
         let idle = i64::try_from(self.timeouts.session_idle.as_millis()).unwrap_or(i64::MAX);
         for id in self.sessions.sweep(now_ms, now_ms.saturating_sub(idle)) {
             self.upstreams.close_session(&SessionKey::Client(id));
@@ -133,13 +150,13 @@ impl Edge {
 
     /// Answers one request; never fails, since failures are answers too.
     pub(crate) async fn serve(
-        &self,
+        self: &Arc<Self>,
         request: Request<Incoming>,
         client: &Client,
         served: Served,
     ) -> Result<Response<Answer>, Infallible> {
         let origin = request.headers().get(header::ORIGIN).cloned();
-        let mut response = match self.dispatch(request, client).await {
+        let mut response = match self.dispatch(request, client, &served).await {
             Ok(response) => response,
             Err(failure) => {
                 failure.log();
@@ -152,7 +169,7 @@ impl Edge {
         {
             headers::allow_origin(origin, response.headers_mut());
         }
-        if self.drain.is_leaving() {
+        if self.drain.is_leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
@@ -160,9 +177,10 @@ impl Edge {
     }
 
     async fn dispatch(
-        &self,
+        self: &Arc<Self>,
         request: Request<Incoming>,
         client: &Client,
+        served: &Served,
     ) -> Result<Response<Body>, Failure> {
         if request.uri().path().len() > self.limits.url_bytes {
             return Err(Failure::UrlTooLong { limit: self.limits.url_bytes });
@@ -184,7 +202,7 @@ impl Edge {
         match path {
             _ if is_grpc(request.headers()) => self.forward(request, client).await,
             Path::Mcp(transport, endpoint) => {
-                Ok(self.mcp(request, client, (transport, endpoint)).await)
+                Ok(self.mcp(request, client, served, (transport, endpoint)).await)
             }
             Path::Metrics => self.metrics_for(request.headers()).await,
             Path::WellKnown => Err(Failure::NotFound),

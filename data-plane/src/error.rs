@@ -29,6 +29,8 @@ pub(crate) enum Failure {
     NotFound,
     #[error("this path takes {0} only")]
     Method(&'static str),
+    #[error("this path takes WebSocket handshakes over HTTP/1.1 only")]
+    UpgradeRequired,
     #[error("the request target is longer than {limit} bytes")]
     UrlTooLong { limit: usize },
     #[error("the content type must be application/json")]
@@ -47,12 +49,16 @@ pub(crate) enum Failure {
     NotJson,
     #[error("{0}")]
     InvalidRequest(&'static str),
+    #[error("there is no such stream: open it with GET first")]
+    StreamUnknown,
     #[error("the Mcp-Session-Id header is missing: initialize first")]
     SessionMissing,
     #[error("the session is unknown or has ended: initialize again")]
     SessionUnknown,
     #[error("the session has too many calls running")]
     TooManyCalls,
+    #[error("this principal has too many streams open")]
+    TooManyStreams,
     #[error("the request id is in use by a running call")]
     DuplicateId,
     #[error(transparent)]
@@ -98,6 +104,7 @@ impl Failure {
             Self::Unauthenticated(_) => (S::UNAUTHORIZED, code::REFUSED, Level::INFO),
             Self::NotFound => (S::NOT_FOUND, code::REFUSED, Level::DEBUG),
             Self::Method(_) => (S::METHOD_NOT_ALLOWED, code::REFUSED, Level::DEBUG),
+            Self::UpgradeRequired => (S::UPGRADE_REQUIRED, code::REFUSED, Level::DEBUG),
             Self::UrlTooLong { .. } => (S::URI_TOO_LONG, code::REFUSED, Level::INFO),
             Self::ContentType | Self::ContentEncoding => {
                 (S::UNSUPPORTED_MEDIA_TYPE, code::REFUSED, Level::INFO)
@@ -111,9 +118,10 @@ impl Failure {
                 (S::BAD_REQUEST, code::INVALID_REQUEST, Level::INFO)
             }
             Self::SessionMissing => (S::BAD_REQUEST, code::REFUSED, Level::INFO),
-            Self::SessionUnknown => (S::NOT_FOUND, code::SESSION_NOT_FOUND, Level::INFO),
-            Self::TooManyCalls => (S::TOO_MANY_REQUESTS, code::REFUSED, Level::WARN),
-            Self::Limit(LimitError::Principal) => {
+            Self::SessionUnknown | Self::StreamUnknown => {
+                (S::NOT_FOUND, code::SESSION_NOT_FOUND, Level::INFO)
+            }
+            Self::TooManyCalls | Self::TooManyStreams | Self::Limit(LimitError::Principal) => {
                 (S::TOO_MANY_REQUESTS, code::REFUSED, Level::WARN)
             }
             Self::Limit(LimitError::Proxy) => (S::SERVICE_UNAVAILABLE, code::REFUSED, Level::WARN),
@@ -175,10 +183,11 @@ impl Failure {
             | Self::BodyTimeout
             | Self::UrlTooLong { .. }
             | Self::TooManyCalls
+            | Self::TooManyStreams
             | Self::Limit(_) => "limit",
             Self::ContentType | Self::ContentEncoding | Self::NotAcceptable => "media_type",
-            Self::SessionMissing | Self::SessionUnknown => "session",
-            Self::NotFound | Self::Method(_) => "path",
+            Self::SessionMissing | Self::SessionUnknown | Self::StreamUnknown => "session",
+            Self::NotFound | Self::Method(_) | Self::UpgradeRequired => "path",
             Self::BodyBroken
             | Self::NotJson
             | Self::InvalidRequest(_)

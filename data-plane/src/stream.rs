@@ -57,6 +57,13 @@ impl Requests {
     }
 }
 
+impl Served {
+    /// A request that goes on after its answer, as an upgraded one does.
+    pub(crate) fn extend(&self) -> Self {
+        self.0.start()
+    }
+}
+
 impl Drop for Served {
     fn drop(&mut self) {
         self.0.finished.fetch_add(1, Relaxed);

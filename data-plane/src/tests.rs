@@ -1,9 +1,11 @@
 //! The proxy over real sockets: real pingora on port 0, a table without a control plane.
 
 mod edge;
+mod events;
 mod forward;
 mod harness;
 mod mcp;
 mod relay;
 mod rpc;
 mod upstream;
+mod websocket;

@@ -1,6 +1,8 @@
-//! The client's side of HTTP: what its headers say, its body, and the forms of an answer.
+//! The client's side: what its headers say, its body, the forms of an answer, and pipes.
 
 pub(crate) mod body;
 pub(crate) mod headers;
+pub(crate) mod pipe;
 pub(crate) mod response;
 pub(crate) mod sse;
+pub(crate) mod websocket;

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    pin::Pin,
     sync::{Arc, Weak},
 };
 
@@ -11,13 +12,16 @@ use proto::Principal;
 
 use crate::{connection::Door, session::SessionClaims, sessions::Live, snapshot::table::Table};
 
+/// What a connection does once HTTP has left it.
+pub(crate) type Upgraded = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// One client connection.
-#[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) peer: SocketAddr,
     pub(crate) door: Door,
     /// Only this connection's requests meet here.
     session: Mutex<Option<Arc<Known>>>,
+    upgraded: Mutex<Option<Upgraded>>,
 }
 
 /// A session id that was opened under one configuration for one principal.
@@ -32,7 +36,7 @@ pub(crate) struct Known {
 
 impl Client {
     pub(crate) fn new(peer: SocketAddr, door: Door) -> Self {
-        Self { peer, door, session: Mutex::default() }
+        Self { peer, door, session: Mutex::default(), upgraded: Mutex::default() }
     }
 
     /// The session of the last request, if this one has the same id, principal and configuration.
@@ -48,6 +52,16 @@ impl Client {
             && std::ptr::eq(known.table.as_ptr(), Arc::as_ptr(table))
             && known.principal == *principal;
         is_same.then(|| Arc::clone(known))
+    }
+
+    /// Says how the connection goes on after this request.
+    pub(crate) fn upgrade(&self, upgraded: Upgraded) {
+        *self.upgraded.lock() = Some(upgraded);
+    }
+
+    /// What the connection has to do after HTTP.
+    pub(crate) fn upgraded(&self) -> Option<Upgraded> {
+        self.upgraded.lock().take()
     }
 
     pub(crate) fn remember(&self, known: &Arc<Known>) {

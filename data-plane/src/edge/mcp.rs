@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use proto::{Permission, Principal, policy};
 
@@ -15,13 +15,15 @@ use crate::{
     auth::{self, AuthOutcome},
     engine::{self, Inbound, Sender, Served},
     error::Failure,
-    limit::Permit,
+    limit::{LimitError, Permit},
     mcp::{self, Message, message::ParseError, version, version::InboundEra},
     route::{self, Endpoint},
     snapshot::table::Table,
+    stream,
     transport::{
         body::{self, Body},
         headers::{self, Accepts},
+        pipe::{self, Opening, Pipe},
         response,
     },
 };
@@ -31,15 +33,19 @@ const ALLOWED: &str = "POST, DELETE";
 impl Edge {
     /// Answers a request on an MCP endpoint; failures are JSON-RPC errors with the request's id.
     pub(super) async fn mcp(
-        &self,
+        self: &Arc<Self>,
         request: Request<Incoming>,
         client: &Client,
+        served: &stream::Served,
         (transport, endpoint): (Transport, Endpoint),
     ) -> Response<Body> {
         let mut id = None;
         let answered = match transport {
             Transport::Http => self.mcp_steps(request, client, endpoint, &mut id).await,
             Transport::Rpc => self.rpc_steps(request, client, endpoint, &mut id).await,
+            Transport::Events => self.events(request, client, endpoint).await,
+            Transport::Message => self.message(request, client, endpoint, &mut id).await,
+            Transport::WebSocket => self.websocket(request, client, served, endpoint).await,
         };
         match answered {
             Ok(response) => response,
@@ -114,8 +120,27 @@ impl Edge {
         }
     }
 
+    /// Opens a pipe for the sender.
+    pub(super) fn pipe(self: &Arc<Self>, sender: &Sender<'_>) -> Result<pipe::End, Failure> {
+        let Sender { client, principal, endpoint, headers, .. } = sender;
+        let is_exempt = self.connections_allowed(client.peer.ip()).is_none();
+        let place = self.places.enter((!is_exempt).then_some(&principal.subject));
+        let place = place.map_err(|error| match error {
+            LimitError::Principal => Failure::TooManyStreams,
+            LimitError::Proxy => error.into(),
+        })?;
+        Ok(Pipe::open(Opening {
+            edge: Arc::clone(self),
+            client: Client::new(client.peer, client.door),
+            endpoint: endpoint.clone(),
+            principal: Arc::clone(principal),
+            authorization: headers.and_then(|headers| headers.get(header::AUTHORIZATION)).cloned(),
+            place,
+        }))
+    }
+
     /// Who sent these headers.
-    pub(super) async fn principal(
+    pub(crate) async fn principal(
         &self,
         table: &Table,
         headers: &HeaderMap,
@@ -157,7 +182,7 @@ pub(super) async fn rendered(
 }
 
 /// Reads a message, and notes its id for errors about it.
-pub(super) fn parse(body: Bytes, id: &mut Option<Bytes>) -> Result<Message, Failure> {
+pub(crate) fn parse(body: Bytes, id: &mut Option<Bytes>) -> Result<Message, Failure> {
     let message = mcp::message::parse(body).map_err(|error| match error {
         ParseError::NotJson => Failure::NotJson,
         ParseError::Batch => {

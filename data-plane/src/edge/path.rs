@@ -25,6 +25,12 @@ pub(crate) enum Transport {
     Http,
     /// Plain JSON-RPC, at `/rpc`.
     Rpc,
+    /// HTTP+SSE of 2024-11-05: the stream at `/sse`.
+    Events,
+    /// HTTP+SSE of 2024-11-05: the client's messages, at `/message`.
+    Message,
+    /// At `/ws`.
+    WebSocket,
 }
 
 impl Transport {
@@ -33,6 +39,9 @@ impl Transport {
         match segment {
             "mcp" => Some(Self::Http),
             "rpc" => Some(Self::Rpc),
+            "sse" => Some(Self::Events),
+            "message" => Some(Self::Message),
+            "ws" => Some(Self::WebSocket),
             _ => None,
         }
     }
@@ -66,6 +75,11 @@ impl RootPath {
             _ => {}
         }
         mcp(path).unwrap_or(Path::Other)
+    }
+
+    /// The path as clients write it, whether or not a proxy took the prefix off.
+    pub(crate) fn public(&self, path: &str) -> String {
+        format!("{}{}", self.0, self.rest(path))
     }
 
     /// Takes the prefix off a request that is passed on.
@@ -120,6 +134,9 @@ mod tests {
             ("/mcp/", everything(Transport::Http)),
             ("/rpc", everything(Transport::Rpc)),
             ("/rpc//", Path::Other),
+            ("/sse", everything(Transport::Events)),
+            ("/message", everything(Transport::Message)),
+            ("/ws/", everything(Transport::WebSocket)),
             ("/servers/dev/mcp", server("dev")),
             ("/servers/dev/rpc", Path::Mcp(Transport::Rpc, Endpoint::Server("dev".into()))),
             ("/servers/d%65v/mcp/", server("dev")),
@@ -141,6 +158,8 @@ mod tests {
         assert_eq!(root.parse("/gateway/mcp"), everything(Transport::Http));
         assert_eq!(root.parse("/mcp"), everything(Transport::Http));
         assert_eq!(root.parse("/gatewaymcp"), Path::Other);
+        assert_eq!(root.public("/gateway/sse"), "/gateway/sse");
+        assert_eq!(root.public("/sse"), "/gateway/sse");
         for (uri, stripped) in
             [("/gateway/tools?x=1", "/tools?x=1"), ("/gateway", "/"), ("/tools", "/tools")]
         {

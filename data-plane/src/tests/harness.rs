@@ -119,6 +119,18 @@ pub(super) const CALLER: &str = "lg_caller-token-of-the-tests";
 
 /// A configuration with one upstream `up`, its tools, and a virtual server `dev` with `echo`.
 pub(super) fn table(upstream: SocketAddr) -> Arc<Table> {
+    let resources = resources(upstream);
+    Arc::new(Table::compile(resources.iter(), Position::default()).unwrap())
+}
+
+/// The same after all tokens were revoked.
+pub(super) fn table_without_tokens(upstream: SocketAddr) -> Arc<Table> {
+    let mut resources = resources(upstream);
+    resources.retain(|resource| !matches!(resource, Resource::Token(_)));
+    Arc::new(Table::compile(resources.iter(), Position::default()).unwrap())
+}
+
+fn resources(upstream: SocketAddr) -> Vec<Resource> {
     let tool = |name: &str| {
         Resource::Tool(ToolResource {
             id: format!("tool-{name}"),
@@ -141,7 +153,7 @@ pub(super) fn table(upstream: SocketAddr) -> Arc<Table> {
             expire_time_ms: None,
         })
     };
-    let resources = [
+    vec![
         Resource::Upstream(UpstreamResource {
             id: "u1".to_owned(),
             name: "up".parse().unwrap(),
@@ -171,8 +183,7 @@ pub(super) fn table(upstream: SocketAddr) -> Arc<Table> {
             key: Key::Session(Secret::new([7; 32])),
             create_time_ms: 1,
         }),
-    ];
-    Arc::new(Table::compile(resources.iter(), Position::default()).unwrap())
+    ]
 }
 
 /// A proxy, its upstream, and the runtime that both are driven from.

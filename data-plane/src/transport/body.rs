@@ -103,6 +103,8 @@ pub(crate) enum Body {
     /// Parts of an answer, the large one shared with other answers.
     Frames(Frames),
     Events(Stream),
+    /// Whatever comes, until it ends.
+    Open(Pin<Box<dyn futures_util::Stream<Item = Bytes> + Send>>),
     Forwarded(ForwardedBody),
 }
 
@@ -153,6 +155,9 @@ impl http_body::Body for Answer {
             Body::Events(events) => {
                 events.poll_chunk(cx).map(|chunk| Some(Ok(Frame::data(chunk?))))
             }
+            Body::Open(chunks) => {
+                chunks.as_mut().poll_next(cx).map(|chunk| Some(Ok(Frame::data(chunk?))))
+            }
             Body::Forwarded(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -161,7 +166,7 @@ impl http_body::Body for Answer {
         match &self.body {
             Body::Whole(bytes) => bytes.is_empty(),
             Body::Frames(frames) => frames.length == 0,
-            Body::Events(_) => false,
+            Body::Events(_) | Body::Open(_) => false,
             Body::Forwarded(body) => body.is_end_stream(),
         }
     }
@@ -170,7 +175,7 @@ impl http_body::Body for Answer {
         match &self.body {
             Body::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Body::Frames(frames) => SizeHint::with_exact(frames.length),
-            Body::Events(_) => SizeHint::default(),
+            Body::Events(_) | Body::Open(_) => SizeHint::default(),
             Body::Forwarded(body) => body.size_hint(),
         }
     }

@@ -80,6 +80,11 @@ fn annotate(failure: &Failure, response: &mut Response<Body>) {
     if let Failure::Method(allowed) = failure {
         headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
     }
+    if let Failure::UpgradeRequired = failure {
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    }
     // The rest of such a body is not worth reading.
     if matches!(failure, Failure::BodyTooLarge { .. } | Failure::BodyTimeout | Failure::BodyBroken)
     {
@@ -115,7 +120,12 @@ fn whole(body: Option<Bytes>) -> Response<Body> {
 }
 
 fn events(stream: Stream) -> Response<Body> {
-    let mut response = Response::new(Body::Events(stream));
+    event_stream(Body::Events(stream))
+}
+
+/// An answer that is an event stream.
+pub(crate) fn event_stream(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, EVENTS);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));

@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep};
 use crate::exchange::{Event, Exchange};
 
 /// Keeps proxies on the way from closing a silent stream; clients ignore it (HTML, SSE §9.2.6).
-const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
+pub(crate) const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 /// One event that carries a JSON-RPC message.
 pub(crate) fn encode(message: &[u8]) -> Bytes {

@@ -1,0 +1,353 @@
+//! A connection that carries messages both ways: what comes in goes to the engines at once, what
+//! they say goes out one after the other. HTTP+SSE and WebSocket differ only in how bytes travel.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header};
+use parking_lot::Mutex;
+use pingora::server::ShutdownWatch;
+use proto::{Permission, Principal, policy};
+use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    connection::closed,
+    edge::{self, Client, Edge, now_ms},
+    engine::{self, Inbound, Sender, Served},
+    error::{self, Failure},
+    exchange::{Event, Exchange},
+    limit::Permit,
+    mcp::{Kind, Message, Method, version, version::InboundEra},
+    route::{self, Endpoint},
+    session::SessionClaims,
+    sessions::Live,
+    snapshot::table::Table,
+    upstream::SessionKey,
+};
+
+/// Messages that may wait for a client to read them.
+const QUEUE: usize = 64;
+/// How often it is looked whether the principal may still be here.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether the last calls are done, once the proxy is about to end.
+const LAST_CALLS: Duration = Duration::from_millis(50);
+
+/// One open connection. The transport that opened it holds its [`End`].
+pub(crate) struct Pipe {
+    edge: Arc<Edge>,
+    client: Client,
+    endpoint: Endpoint,
+    /// What the client authenticated with, looked at again as long as the connection lasts.
+    credential: HeaderMap,
+    principal: Arc<Principal>,
+    /// Of a legacy client, after its `initialize`.
+    session: OnceLock<Session>,
+    /// Calls that a `notifications/cancelled` can name.
+    running: Mutex<Vec<Running>>,
+    out: mpsc::Sender<Bytes>,
+    work: TaskTracker,
+    closed: CancellationToken,
+    _place: Permit,
+}
+
+struct Session {
+    claims: SessionClaims,
+    live: Mutex<Arc<Live>>,
+}
+
+struct Running {
+    /// Raw JSON.
+    id: Bytes,
+    cancel: CancellationToken,
+}
+
+/// The transport's hold on a pipe: what must be written, and the end when it is dropped.
+pub(crate) struct End {
+    pub(crate) pipe: Arc<Pipe>,
+    pub(crate) messages: mpsc::Receiver<Bytes>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.pipe.close();
+    }
+}
+
+/// Who opens a pipe, and where.
+pub(crate) struct Opening {
+    pub(crate) edge: Arc<Edge>,
+    pub(crate) client: Client,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) principal: Arc<Principal>,
+    pub(crate) authorization: Option<HeaderValue>,
+    pub(crate) place: Permit,
+}
+
+impl Pipe {
+    /// Opens a pipe for an authenticated client.
+    pub(crate) fn open(opening: Opening) -> End {
+        let Opening { edge, client, endpoint, principal, authorization, place } = opening;
+        let (out, messages) = mpsc::channel(QUEUE);
+        let mut credential = HeaderMap::new();
+        if let Some(value) = authorization {
+            credential.insert(header::AUTHORIZATION, value);
+        }
+        let pipe = Self {
+            edge,
+            client,
+            endpoint,
+            credential,
+            principal,
+            session: OnceLock::new(),
+            running: Mutex::default(),
+            out,
+            work: TaskTracker::new(),
+            closed: CancellationToken::new(),
+            _place: place,
+        };
+        End { pipe: Arc::new(pipe), messages }
+    }
+
+    /// Whether `principal` is the one who opened it, at `endpoint`.
+    pub(crate) fn is_of(&self, principal: &Principal, endpoint: &Endpoint) -> bool {
+        self.principal.subject == principal.subject && self.endpoint == *endpoint
+    }
+
+    /// Resolves when the proxy is about to end and nothing is left that would be answered.
+    pub(crate) async fn last_calls(&self, closing: &mut ShutdownWatch) {
+        closed(closing).await;
+        while !self.work.is_empty() || self.out.capacity() < QUEUE {
+            tokio::time::sleep(LAST_CALLS).await;
+        }
+    }
+
+    /// Takes the bytes of one message; what cannot be read is answered too.
+    pub(crate) async fn read(self: &Arc<Self>, body: Bytes) -> Result<(), Failure> {
+        let mut id = None;
+        match edge::parse(body, &mut id) {
+            Ok(message) => self.take(message).await,
+            Err(failure) => {
+                self.refuse(&failure, id.as_deref()).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes one message; what it leads to comes out of the pipe. Waits while the client does
+    /// not read its answers. Fails when the principal may not use the pipe any more.
+    pub(crate) async fn take(self: &Arc<Self>, message: Message) -> Result<(), Failure> {
+        let id = message.id_bytes();
+        let is_request = matches!(message.kind, Kind::Request(_));
+        let served = match self.caller().await {
+            Ok((table, principal)) => self.serve(message, table, principal),
+            Err(failure) if is_final(&failure) => return Err(failure),
+            Err(failure) => Err(failure),
+        };
+        match served {
+            Ok(Served::Answer(answer) | Served::Began { answer, id: _ }) => {
+                self.say(answer.into_bytes()).await;
+            }
+            Ok(Served::Relay(exchange)) => self.relay(id, exchange).await,
+            Ok(Served::Accepted) => {}
+            Err(failure) if is_request => self.refuse(&failure, Some(&id)).await,
+            // Who expects no answer gets none.
+            Err(failure) => failure.log(),
+        }
+        Ok(())
+    }
+
+    /// The configuration, and the principal as it is now.
+    async fn caller(&self) -> Result<(Arc<Table>, Arc<Principal>), Failure> {
+        let table = self.edge.current().load().ok_or(Failure::NotConfigured)?;
+        let principal = self.edge.principal(&table, &self.credential, now_ms()).await?;
+        if !policy::is_allowed(principal.role, Permission::Call)
+            || principal.subject != self.principal.subject
+        {
+            return Err(Failure::Forbidden);
+        }
+        Ok((table, principal))
+    }
+
+    fn serve(
+        &self,
+        message: Message,
+        table: Arc<Table>,
+        principal: Arc<Principal>,
+    ) -> Result<Served, Failure> {
+        if message.method() == Some(&Method::Cancelled) {
+            self.cancel(&message);
+        }
+        let era = version::era_of_body(&message)?;
+        let sender = Sender {
+            edge: &self.edge,
+            client: &self.client,
+            table,
+            principal,
+            endpoint: self.endpoint.clone(),
+            headers: None,
+            now_ms: now_ms(),
+        };
+        let inbound = Inbound { sender, message };
+        match era {
+            InboundEra::Modern { version, capabilities } => {
+                engine::modern::serve(inbound, route::Client { version, capabilities })
+            }
+            InboundEra::Legacy { header: _ } => self.legacy(inbound),
+        }
+    }
+
+    fn legacy(&self, inbound: Inbound<'_>) -> Result<Served, Failure> {
+        let now_ms = inbound.sender.now_ms;
+        if engine::legacy::is_initialize(&inbound.message) {
+            if self.session.get().is_some() {
+                return Err(Failure::InvalidRequest("this connection is initialized already"));
+            }
+            let (answer, claims) = engine::legacy::begin(&inbound)?;
+            let live = self.edge.sessions().enter(claims.id, now_ms);
+            let live = Mutex::new(live.ok_or(Failure::SessionUnknown)?);
+            // Messages come one after the other, so nobody was faster.
+            self.session.set(Session { claims, live }).ok();
+            return Ok(Served::Answer(answer));
+        }
+        // Without a session, as ContextForge's clients do it.
+        let Some(session) = self.session.get() else {
+            return engine::legacy::serve_alone(inbound);
+        };
+        let live = self.live(session, now_ms)?;
+        engine::legacy::serve_in(inbound, &session.claims, &live)
+    }
+
+    /// The session's live state; it lasts as long as the pipe, however idle.
+    fn live(&self, session: &Session, now_ms: i64) -> Result<Arc<Live>, Failure> {
+        let mut live = session.live.lock();
+        if !live.touch(now_ms) {
+            let again = self.edge.sessions().enter(session.claims.id, now_ms);
+            *live = again.ok_or(Failure::SessionUnknown)?;
+        }
+        Ok(Arc::clone(&live))
+    }
+
+    /// Gives up the call that a cancellation names: nothing is answered to it any more.
+    fn cancel(&self, message: &Message) {
+        let id = message.params().and_then(|params| params.request_id);
+        let Some(id) = id.map(|id| message.raw(id)) else { return };
+        if let Some(call) = self.running.lock().iter().find(|call| call.id == id) {
+            call.cancel.cancel();
+        }
+    }
+
+    /// Carries an exchange's messages to the client while others run.
+    async fn relay(self: &Arc<Self>, id: Bytes, exchange: Exchange) {
+        let cancel = CancellationToken::new();
+        let refused = {
+            let mut running = self.running.lock();
+            if running.len() >= self.edge.limits().calls_per_session {
+                Some(Failure::TooManyCalls)
+            } else if running.iter().any(|call| call.id == id) {
+                Some(Failure::DuplicateId)
+            } else {
+                running.push(Running { id: id.clone(), cancel: cancel.clone() });
+                None
+            }
+        };
+        if let Some(failure) = refused {
+            return self.refuse(&failure, Some(&id)).await;
+        }
+        let pipe = Arc::clone(self);
+        self.work.spawn(async move {
+            tokio::select! {
+                biased;
+                () = pipe.closed.cancelled() => {}
+                () = cancel.cancelled() => {}
+                () = pipe.pump(exchange) => {}
+            }
+            pipe.running.lock().retain(|call| call.id != id);
+        });
+    }
+
+    async fn pump(&self, mut exchange: Exchange) {
+        while let Some(event) = exchange.next().await {
+            match event {
+                // While the client does not keep up, its upstream has to wait too.
+                Event::Message(message) => self.say(message).await,
+                Event::Response(message) => return self.say(message).await,
+            }
+        }
+    }
+
+    async fn refuse(&self, failure: &Failure, id: Option<&[u8]>) {
+        failure.log();
+        self.edge.telemetry().refused(failure);
+        self.say(error::response(failure, id)).await;
+    }
+
+    /// Sends a message; a client that reads nothing for too long loses its connection.
+    async fn say(&self, message: Bytes) {
+        let patience = self.edge.timeouts().idle;
+        if self.out.send_timeout(message, patience).await.is_err() {
+            self.closed.cancel();
+        }
+    }
+
+    /// Resolves when the pipe has to end, and says why. Without a reason the client is too slow.
+    pub(crate) async fn over(&self) -> Option<Failure> {
+        tokio::select! {
+            () = self.closed.cancelled() => None,
+            failure = self.refused() => Some(failure),
+        }
+    }
+
+    /// Resolves when the credential has expired or was revoked.
+    async fn refused(&self) -> Failure {
+        let mut position = self.edge.current().watch();
+        let mut interval = tokio::time::interval(CHECK_INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = interval.tick() => {}
+                // Without a sender the proxy is about to end.
+                changed = position.changed() => if changed.is_err() { std::future::pending().await },
+            }
+            if let Err(failure) = self.caller().await
+                && is_final(&failure)
+            {
+                return failure;
+            }
+            if let Some(session) = self.session.get() {
+                // An ended session is told to the next message.
+                drop(self.live(session, now_ms()));
+            }
+        }
+    }
+
+    /// Ends everything that belongs to the connection, here and at upstreams.
+    fn close(&self) {
+        if let Some(session) = self.session.get() {
+            let id = session.claims.id;
+            // Nobody else ever had this id, so it need not be remembered.
+            self.edge.sessions().end(id, now_ms());
+            self.edge.upstreams().close_session(&SessionKey::Client(id));
+        }
+        self.closed.cancel();
+    }
+}
+
+/// Whether the principal is not welcome, rather than the proxy not able.
+fn is_final(failure: &Failure) -> bool {
+    failure.status().is_client_error()
+}
+
+/// Resolves when its pipe is over, see [`Pipe::over`].
+pub(crate) type Over = Pin<Box<dyn Future<Output = Option<Failure>> + Send>>;
+
+/// [`Pipe::over`] as a value to keep.
+pub(crate) fn over(pipe: &Arc<Pipe>) -> Over {
+    let pipe = Arc::clone(pipe);
+    Box::pin(async move { pipe.over().await })
+}
