@@ -40,6 +40,8 @@ on_both!(
     commits_survive_a_crash,
     credentials_are_sealed,
     discovered_tools_belong_to_their_upstream,
+    entries_come_in_pages,
+    entries_follow_the_catalog,
     following_the_log_equals_reading_all,
     join_tokens_are_spent_once,
     lists_come_in_pages,

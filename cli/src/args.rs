@@ -133,7 +133,7 @@ pub(crate) struct GetArgs {
     pub kind: Plural,
     /// Name or id; without it, all are listed
     pub name: Option<String>,
-    /// Only tools of this upstream
+    /// Only what this upstream offers
     #[arg(long, value_name = "NAME")]
     pub upstream: Option<String>,
 }

@@ -16,6 +16,7 @@ use crate::{
 
 mod apply;
 mod configuration;
+mod entry;
 mod jwt;
 mod proxy;
 mod server;
@@ -103,14 +104,16 @@ async fn create(context: &Context, object: CreateObject) -> Result<(), Failure> 
 
 async fn get(context: &Context, args: GetArgs) -> Result<(), Failure> {
     let GetArgs { kind, name, upstream } = args;
-    if upstream.is_some() && kind != Plural::Tools {
-        return Err(Failure::usage("--upstream goes with `get tools` only"));
+    if upstream.is_some() && !matches!(kind, Plural::Tools | Plural::Prompts | Plural::Resources) {
+        return Err(Failure::usage("--upstream goes with tools, prompts and resources only"));
     }
     match (kind, name) {
         (Plural::Upstreams, None) => upstream::list(context).await,
         (Plural::Upstreams, Some(name)) => upstream::get(context, &name).await,
         (Plural::Tools, None) => tool::list(context, upstream).await,
         (Plural::Tools, Some(name)) => tool::get(context, &name).await,
+        (Plural::Prompts, name) => entry::prompts(context, name.as_deref(), upstream).await,
+        (Plural::Resources, name) => entry::resources(context, name.as_deref(), upstream).await,
         (Plural::Servers, None) => server::list(context).await,
         (Plural::Servers, Some(name)) => server::get(context, &name).await,
         (Plural::Proxies, name) => proxy::list(context, name.as_deref()).await,

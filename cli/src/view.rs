@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::output::Row;
 
+pub(crate) mod entry;
 mod system;
 
 pub(crate) use system::{ProxyView, StatusView, TokenView};
@@ -70,6 +71,9 @@ struct UpstreamStatusView {
     #[serde(skip_serializing_if = "String::is_empty")]
     protocol_version: String,
     tool_count: u32,
+    prompt_count: u32,
+    resource_count: u32,
+    resource_template_count: u32,
     #[serde(skip_serializing_if = "String::is_empty")]
     discovered_time: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -127,6 +131,9 @@ impl From<wire::UpstreamStatus> for UpstreamStatusView {
                 .map(proto::upstream::FailureReason::as_str),
             era,
             tool_count: status.tool_count,
+            prompt_count: status.prompt_count,
+            resource_count: status.resource_count,
+            resource_template_count: status.resource_template_count,
             discovered_time: time(status.discovered_time_ms),
             checked_time: time(status.checked_time_ms),
             message: status.message,

@@ -25,6 +25,7 @@ use crate::{
 mod apply;
 mod credentials;
 mod discovered;
+mod entries;
 mod names;
 mod tools;
 mod unit;

@@ -25,6 +25,7 @@ pub mod configuration;
 pub mod counts;
 pub(crate) mod credentials;
 pub mod discoveries;
+pub(crate) mod entries;
 mod error;
 pub(crate) mod join_tokens;
 pub(crate) mod keys;

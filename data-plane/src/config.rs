@@ -85,6 +85,8 @@ pub struct Limits {
     pub streams_per_principal: usize,
     /// Largest message of an upstream, in bytes.
     pub message_bytes: usize,
+    /// Items of one page of a list; 0: lists have one page, since many clients ask for no more.
+    pub page_size: usize,
 }
 
 impl Default for Limits {
@@ -97,6 +99,7 @@ impl Default for Limits {
             calls_per_session: 128,
             streams_per_principal: 256,
             message_bytes: 16 << 20,
+            page_size: 0,
         }
     }
 }

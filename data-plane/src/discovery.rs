@@ -1,21 +1,16 @@
-//! Reads the catalog of one upstream: its era, its handshake and all pages of its tools.
+//! Reads the catalog of one upstream: its era, its handshake and all pages of all its lists.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+mod listing;
 
-use proto::{Catalog, CatalogTool, tool::Definition, upstream::FailureReason};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use std::{sync::Arc, time::Duration};
 
+use proto::{Catalog, upstream::FailureReason};
+
+use self::listing::Listing;
 use crate::{
-    mcp::{Message, mirror::mirror_params, response::quote},
     snapshot::table::Table,
-    upstream::{Active, Bounds, CallFailure, Limits, Lister, Step, Upstreams, error_of, result_of},
+    upstream::{Active, CallFailure, Limits, Step, Upstreams},
 };
-
-const PAGES_MAX: usize = 100;
-const TOOLS_MAX: usize = 10_000;
-/// How long an upstream may take for one page.
-const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A failure with the step that it happened in.
 type Failed = (FailureReason, String);
@@ -43,11 +38,8 @@ pub async fn discover(
 async fn read(active: &Active, limits: &Limits) -> Result<Catalog, (Step, CallFailure)> {
     let lister = active.lister().await.map_err(|failure| (Step::Initialize, failure))?;
     let handshake = lister.handshake();
-    let tools = if offers_tools(&handshake.capabilities) {
-        tools(&lister, active.name(), limits).await.map_err(|failure| (Step::List, failure))?
-    } else {
-        Vec::new()
-    };
+    let listing = Listing::read(&lister, active.name(), limits).await;
+    let Listing { tools, entries } = listing.map_err(|failure| (Step::List, failure))?;
     Ok(Catalog {
         era: handshake.era,
         protocol_version: handshake.version.clone(),
@@ -55,89 +47,7 @@ async fn read(active: &Active, limits: &Limits) -> Result<Catalog, (Step, CallFa
         capabilities: handshake.capabilities.clone(),
         instructions: handshake.instructions.clone(),
         tools,
-    })
-}
-
-fn offers_tools(capabilities: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Capabilities<'a> {
-        #[serde(borrow)]
-        tools: Option<&'a RawValue>,
-    }
-    serde_json::from_str::<Capabilities<'_>>(capabilities)
-        .is_ok_and(|capabilities| capabilities.tools.is_some())
-}
-
-/// One page of `tools/list`; definitions stay as they are.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Page<'a> {
-    #[serde(borrow)]
-    tools: Vec<&'a RawValue>,
-    next_cursor: Option<String>,
-}
-
-async fn tools(
-    lister: &Lister,
-    upstream: &str,
-    limits: &Limits,
-) -> Result<Vec<CatalogTool>, CallFailure> {
-    let mut tools = Vec::new();
-    let mut names = BTreeSet::new();
-    let mut cursors = BTreeSet::new();
-    let mut members = String::new();
-    for _ in 0..PAGES_MAX {
-        let bounds = Bounds::of_step(limits, PAGE_TIMEOUT.min(limits.call_timeout));
-        let answer = lister.ask("tools/list", &members, &bounds).await?;
-        let page = page(&answer)?;
-        for definition in page.tools {
-            match tool(definition, lister) {
-                Ok(tool) if names.insert(tool.name.clone()) => tools.push(tool),
-                Ok(tool) => tracing::warn!(upstream, tool = tool.name, "tool is listed twice"),
-                Err(problem) => tracing::warn!(upstream, problem, "left out a tool"),
-            }
-        }
-        if tools.len() > TOOLS_MAX {
-            return Err(unusable(format!("more than {TOOLS_MAX} tools")));
-        }
-        // The empty string is a cursor like any other.
-        let Some(cursor) = page.next_cursor else { return Ok(tools) };
-        members = format!("\"cursor\":{}", quote(&cursor));
-        if !cursors.insert(cursor) {
-            return Err(unusable("a cursor that it gave before".to_owned()));
-        }
-    }
-    Err(unusable(format!("more than {PAGES_MAX} pages")))
-}
-
-fn unusable(what: String) -> CallFailure {
-    CallFailure::NotJsonRpc(format!("its tools/list has {what}"))
-}
-
-fn page(answer: &Message) -> Result<Page<'_>, CallFailure> {
-    if let Some(error) = error_of(answer) {
-        let what = format!("error {}: {}", error.code, error.message);
-        return Err(CallFailure::NotJsonRpc(format!("tools/list gave {what}")));
-    }
-    serde_json::from_str(result_of(answer).unwrap_or_default())
-        .map_err(|error| unusable(format!("no list of tools: {error}")))
-}
-
-/// A tool as it is listed, unless clients must not be shown it.
-fn tool(definition: &RawValue, lister: &Lister) -> Result<CatalogTool, String> {
-    let text = definition.get();
-    let read = Definition::of(text);
-    if read.name.is_empty() {
-        return Err("it has no name".to_owned());
-    }
-    let schema = read.input_schema.map_or("{}", RawValue::get);
-    if lister.is_http() {
-        mirror_params(schema).map_err(|problem| format!("{}: {problem}", read.name))?;
-    }
-    Ok(CatalogTool {
-        name: read.name,
-        definition: text.to_owned(),
-        needs_client_capabilities: Vec::new(),
+        entries,
     })
 }
 

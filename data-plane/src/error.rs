@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::StatusCode;
+use proto::Era;
 use tracing::Level;
 
 use crate::{
@@ -223,6 +224,9 @@ impl Failure {
         if let Self::Protocol(Refusal { data, .. }) = self {
             return data.clone();
         }
+        if let Self::Route(RouteError::UnknownResource { uri, .. }) = self {
+            return Some(format!(r#"{{"uri":{}}}"#, mcp::response::quote(uri)));
+        }
         if let Self::Route(RouteError::MissingCapability { required }) = self {
             return Some(format!(r#"{{"requiredCapabilities":{required}}}"#));
         }
@@ -236,9 +240,14 @@ fn route_line(error: &RouteError) -> (StatusCode, i64, Level) {
         RouteError::UnknownServer(_) => (S::NOT_FOUND, code::REFUSED, Level::INFO),
         // The modern era's 404 comes from the ladder, before routing.
         RouteError::UnknownMethod(_) => (S::OK, code::METHOD_NOT_FOUND, Level::INFO),
-        RouteError::UnknownTool(_) | RouteError::InvalidParams(_) => {
-            (S::OK, code::INVALID_PARAMS, Level::INFO)
+        RouteError::UnknownResource { era: Era::Legacy, .. } => {
+            (S::OK, code::RESOURCE_NOT_FOUND, Level::INFO)
         }
+        RouteError::UnknownTool(_)
+        | RouteError::UnknownPrompt(_)
+        | RouteError::UnknownResource { era: Era::Modern, .. }
+        | RouteError::UnknownTemplate(_)
+        | RouteError::InvalidParams(_) => (S::OK, code::INVALID_PARAMS, Level::INFO),
         RouteError::MissingCapability { .. } => {
             (S::BAD_REQUEST, code::MISSING_CLIENT_CAPABILITY, Level::INFO)
         }

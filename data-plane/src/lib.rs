@@ -70,7 +70,8 @@ impl DataPlane {
             let upstreams = Arc::clone(&upstreams);
             move |table| upstreams.reconcile(table)
         }));
-        let snapshot = Snapshot::open(&config.data_dir, Arc::clone(&current))?;
+        let page_size = config.limits.page_size;
+        let snapshot = Snapshot::open(&config.data_dir, Arc::clone(&current), page_size)?;
         let proxy_id = snapshot.identity().id.clone();
         let shared = Shared {
             drain: Drain::new(config.timeouts.drain_delay, config.timeouts.drain),

@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod capability;
 pub mod code;
+pub mod feature;
 pub mod list;
 pub mod message;
 pub mod method;
@@ -11,6 +12,7 @@ pub mod notice;
 pub mod object;
 pub mod response;
 pub mod translate;
+pub mod uri;
 pub mod version;
 
 pub use ask::Ask;

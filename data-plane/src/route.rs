@@ -1,6 +1,9 @@
 //! Decides what becomes of a message: answered from the table, forwarded, or refused.
 //! Authorization happens here: what a caller may not see does not exist for it.
 
+mod cursor;
+mod entries;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,6 +12,7 @@ use proto::{Era, Permission, Principal, policy};
 use crate::{
     mcp::{
         Capabilities, Kind, Message, Method, Version,
+        list::ListKind,
         message::Request,
         response::{self, Answer},
         version,
@@ -68,6 +72,13 @@ pub enum RouteError {
     UnknownMethod(Box<str>),
     #[error("Unknown tool: {0}")]
     UnknownTool(Box<str>),
+    #[error("Unknown prompt: {0}")]
+    UnknownPrompt(Box<str>),
+    /// The code for it depends on the era.
+    #[error("Resource not found: {uri}")]
+    UnknownResource { uri: Box<str>, era: Era },
+    #[error("Unknown resource template: {0}")]
+    UnknownTemplate(Box<str>),
     #[error("{0}")]
     InvalidParams(&'static str),
     /// `required` is a `ClientCapabilities` object, JSON text.
@@ -112,12 +123,12 @@ pub fn plan(
             }
         }
         Kind::Request(_) if !may_call => Err(RouteError::Forbidden),
-        Kind::Request(request) => plan_request(view, message, request, client),
+        Kind::Request(request) => plan_request((table, view), message, request, client),
     }
 }
 
 fn plan_request(
-    view: &View,
+    (table, view): (&Table, &View),
     message: &Message,
     request: &Request,
     client: Client,
@@ -125,21 +136,22 @@ fn plan_request(
     let era = client.version.era();
     let id = message.raw(request.id);
     let reply = |result: Bytes| Ok(Plan::Reply(Answer::new(id, result)));
+    let list = |kind| entries::list((table, view), message, request, client, kind);
     let unknown = |method: &Method| Err(RouteError::UnknownMethod(method.as_str().into()));
     match &request.method {
         method if !method.is_served_in(era) => unknown(method),
         Method::Initialize => initialize(view, message, request),
         Method::Ping => reply(Bytes::from_static(b"{}")),
-        Method::Discover => {
-            reply(response::discover_result(&version::MODERN, &view.instructions).into())
-        }
-        Method::ToolsList => {
-            if request.params.cursor.is_some_and(|cursor| message.raw(cursor) != b"null") {
-                // Lists have one page, so no cursor is ours.
-                return Err(RouteError::InvalidParams("unknown cursor"));
-            }
-            reply(view.tools_list(era, client.capabilities))
-        }
+        Method::Discover => reply(
+            response::discover_result(&version::MODERN, view.features(), &view.instructions).into(),
+        ),
+        Method::ToolsList => list(ListKind::Tools),
+        Method::PromptsList => list(ListKind::Prompts),
+        Method::ResourcesList => list(ListKind::Resources),
+        Method::ResourceTemplatesList => list(ListKind::ResourceTemplates),
+        Method::PromptsGet => entries::prompt(view, request, client),
+        Method::ResourcesRead => entries::resource(view, request, client),
+        Method::Complete => entries::complete(view, message, request, client),
         Method::ToolsCall => call(view, message, request, client),
         method @ (Method::Initialized
         | Method::Cancelled
@@ -155,7 +167,7 @@ fn initialize(view: &View, message: &Message, request: &Request) -> Result<Plan,
     let requested =
         requested.ok_or(RouteError::InvalidParams("`params.protocolVersion` must be a string"))?;
     let version = Version::negotiate(requested);
-    let result = response::initialize_result(version.as_str(), &view.instructions);
+    let result = response::initialize_result(version.as_str(), view.features(), &view.instructions);
     let span = request.params.capabilities;
     Ok(Plan::Initialize {
         answer: Answer::new(message.raw(request.id), result.into()),
@@ -187,7 +199,8 @@ fn call(
             RouteError::MissingCapability { required }
         });
     }
-    Ok(Plan::Forward { target: Target::tool(Arc::clone(tool)) })
+    let uris = tool.upstream_id().and_then(|id| view.shelf().uris(id));
+    Ok(Plan::Forward { target: Target { uris, ..Target::tool(Arc::clone(tool)) } })
 }
 
 #[cfg(test)]

@@ -85,10 +85,14 @@ impl SessionKeys {
 
     /// A new session id: visible ASCII, different each time.
     pub fn seal(&self, claims: &SessionClaims) -> Result<String, SessionError> {
+        self.seal_for(AAD, &claims.encode().ok_or(SessionError::Malformed)?)
+    }
+
+    /// Seals something for one purpose: what was sealed for another does not open.
+    pub fn seal_for(&self, purpose: &[u8], plain: &[u8]) -> Result<String, SessionError> {
         let key = self.0.first().ok_or(SessionError::NoKey)?;
         let nonce: [u8; NONCE_LEN] = rand::random();
-        let plain = claims.encode().ok_or(SessionError::Malformed)?;
-        let payload = Payload { msg: &plain, aad: AAD };
+        let payload = Payload { msg: plain, aad: purpose };
         let sealed = key
             .cipher
             .encrypt(&XNonce::from(nonce), payload)
@@ -101,21 +105,25 @@ impl SessionKeys {
         if id.len() > ID_MAX {
             return Err(SessionError::Malformed);
         }
-        let bytes = URL_SAFE_NO_PAD.decode(id).map_err(|_| SessionError::Malformed)?;
-        let (key_id, rest) =
-            bytes.split_first_chunk::<KEY_ID_LEN>().ok_or(SessionError::Malformed)?;
-        let (nonce, sealed) =
-            rest.split_first_chunk::<NONCE_LEN>().ok_or(SessionError::Malformed)?;
-        let key = self.0.iter().find(|key| key.id == *key_id).ok_or(SessionError::UnknownKey)?;
-        let plain = key
-            .cipher
-            .decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: AAD })
-            .map_err(|_| SessionError::Forged)?;
+        let plain = self.open_for(AAD, id)?;
         let claims = SessionClaims::decode(&plain).ok_or(SessionError::Malformed)?;
         if now_ms.saturating_sub(claims.issued_at_ms) > LIFETIME_MS {
             return Err(SessionError::Expired);
         }
         Ok(claims)
+    }
+
+    /// Opens what [`Self::seal_for`] sealed for this purpose.
+    pub fn open_for(&self, purpose: &[u8], text: &str) -> Result<Vec<u8>, SessionError> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| SessionError::Malformed)?;
+        let (key_id, rest) =
+            bytes.split_first_chunk::<KEY_ID_LEN>().ok_or(SessionError::Malformed)?;
+        let (nonce, sealed) =
+            rest.split_first_chunk::<NONCE_LEN>().ok_or(SessionError::Malformed)?;
+        let key = self.0.iter().find(|key| key.id == *key_id).ok_or(SessionError::UnknownKey)?;
+        key.cipher
+            .decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: purpose })
+            .map_err(|_| SessionError::Forged)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proto::resource::ToolTarget;
 
 use crate::{
-    mcp::{mirror::MirrorParam, translate::Subject},
+    mcp::{mirror::MirrorParam, translate::Subject, uri::Uris},
     snapshot::table::ToolEntry,
 };
 
@@ -13,6 +13,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     pub asked: Asked,
+    /// How the view shows URIs of the upstream; `None`: as they are.
+    pub uris: Option<Arc<Uris>>,
 }
 
 /// What is asked for, under its upstream's own names.
@@ -44,13 +46,9 @@ pub enum Reference {
 }
 
 impl Target {
-    pub fn new(asked: Asked) -> Self {
-        Self { asked }
-    }
-
-    /// A call of a tool.
+    /// A call of a tool whose upstream's URIs are shown as they are.
     pub fn tool(entry: Arc<ToolEntry>) -> Self {
-        Self::new(Asked::Tool(entry))
+        Self { asked: Asked::Tool(entry), uris: None }
     }
 
     /// The tool, if it is one.

@@ -30,8 +30,20 @@ pub(crate) struct Telemetry {
 #[derive(Debug)]
 struct Operations(Vec<OnceLock<Box<Histogram>>>);
 
-const METHODS: [&str; 6] =
-    ["initialize", "ping", "server/discover", "tools/list", "tools/call", "_other"];
+const METHODS: [&str; 12] = [
+    "initialize",
+    "ping",
+    "server/discover",
+    "tools/list",
+    "tools/call",
+    "_other",
+    "prompts/list",
+    "prompts/get",
+    "resources/list",
+    "resources/templates/list",
+    "resources/read",
+    "completion/complete",
+];
 const VERSIONS: [&str; 6] =
     ["", "2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"];
 /// Values of `error_type`; the first means success.
@@ -166,6 +178,12 @@ fn method_label(method: &Method) -> usize {
         Method::Discover => 2,
         Method::ToolsList => 3,
         Method::ToolsCall => 4,
+        Method::PromptsList => 6,
+        Method::PromptsGet => 7,
+        Method::ResourcesList => 8,
+        Method::ResourceTemplatesList => 9,
+        Method::ResourcesRead => 10,
+        Method::Complete => 11,
         Method::Initialized
         | Method::Cancelled
         | Method::Progress

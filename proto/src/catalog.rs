@@ -1,6 +1,7 @@
 //! What an upstream offers, as discovered, and in which era it speaks.
 
 use crate::{
+    entry::CatalogEntry,
     invalid::{Invalid, Under},
     wire,
 };
@@ -15,6 +16,8 @@ pub enum Era {
 }
 
 impl Era {
+    pub const ALL: [Self; 2] = [Self::Legacy, Self::Modern];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Legacy => "legacy",
@@ -49,6 +52,8 @@ pub struct Catalog {
     pub capabilities: String,
     pub instructions: String,
     pub tools: Vec<CatalogTool>,
+    /// Prompts, resources and templates.
+    pub entries: Vec<CatalogEntry>,
 }
 
 /// A tool under its upstream's own name.
@@ -65,15 +70,26 @@ impl TryFrom<wire::Catalog> for Catalog {
     type Error = Invalid;
 
     fn try_from(catalog: wire::Catalog) -> Result<Self, Invalid> {
-        let wire::Catalog { era, protocol_version, server_info, capabilities, instructions, tools } =
-            catalog;
+        let wire::Catalog {
+            era,
+            protocol_version,
+            server_info,
+            capabilities,
+            instructions,
+            tools,
+            entries,
+        } = catalog;
         let era = Era::from_wire(era).ok_or_else(|| Invalid::missing("era"))?;
         let tools = tools
             .into_iter()
             .enumerate()
             .map(|(index, tool)| CatalogTool::try_from(tool).under(&format!("tools[{index}]")))
             .collect::<Result<_, _>>()?;
-        Ok(Self { era, protocol_version, server_info, capabilities, instructions, tools })
+        let entries = entries.into_iter().enumerate();
+        let entries = entries
+            .map(|(index, entry)| CatalogEntry::try_from(entry).under(&format!("entries[{index}]")))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { era, protocol_version, server_info, capabilities, instructions, tools, entries })
     }
 }
 
@@ -92,8 +108,15 @@ impl TryFrom<wire::CatalogTool> for CatalogTool {
 
 impl From<Catalog> for wire::Catalog {
     fn from(catalog: Catalog) -> Self {
-        let Catalog { era, protocol_version, server_info, capabilities, instructions, tools } =
-            catalog;
+        let Catalog {
+            era,
+            protocol_version,
+            server_info,
+            capabilities,
+            instructions,
+            tools,
+            entries,
+        } = catalog;
         Self {
             era: Era::into_wire(Some(era)).into(),
             protocol_version,
@@ -101,6 +124,7 @@ impl From<Catalog> for wire::Catalog {
             capabilities,
             instructions,
             tools: tools.into_iter().map(Into::into).collect(),
+            entries: entries.into_iter().map(Into::into).collect(),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod catalog;
 pub mod credential;
+pub mod entry;
 pub mod invalid;
 pub mod name;
 pub mod policy;
@@ -21,8 +22,9 @@ pub mod virtual_server;
 
 pub use catalog::{Catalog, CatalogTool, Era};
 pub use credential::{Credential, CredentialChange, CredentialSummary};
+pub use entry::{CatalogEntry, EntryKind};
 pub use invalid::Invalid;
-pub use name::{TokenName, ToolName, UpstreamName, VirtualServerName};
+pub use name::{PromptName, TokenName, ToolName, UpstreamName, VirtualServerName};
 pub use policy::Permission;
 pub use principal::{Principal, Role};
 pub use resource_update::{Applied, Outcome, Position, RootHash};

@@ -78,23 +78,41 @@ name!(
     "1-64 of A-Z, a-z, 0-9, `_`, `-`, `.`, `/`, starting with a letter or digit"
 );
 
+name!(
+    /// The name under which a prompt is exposed to clients.
+    PromptName, TOOL_NAME_MAX, |character| plain(character) || character == '/',
+    "1-64 of A-Z, a-z, 0-9, `_`, `-`, `.`, `/`, starting with a letter or digit"
+);
+
 impl ToolName {
-    /// `{upstream}-{tool}` mapped into `[A-Za-z0-9_-]{1,64}`. Where a character
-    /// had to change or the name was too long, eight hex digits of the original
-    /// keep two different names different.
+    /// See [`exposed`].
     pub fn exposed(upstream: &UpstreamName, original: &str) -> Self {
-        let whole = format!("{upstream}-{original}");
-        let mapped: String =
-            whole.chars().map(|character| if safe(character) { character } else { '_' }).collect();
-        if mapped == whole && mapped.len() <= TOOL_NAME_MAX {
-            return Self(mapped.into());
-        }
-        let digest: [u8; 32] = Sha256::digest(whole.as_bytes()).into();
-        let [a, b, c, d, ..] = digest;
-        let suffix = format!("{:08x}", u32::from_be_bytes([a, b, c, d]));
-        let kept: String = mapped.chars().take(TOOL_NAME_MAX - suffix.len() - 1).collect();
-        Self(format!("{kept}-{suffix}").into())
+        Self(exposed(upstream, original))
     }
+}
+
+impl PromptName {
+    /// See [`exposed`].
+    pub fn exposed(upstream: &UpstreamName, original: &str) -> Self {
+        Self(exposed(upstream, original))
+    }
+}
+
+/// `{upstream}-{original}` mapped into `[A-Za-z0-9_-]{1,64}`. Where a character
+/// had to change or the name was too long, eight hex digits of the original
+/// keep two different names different.
+fn exposed(upstream: &UpstreamName, original: &str) -> Box<str> {
+    let whole = format!("{upstream}-{original}");
+    let mapped: String =
+        whole.chars().map(|character| if safe(character) { character } else { '_' }).collect();
+    if mapped == whole && mapped.len() <= TOOL_NAME_MAX {
+        return mapped.into();
+    }
+    let digest: [u8; 32] = Sha256::digest(whole.as_bytes()).into();
+    let [a, b, c, d, ..] = digest;
+    let suffix = format!("{:08x}", u32::from_be_bytes([a, b, c, d]));
+    let kept: String = mapped.chars().take(TOOL_NAME_MAX - suffix.len() - 1).collect();
+    format!("{kept}-{suffix}").into()
 }
 
 fn safe(character: char) -> bool {

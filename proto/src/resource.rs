@@ -10,6 +10,7 @@ use prost::Message as _;
 use crate::{
     Era, RestBinding, Role, Secret, UpstreamName, VirtualServerName,
     catalog::json_object,
+    entry::EntryResource,
     invalid::{Invalid, Under as _},
     upstream::{CatalogScope, Transport},
     virtual_server::Naming,
@@ -20,6 +21,9 @@ use crate::{
 pub mod kind {
     pub const UPSTREAM: &str = "upstream";
     pub const TOOL: &str = "tool";
+    pub const PROMPT: &str = "prompt";
+    pub const RESOURCE: &str = "resource";
+    pub const RESOURCE_TEMPLATE: &str = "resource-template";
     pub const SERVER: &str = "server";
     pub const TOKEN: &str = "token";
     pub const KEY: &str = "key";
@@ -31,6 +35,7 @@ pub mod kind {
 pub enum Resource {
     Upstream(UpstreamResource),
     Tool(ToolResource),
+    Entry(EntryResource),
     VirtualServer(VirtualServerResource),
     Token(TokenResource),
     Key(KeyResource),
@@ -48,6 +53,8 @@ pub struct UpstreamResource {
     pub protocol_version: String,
     pub instructions: String,
     pub disabled: bool,
+    /// What it offers, JSON text; empty: not yet known.
+    pub capabilities: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -122,6 +129,7 @@ impl Resource {
         match body.body.ok_or_else(|| Invalid::missing("body"))? {
             Body::Upstream(upstream) => upstream.try_into().map(Self::Upstream),
             Body::Tool(tool) => tool.try_into().map(Self::Tool),
+            Body::Entry(entry) => entry.try_into().map(Self::Entry),
             Body::VirtualServer(server) => server.try_into().map(Self::VirtualServer),
             Body::Token(token) => token.try_into().map(Self::Token),
             Body::Key(key) => key.try_into().map(Self::Key),
@@ -135,6 +143,7 @@ impl Resource {
         let (key, body) = match self {
             Self::Upstream(it) => (key(kind::UPSTREAM, "", &it.id), Body::Upstream(it.into())),
             Self::Tool(it) => (key(kind::TOOL, it.owner(), &it.id), Body::Tool(it.into())),
+            Self::Entry(it) => (it.key(), Body::Entry(it.into())),
             Self::VirtualServer(it) => {
                 (key(kind::SERVER, "", &it.id), Body::VirtualServer(it.into()))
             }
@@ -184,6 +193,7 @@ impl TryFrom<wire::UpstreamResource> for UpstreamResource {
             protocol_version,
             instructions,
             disabled,
+            capabilities,
         } = upstream;
         let transport = match transport.ok_or_else(|| Invalid::missing("transport"))? {
             Wire::Http(http) => Transport::try_from(http).under("http")?,
@@ -199,6 +209,7 @@ impl TryFrom<wire::UpstreamResource> for UpstreamResource {
             protocol_version,
             instructions,
             disabled,
+            capabilities,
         })
     }
 }
@@ -216,6 +227,7 @@ impl From<UpstreamResource> for wire::UpstreamResource {
             protocol_version,
             instructions,
             disabled,
+            capabilities,
         } = upstream;
         let transport = match transport {
             Transport::Http { url } => Wire::Http(wire::HttpTransport { url: url.into() }),
@@ -231,6 +243,7 @@ impl From<UpstreamResource> for wire::UpstreamResource {
             protocol_version,
             instructions,
             disabled,
+            capabilities,
         }
     }
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proto::{
-    Era, RestBinding, RestMethod, Role, Secret, UpstreamName,
+    EntryKind, Era, RestBinding, RestMethod, Role, Secret, UpstreamName,
+    entry::EntryResource,
     resource::{
         CredentialResource, Key, KeyResource, Resource, TokenResource, ToolResource, ToolTarget,
         UpstreamResource, VirtualServerResource,
@@ -52,6 +53,7 @@ fn upstream() -> impl Strategy<Value = Resource> {
                 protocol_version: "2025-11-25".to_owned(),
                 instructions: String::new(),
                 disabled,
+                capabilities: r#"{"prompts":{}}"#.to_owned(),
             })
         })
 }
@@ -79,6 +81,23 @@ fn tool() -> impl Strategy<Value = Resource> {
                 aliases,
             })
         })
+}
+
+fn entry() -> impl Strategy<Value = Resource> {
+    let kind = prop::sample::select(EntryKind::ALL.to_vec());
+    ("[a-z]{1,8}", kind, "[a-z0-9]{1,8}", "[a-z-]{1,8}", ".{1,12}").prop_map(
+        |(id, kind, upstream_id, name, original)| {
+            Resource::Entry(EntryResource {
+                id,
+                kind,
+                upstream_id,
+                name,
+                original,
+                definition: r#"{"uri":"x","big":12345678901234567890.10}"#.to_owned(),
+                needs_client_capabilities: vec!["roots".to_owned()],
+            })
+        },
+    )
 }
 
 fn other() -> impl Strategy<Value = Resource> {
@@ -124,7 +143,7 @@ fn other() -> impl Strategy<Value = Resource> {
 
 proptest! {
     #[test]
-    fn every_resource_survives(resource in prop_oneof![upstream(), tool(), other()]) {
+    fn every_resource_survives(resource in prop_oneof![upstream(), tool(), entry(), other()]) {
         let wire = resource.clone().encode();
         prop_assert_eq!(Resource::decode(&wire).unwrap(), resource);
     }

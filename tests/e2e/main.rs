@@ -4,6 +4,7 @@ mod auth;
 mod bad_input;
 mod bad_upstreams;
 mod benchmark;
+mod catalogs;
 mod config_change;
 mod config_path;
 mod durability;

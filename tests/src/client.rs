@@ -206,10 +206,16 @@ impl Client {
         );
         let mut request = self.bare(body);
         request = request.header("mcp-protocol-version", MODERN).header("mcp-method", method);
-        if let Some(name) = parsed.get("name").and_then(Value::as_str) {
+        let name = if method == "resources/read" { "uri" } else { "name" };
+        if let Some(name) = parsed.get(name).and_then(Value::as_str) {
             request = request.header("mcp-name", name);
         }
         Ok(request)
+    }
+
+    /// Sends a request that was changed after it was made.
+    pub async fn execute(&self, request: reqwest::Request) -> anyhow::Result<Response> {
+        Ok(self.http.execute(request).await?)
     }
 
     /// Calls a tool in the open session; gives the result.

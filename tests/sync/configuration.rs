@@ -201,5 +201,6 @@ fn upstream(id: u8, kind: Kind, credential: Option<u8>) -> Resource {
         protocol_version: String::new(),
         instructions: String::new(),
         disabled: false,
+        capabilities: String::new(),
     })
 }

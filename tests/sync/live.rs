@@ -165,7 +165,7 @@ impl Edge {
             Upstreams::new(Egress::new(), AllowStdio::No, dir.to_owned(), Limits::default());
         let reconciled = Arc::clone(&upstreams);
         let current = Arc::new(Current::new(move |table| reconciled.reconcile(table)));
-        let snapshot = Snapshot::open(dir, Arc::clone(&current)).unwrap();
+        let snapshot = Snapshot::open(dir, Arc::clone(&current), 0).unwrap();
         let address = format!("https://127.0.0.1:{}", central.port).parse().unwrap();
         let control = Control::Remote { address, join_token };
         let link = snapshot.link(control, "127.0.0.1:4444".to_owned());

@@ -10,6 +10,11 @@ pub(crate) enum Plural {
     Upstreams,
     #[value(name = "tools", alias = "tool")]
     Tools,
+    #[value(name = "prompts", alias = "prompt")]
+    Prompts,
+    /// Resources and their templates
+    #[value(name = "resources", alias = "resource")]
+    Resources,
     #[value(name = "servers", alias = "server")]
     Servers,
     #[value(name = "proxies", alias = "proxy")]

@@ -45,6 +45,7 @@ pub(super) const KEYS: &[Key] = &[
     key("allowed_origins", Kind::List, &["ALLOWED_ORIGINS"]),
     key("trusted_proxies", Kind::List, &[]),
     key("max_body_bytes", Kind::Text, &[]),
+    key("page_size", Kind::Text, &[]),
     key("call_timeout", Kind::Text, &[]),
     key("max_call_duration", Kind::Text, &[]),
     key("drain_delay", Kind::Text, &[]),

@@ -45,6 +45,8 @@ pub(crate) struct Settings {
     pub allowed_origins: Vec<String>,
     pub trusted_proxies: Vec<String>,
     pub max_body_bytes: Option<usize>,
+    /// 0: lists have one page.
+    pub page_size: usize,
     pub call_timeout: Option<Duration>,
     pub max_call_duration: Option<Duration>,
     pub drain_delay: Option<Duration>,
@@ -91,6 +93,7 @@ impl Settings {
             allowed_origins: reader.list("allowed_origins"),
             trusted_proxies: reader.list("trusted_proxies"),
             max_body_bytes: reader.number("max_body_bytes"),
+            page_size: reader.number("page_size").unwrap_or_default(),
             call_timeout: reader.seconds("call_timeout"),
             max_call_duration: reader.seconds("max_call_duration"),
             drain_delay: reader.seconds("drain_delay"),

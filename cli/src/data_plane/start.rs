@@ -54,6 +54,7 @@ pub(crate) fn config(
     };
     let mut limits = Limits::default();
     limits.body_bytes = settings.max_body_bytes.unwrap_or(limits.body_bytes);
+    limits.page_size = settings.page_size;
     Ok(Config {
         data_dir: settings.data_dir.join("proxy"),
         listeners: listeners.clients,

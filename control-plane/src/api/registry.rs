@@ -192,6 +192,38 @@ impl wire::registry_server::Registry for RegistryApi {
         Ok(Response::new(wire::DeleteResponse { revision }))
     }
 
+    async fn list_prompts(
+        &self,
+        request: Request<wire::ListPromptsRequest>,
+    ) -> Answer<wire::ListPromptsResponse> {
+        let caller = caller(&request)?;
+        let wire::ListPromptsRequest { page_size, page_token, upstream } = request.into_inner();
+        let page = Page { size: page_size, token: page_token };
+        let upstream = Some(upstream.as_str()).filter(|upstream| !upstream.is_empty());
+        let listed = self.registry.list_prompts(&caller, upstream, page).await?;
+        Ok(Response::new(wire::ListPromptsResponse {
+            prompts: listed.items.into_iter().map(Into::into).collect(),
+            next_page_token: listed.next_page_token,
+            revision: listed.revision,
+        }))
+    }
+
+    async fn list_resources(
+        &self,
+        request: Request<wire::ListResourcesRequest>,
+    ) -> Answer<wire::ListResourcesResponse> {
+        let caller = caller(&request)?;
+        let wire::ListResourcesRequest { page_size, page_token, upstream } = request.into_inner();
+        let page = Page { size: page_size, token: page_token };
+        let upstream = Some(upstream.as_str()).filter(|upstream| !upstream.is_empty());
+        let listed = self.registry.list_resources(&caller, upstream, page).await?;
+        Ok(Response::new(wire::ListResourcesResponse {
+            resources: listed.items.into_iter().map(Into::into).collect(),
+            next_page_token: listed.next_page_token,
+            revision: listed.revision,
+        }))
+    }
+
     async fn create_virtual_server(
         &self,
         request: Request<wire::CreateVirtualServerRequest>,

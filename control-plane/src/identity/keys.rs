@@ -84,6 +84,7 @@ fn open(sealer: &Sealer, row: &KeyRow) -> Result<KeyResource, KeyError> {
         Resource::Key(key) => Ok(key),
         Resource::Upstream(_)
         | Resource::Tool(_)
+        | Resource::Entry(_)
         | Resource::VirtualServer(_)
         | Resource::Token(_)
         | Resource::Credential(_) => {

@@ -1,6 +1,10 @@
 //! Catalogs as they were discovered: wishes go out, results come in.
 
-use proto::{Catalog, resource::kind, upstream::FailureReason};
+use proto::{
+    Catalog, CatalogEntry, EntryKind,
+    resource::kind,
+    upstream::{FailureReason, Upstream},
+};
 
 use super::{Registry, names::Names, tools as tool_rules, unit::Unit};
 use crate::{
@@ -8,12 +12,14 @@ use crate::{
     error::Error,
     store::{
         discoveries::{self, Facts, WantedDiscovery},
+        entries as entry_store,
         tools::{self, StoredTool},
         upstreams::{self, StoredUpstream},
     },
 };
 use plan::{Plan, Planner};
 
+mod entries;
 mod plan;
 
 /// Most notices that are kept of one discovery.
@@ -84,12 +90,15 @@ async fn store_catalog(
     let names = Names::new(tools::all_holders(unit.write.connection()).await?);
     let plan = Planner { upstream_id, upstream: &upstream.name, now_ms: unit.now_ms, names }
         .plan(known, &catalog.tools);
-    let notices = shorten(plan.notices.clone());
+    let mut notices = plan.notices.clone();
     carry_out(unit, upstream_id, plan).await?;
+    notices.extend(store_entries(unit, &upstream, &catalog.entries).await?);
+    let notices = shorten(notices);
     let now = Facts {
         era: Some(catalog.era.as_str().to_owned()),
         protocol_version: catalog.protocol_version.clone(),
         instructions: catalog.instructions.clone(),
+        capabilities: catalog.capabilities.clone(),
     };
     if now != *facts {
         unit.write.changed(kind::UPSTREAM, "", upstream_id).await?;
@@ -98,6 +107,42 @@ async fn store_catalog(
     let connection = unit.write.connection();
     discoveries::succeed(connection, upstream_id, &catalog, &notices, now_ms).await?;
     Ok(())
+}
+
+/// Stores prompts, resources and templates; gives the notices about them.
+async fn store_entries(
+    unit: &mut Unit<'_>,
+    upstream: &Upstream,
+    catalog: &[CatalogEntry],
+) -> Result<Vec<String>, Error> {
+    let connection = unit.write.connection();
+    let known = entry_store::of_upstream(connection, &upstream.id).await?;
+    let names = Names::new(entry_store::all_holders(connection).await?);
+    let (upstream_id, now_ms) = (upstream.id.as_str(), unit.now_ms);
+    let planner = entries::Planner { upstream_id, upstream: &upstream.name, now_ms, names };
+    let mut plan = planner.plan(known, catalog);
+    let connection = unit.write.connection();
+    for (_, id) in &plan.vanished {
+        entry_store::set_gone(connection, id, now_ms).await?;
+    }
+    for (_, id) in &plan.dropped {
+        entry_store::delete(connection, id).await?;
+    }
+    for stored in &plan.changed {
+        entry_store::update(connection, stored).await?;
+    }
+    for kind in EntryKind::ALL {
+        let touched = plan.touched(kind);
+        if touched.is_empty() {
+            continue;
+        }
+        let revision = unit.write.changed_all(kind.as_str(), upstream_id, &touched).await?;
+        for stored in plan.added.iter_mut().filter(|it| it.entry.offered.kind == kind) {
+            stored.entry.resource_version = revision;
+        }
+    }
+    entry_store::insert(unit.write.connection(), &plan.added).await?;
+    Ok(plan.notices)
 }
 
 async fn carry_out(unit: &mut Unit<'_>, upstream_id: &str, plan: Plan) -> Result<(), Error> {

@@ -115,7 +115,7 @@ mod tests {
 
     fn holder(name: &str, alias: Option<&str>) -> NameHolder {
         NameHolder {
-            tool_id: format!("id-of-{name}"),
+            id: format!("id-of-{name}"),
             name: name.to_owned(),
             alias: alias.map(str::to_owned),
             upstream_id: None,
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn first_come_stays() {
         let mut names = Names::new(vec![holder("a", None)]);
-        assert_eq!(names.claim(holder("a", None)).unwrap_err().tool_id, "id-of-a");
+        assert_eq!(names.claim(holder("a", None)).unwrap_err().id, "id-of-a");
         assert_eq!(names.claim(holder("b", None)), Ok(Claim::default()));
         assert!(names.claim(holder("b", None)).is_err());
     }

@@ -201,7 +201,7 @@ async fn claim_name(unit: &mut Unit<'_>, id: &str, name: &str) -> Result<Claim, 
     let other = alias.as_deref().unwrap_or(name);
     let holders = tools::holders(unit.write.connection(), name, other).await?;
     let wanted = NameHolder {
-        tool_id: id.to_owned(),
+        id: id.to_owned(),
         name: name.to_owned(),
         alias,
         upstream_id: None,
@@ -217,12 +217,12 @@ async fn claim_name(unit: &mut Unit<'_>, id: &str, name: &str) -> Result<Claim, 
 /// Takes from others what a claim takes.
 pub(super) async fn settle(unit: &mut Unit<'_>, claim: &Claim) -> Result<(), Error> {
     for holder in &claim.evicted {
-        tools::delete(unit.write.connection(), &holder.tool_id).await?;
+        tools::delete(unit.write.connection(), &holder.id).await?;
     }
     for holder in &claim.unaliased {
-        tools::drop_alias(unit.write.connection(), &holder.tool_id).await?;
+        tools::drop_alias(unit.write.connection(), &holder.id).await?;
         let owner = holder.upstream_id.as_deref().unwrap_or_default();
-        unit.write.changed(kind::TOOL, owner, &holder.tool_id).await?;
+        unit.write.changed(kind::TOOL, owner, &holder.id).await?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Upstreams: register, read, change, delete.
 
 use proto::{
-    Credential, CredentialChange, Invalid, Permission,
+    Credential, CredentialChange, EntryKind, Invalid, Permission,
     resource::kind,
     upstream::{Phase, Transport, Upstream, UpstreamDraft, UpstreamStatus},
 };
@@ -17,7 +17,7 @@ use crate::{
     caller::Caller,
     error::Error,
     store::{
-        discoveries, tools,
+        discoveries, entries, tools,
         upstreams::{self, StoredUpstream, transport_text},
         virtual_servers,
     },
@@ -225,7 +225,7 @@ pub(super) async fn update(
     stored: StoredUpstream,
     draft: UpstreamDraft,
 ) -> Result<(Upstream, Action), Error> {
-    let StoredUpstream { upstream: current, credential_id, instructions: _ } = stored;
+    let StoredUpstream { upstream: current, credential_id, .. } = stored;
     if draft.name != current.name {
         return Err(Invalid::new("name", "cannot be changed").into());
     }
@@ -268,9 +268,9 @@ pub(super) async fn update(
     Ok((upstream, Action::Updated))
 }
 
-/// Deletes an upstream with its tools and its credential.
+/// Deletes an upstream with all that it offers and its credential.
 async fn delete(unit: &mut Unit<'_>, stored: StoredUpstream) -> Result<u64, Error> {
-    let StoredUpstream { upstream, credential_id, instructions: _ } = stored;
+    let StoredUpstream { upstream, credential_id, .. } = stored;
     let users = virtual_servers::users_of_upstream(unit.write.connection(), &upstream.id).await?;
     if let Some(user) = users.first() {
         let user = format!("server `{}`", user.name);
@@ -283,6 +283,13 @@ async fn delete(unit: &mut Unit<'_>, stored: StoredUpstream) -> Result<u64, Erro
     }
     unit.write.changed_all(kind::TOOL, &upstream.id, &tool_ids).await?;
     tools::delete_of_upstream(unit.write.connection(), &upstream.id).await?;
+    let entries = entries::of_upstream(unit.write.connection(), &upstream.id).await?;
+    for kind in EntryKind::ALL {
+        let of_kind = entries.iter().filter(|it| it.entry.offered.kind == kind);
+        let ids: Vec<String> = of_kind.map(|it| it.entry.id.clone()).collect();
+        unit.write.changed_all(kind.as_str(), &upstream.id, &ids).await?;
+    }
+    entries::delete_of_upstream(unit.write.connection(), &upstream.id).await?;
     discoveries::delete(unit.write.connection(), &upstream.id).await?;
     upstreams::delete(unit.write.connection(), &upstream.id).await?;
     if let Some(id) = credential_id {

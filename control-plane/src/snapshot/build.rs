@@ -224,7 +224,8 @@ fn need_of(resource: &Resource) -> Option<(wire::ResourceKey, Group)> {
             ToolTarget::Rest { credential_id, .. } => (credential_id.as_ref()?, Group::Edge),
             ToolTarget::Upstream { .. } => return None,
         },
-        Resource::VirtualServer(_)
+        Resource::Entry(_)
+        | Resource::VirtualServer(_)
         | Resource::Token(_)
         | Resource::Key(_)
         | Resource::Credential(_) => return None,

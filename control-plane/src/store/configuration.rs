@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 
 use proto::{
+    EntryKind,
+    entry::EntryResource,
     resource::{Resource, ToolResource, ToolTarget, UpstreamResource, VirtualServerResource, kind},
     tool::ToolSource,
 };
@@ -13,6 +15,7 @@ use super::{
     Read, StoreError, Write,
     changes::{self, ChangedKey},
     credentials,
+    entries::{self, StoredEntry},
     tools::{self, StoredTool},
     upstreams::{self, StoredUpstream},
     virtual_servers::{self, StoredServer},
@@ -27,7 +30,15 @@ pub struct Configuration {
 }
 
 /// The kinds that are read here.
-pub const KINDS: [&str; 4] = [kind::UPSTREAM, kind::TOOL, kind::SERVER, kind::CREDENTIAL];
+pub const KINDS: [&str; 7] = [
+    kind::UPSTREAM,
+    kind::TOOL,
+    kind::PROMPT,
+    kind::RESOURCE,
+    kind::RESOURCE_TEMPLATE,
+    kind::SERVER,
+    kind::CREDENTIAL,
+];
 
 /// Reads the whole registry.
 pub async fn read_all(read: &mut Read, sealer: &Sealer) -> Result<Configuration, StoreError> {
@@ -38,6 +49,7 @@ pub async fn read_all(read: &mut Read, sealer: &Sealer) -> Result<Configuration,
     resources.extend(upstreams.into_iter().map(upstream_resource));
     let tools = tools::page(connection, "", u64::MAX).await?;
     resources.extend(tools.into_iter().filter_map(tool_resource));
+    resources.extend(entries::all(connection).await?.into_iter().map(entry_resource));
     let servers = virtual_servers::page(connection, "", u64::MAX).await?;
     resources.extend(servers.into_iter().filter_map(server_resource));
     let credentials = credentials::all(connection, sealer).await?;
@@ -80,6 +92,12 @@ async fn load_from(
         let id = stored.tool.id.clone();
         found.extend(tool_resource(stored).map(|resource| ((kind::TOOL, id), resource)));
     }
+    for entry_kind in EntryKind::ALL {
+        let kind = entry_kind.as_str();
+        for stored in entries::by_ids(connection, &ids(kind)).await? {
+            found.insert((kind, stored.entry.id.clone()), entry_resource(stored));
+        }
+    }
     for stored in virtual_servers::by_ids(connection, &ids(kind::SERVER)).await? {
         let id = stored.server.id.clone();
         found.extend(server_resource(stored).map(|resource| ((kind::SERVER, id), resource)));
@@ -97,7 +115,7 @@ async fn load_from(
 }
 
 fn upstream_resource(stored: StoredUpstream) -> Resource {
-    let StoredUpstream { upstream, credential_id, instructions } = stored;
+    let StoredUpstream { upstream, credential_id, instructions, capabilities } = stored;
     Resource::Upstream(UpstreamResource {
         id: upstream.id,
         name: upstream.name,
@@ -108,6 +126,21 @@ fn upstream_resource(stored: StoredUpstream) -> Resource {
         protocol_version: upstream.status.protocol_version,
         instructions,
         disabled: upstream.disabled,
+        capabilities,
+    })
+}
+
+fn entry_resource(stored: StoredEntry) -> Resource {
+    let StoredEntry { entry, is_gone: _ } = stored;
+    let offered = entry.offered;
+    Resource::Entry(EntryResource {
+        id: entry.id,
+        kind: offered.kind,
+        upstream_id: entry.upstream_id,
+        name: entry.name.map(|name| name.to_string()).unwrap_or_default(),
+        original: offered.original,
+        definition: offered.definition,
+        needs_client_capabilities: offered.needs_client_capabilities,
     })
 }
 

@@ -36,6 +36,7 @@ pub(crate) struct Facts {
     pub era: Option<String>,
     pub protocol_version: String,
     pub instructions: String,
+    pub capabilities: String,
 }
 
 /// The first wish of a new upstream.
@@ -154,7 +155,7 @@ pub(crate) async fn progress(
     upstream_id: &str,
 ) -> Result<Option<(Progress, Facts)>, StoreError> {
     let row = sqlx::query(
-        "SELECT wanted, done, valid_from, era, protocol_version, instructions
+        "SELECT wanted, done, valid_from, era, protocol_version, instructions, capabilities
          FROM discoveries WHERE upstream_id = $1",
     )
     .bind(upstream_id)
@@ -171,6 +172,7 @@ pub(crate) async fn progress(
         era: row.optional_text("era")?,
         protocol_version: row.text("protocol_version")?,
         instructions: row.text("instructions")?,
+        capabilities: row.text("capabilities")?,
     };
     Ok(Some((progress, facts)))
 }

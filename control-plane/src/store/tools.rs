@@ -30,7 +30,7 @@ pub(crate) struct StoredTool {
 /// Who has a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NameHolder {
-    pub tool_id: String,
+    pub id: String,
     pub name: String,
     pub alias: Option<String>,
     pub upstream_id: Option<String>,
@@ -212,7 +212,7 @@ pub(crate) async fn all_holders(
 fn holder(row: &AnyRow) -> Result<NameHolder, StoreError> {
     let row = Row::new("tools", row)?;
     Ok(NameHolder {
-        tool_id: row.id().to_owned(),
+        id: row.id().to_owned(),
         name: row.text("name")?,
         alias: row.optional_text("alias")?,
         upstream_id: row.optional_text("upstream_id")?,

@@ -22,6 +22,8 @@ pub(crate) struct StoredUpstream {
     pub upstream: Upstream,
     pub credential_id: Option<String>,
     pub instructions: String,
+    /// What it offers, JSON text; empty until it was discovered.
+    pub capabilities: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -44,11 +46,17 @@ macro_rules! select {
             "SELECT u.id, u.name, u.title, u.description, u.transport, u.catalog_scope,
                 u.credential_id, u.state, u.tags, u.resource_version, u.create_time_ms,
                 u.update_time_ms, d.phase, d.reason, d.message, d.era, d.protocol_version,
-                d.instructions, d.discovered_time_ms, d.checked_time_ms, d.generation, d.notices,
+                d.instructions, d.capabilities, d.discovered_time_ms, d.checked_time_ms, d.generation, d.notices,
                 c.kind AS credential_kind, c.names AS credential_names,
                 c.fingerprint AS credential_fingerprint,
                 (SELECT COUNT(*) FROM tools t
-                 WHERE t.upstream_id = u.id AND t.gone_time_ms IS NULL) AS tool_count
+                 WHERE t.upstream_id = u.id AND t.gone_time_ms IS NULL) AS tool_count,
+                (SELECT COUNT(*) FROM catalog_entries e WHERE e.upstream_id = u.id
+                 AND e.kind = 'prompt' AND e.gone_time_ms IS NULL) AS prompt_count,
+                (SELECT COUNT(*) FROM catalog_entries e WHERE e.upstream_id = u.id
+                 AND e.kind = 'resource') AS resource_count,
+                (SELECT COUNT(*) FROM catalog_entries e WHERE e.upstream_id = u.id
+                 AND e.kind = 'resource-template') AS resource_template_count
              FROM upstreams u
              JOIN discoveries d ON d.upstream_id = u.id
              LEFT JOIN credentials c ON c.id = u.credential_id ",
@@ -82,11 +90,13 @@ impl StoredUpstream {
             upstream,
             credential_id: row.optional_text("credential_id")?,
             instructions: row.text("instructions")?,
+            capabilities: row.text("capabilities")?,
         })
     }
 }
 
 fn status(row: &Row<'_>) -> Result<UpstreamStatus, StoreError> {
+    let few = |column| Ok::<_, StoreError>(u32::try_from(row.count(column)?).unwrap_or(u32::MAX));
     let reason = match row.optional_text("reason")? {
         None => None,
         Some(_) => Some(row.word("reason", reason_of)?),
@@ -101,7 +111,10 @@ fn status(row: &Row<'_>) -> Result<UpstreamStatus, StoreError> {
         message: row.text("message")?,
         era,
         protocol_version: row.text("protocol_version")?,
-        tool_count: u32::try_from(row.count("tool_count")?).unwrap_or(u32::MAX),
+        tool_count: few("tool_count")?,
+        prompt_count: few("prompt_count")?,
+        resource_count: few("resource_count")?,
+        resource_template_count: few("resource_template_count")?,
         discovered_time_ms: row.time("discovered_time_ms")?,
         checked_time_ms: row.time("checked_time_ms")?,
         discovery_generation: row.count("generation")?,

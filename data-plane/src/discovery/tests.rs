@@ -128,3 +128,39 @@ async fn a_capability_that_is_not_offered_is_not_asked_for() {
     let catalog = read(&Proxy::new(upstream(http(address.await)))).await.unwrap();
     assert!(catalog.tools.is_empty());
 }
+
+#[tokio::test]
+async fn all_lists_are_read_that_are_offered() {
+    for era in [Era::Legacy, Era::Modern] {
+        let address = serve(move |seen| {
+            let id = seen.member("/id");
+            let say = |rest: &str| json(format!(r#"{{"jsonrpc":"2.0","id":{id},{rest}}}"#));
+            let features = r#""capabilities":{"prompts":{},"resources":{}}"#;
+            let cursor = seen.member("/params/cursor");
+            match (seen.member("/method").as_str().unwrap_or_default(), cursor.as_str()) {
+                ("server/discover", _) if era == Era::Modern => {
+                    say(&format!(r#""result":{{"supportedVersions":["2026-07-28"],{features}}}"#))
+                }
+                ("initialize", _) if era == Era::Legacy => say(&format!(
+                    r#""result":{{"protocolVersion":"2025-06-18",{features},"serverInfo":{{}}}}"#
+                )),
+                ("prompts/list", _) => say(r#""result":{"prompts":[{"name":"p", "x":1.0},{}]}"#),
+                ("resources/list", None) => {
+                    say(r#""result":{"resources":[{"uri":"a://1","name":"one"}],"nextCursor":"2"}"#)
+                }
+                ("resources/list", Some("2")) => {
+                    say(r#""result":{"resources":[{"uri":"a://2"},{"uri":"a://1"}]}"#)
+                }
+                ("resources/templates/list", _) => say(r#""error":{"code":-32601,"message":"no"}"#),
+                ("notifications/initialized", _) => answer(202, "", ""),
+                _ => answer(404, "", ""),
+            }
+        });
+        let catalog = read(&Proxy::new(upstream(http(address.await)))).await.unwrap();
+        let found: Vec<_> =
+            catalog.entries.iter().map(|it| (it.kind.as_str(), it.original.as_str())).collect();
+        assert_eq!(found, [("prompt", "p"), ("resource", "a://1"), ("resource", "a://2")]);
+        assert_eq!(catalog.entries[0].definition, r#"{"name":"p", "x":1.0}"#);
+        assert!(catalog.tools.is_empty());
+    }
+}

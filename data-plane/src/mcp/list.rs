@@ -1,19 +1,71 @@
-//! Renders `tools/list` results from raw definitions: only names change.
+//! Renders list results from raw definitions: only names and URIs change.
 
 use bytes::Bytes;
 use proto::Era;
 
 use super::{
     message::splice,
-    object::{Object, Span},
+    object::{self, Cursor, Object, Span},
     response::{modern_tail, quote},
 };
 
-/// A tool object as its server wrote it, with the places that a gateway touches.
+/// The lists of MCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ListKind {
+    Tools,
+    Prompts,
+    Resources,
+    ResourceTemplates,
+}
+
+impl ListKind {
+    pub const ALL: [Self; 4] =
+        [Self::Tools, Self::Prompts, Self::Resources, Self::ResourceTemplates];
+
+    /// The method that asks for it.
+    pub fn method(self) -> &'static str {
+        match self {
+            Self::Tools => "tools/list",
+            Self::Prompts => "prompts/list",
+            Self::Resources => "resources/list",
+            Self::ResourceTemplates => "resources/templates/list",
+        }
+    }
+
+    /// The member of the result that holds it.
+    pub fn member(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Prompts => "prompts",
+            Self::Resources => "resources",
+            Self::ResourceTemplates => "resourceTemplates",
+        }
+    }
+
+    /// The server capability that announces it.
+    pub fn capability(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Prompts => "prompts",
+            Self::Resources | Self::ResourceTemplates => "resources",
+        }
+    }
+
+    /// The member of a definition that tells it from the others.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Tools | Self::Prompts => "name",
+            Self::Resources => "uri",
+            Self::ResourceTemplates => "uriTemplate",
+        }
+    }
+}
+
+/// An MCP object as its server wrote it, with the places that a gateway touches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {
     text: Box<str>,
-    name: Span,
+    key: Span,
     /// Members that one era does not show, each with its comma.
     legacy_cuts: Box<[Span]>,
     modern_cuts: Box<[Span]>,
@@ -28,17 +80,18 @@ pub enum DefinitionError {
     NotAnObject,
     #[error("has a key twice")]
     Duplicate,
-    #[error("has no `name`")]
-    Unnamed,
+    #[error("has no `{0}`")]
+    Unnamed(&'static str),
 }
 
 impl Definition {
-    pub fn read(text: &str) -> Result<Self, DefinitionError> {
-        let mut cursor = super::object::Cursor::new(text);
+    /// Reads a definition as it stands in lists of `kind`.
+    pub fn read(text: &str, kind: ListKind) -> Result<Self, DefinitionError> {
+        let mut cursor = Cursor::new(text);
         let mut members = Vec::new();
         let Object { has_duplicates, .. } = cursor
             .object(|cursor, name, key| {
-                members.push(super::object::Member { name, key, value: cursor.value()? });
+                members.push(object::Member { name, key, value: cursor.value()? });
                 Ok(())
             })
             .map_err(|_| DefinitionError::NotAnObject)?;
@@ -50,12 +103,11 @@ impl Definition {
         };
         // An output schema that is no object schema breaks legacy clients (MCP 2025-11-25, Tool).
         let is_object_schema = find("outputSchema").is_none_or(|schema| {
-            super::object::member(text, schema, "type")
-                .is_some_and(|kind| kind.of(text) == "\"object\"")
+            object::member(text, schema, "type").is_some_and(|kind| kind.of(text) == "\"object\"")
         });
-        let cuts = |dropped: &str| super::object::cuts(&members, |member| member.name == dropped);
+        let cuts = |dropped: &str| object::cuts(&members, |member| member.name == dropped);
         Ok(Self {
-            name: find("name").ok_or(DefinitionError::Unnamed)?,
+            key: find(kind.key()).ok_or(DefinitionError::Unnamed(kind.key()))?,
             legacy_cuts: if is_object_schema {
                 Box::default()
             } else {
@@ -68,15 +120,17 @@ impl Definition {
         })
     }
 
-    /// The definition under the name that clients see.
-    pub fn render(&self, name: &str, era: Era) -> Bytes {
-        let name = quote(name);
+    /// The definition under the name or URI that clients see.
+    pub fn render(&self, shown_as: &str, era: Era) -> Bytes {
         let cuts = match era {
             Era::Legacy => &self.legacy_cuts,
             Era::Modern => &self.modern_cuts,
         };
-        let mut edits: Vec<(Span, &[u8])> = vec![(self.name, name.as_bytes())];
-        edits.extend(cuts.iter().map(|cut| (*cut, &b""[..])));
+        let mut edits: Vec<(Span, &[u8])> = cuts.iter().map(|cut| (*cut, &b""[..])).collect();
+        let quoted = quote(shown_as);
+        if object::unquote(self.key.of(&self.text)).as_deref() != Some(shown_as) {
+            edits.push((self.key, quoted.as_bytes()));
+        }
         splice(self.text.as_bytes(), &edits)
     }
 
@@ -90,23 +144,34 @@ impl Definition {
     }
 }
 
-/// The whole result: all tools in one page.
-pub fn tools_result<'a>(tools: impl Iterator<Item = (&'a str, &'a Definition)>, era: Era) -> Bytes {
+/// A whole result: what is listed, and where the next page begins (a JSON string).
+pub fn result<'a>(
+    kind: ListKind,
+    items: impl Iterator<Item = (&'a str, &'a Definition)>,
+    era: Era,
+    next_cursor: Option<&str>,
+) -> Bytes {
     let mut out = Vec::with_capacity(4096);
     out.extend_from_slice(match era {
-        Era::Legacy => br#"{"tools":["#,
-        Era::Modern => br#"{"resultType":"complete","tools":["#,
+        Era::Legacy => b"{\"",
+        Era::Modern => br#"{"resultType":"complete",""#,
     });
-    for (index, (name, definition)) in tools.enumerate() {
+    out.extend_from_slice(kind.member().as_bytes());
+    out.extend_from_slice(b"\":[");
+    for (index, (name, definition)) in items.enumerate() {
         if index > 0 {
             out.push(b',');
         }
         out.extend_from_slice(&definition.render(name, era));
     }
-    match era {
-        Era::Legacy => out.extend_from_slice(b"]}"),
-        Era::Modern => out.extend_from_slice(format!("],{}}}", modern_tail()).as_bytes()),
+    out.push(b']');
+    if let Some(cursor) = next_cursor {
+        out.extend_from_slice(format!(",\"nextCursor\":{}", quote(cursor)).as_bytes());
     }
+    if era == Era::Modern {
+        out.extend_from_slice(format!(",{}", modern_tail()).as_bytes());
+    }
+    out.push(b'}');
     out.shrink_to_fit();
     out.into()
 }
@@ -115,10 +180,13 @@ pub fn tools_result<'a>(tools: impl Iterator<Item = (&'a str, &'a Definition)>, 
 mod tests {
     use super::*;
 
+    fn read(text: &str) -> Definition {
+        Definition::read(text, ListKind::Tools).unwrap()
+    }
+
     #[track_caller]
     fn check(definition: &str, era: Era, expected: &str) {
-        let definition = Definition::read(definition).unwrap();
-        assert_eq!(&*definition.render("u-echo", era), expected.as_bytes());
+        assert_eq!(&*read(definition).render("u-echo", era), expected.as_bytes());
     }
 
     #[test]
@@ -127,6 +195,15 @@ mod tests {
         let expected = text.replace("\"echo\"", "\"u-echo\"");
         check(text, Era::Legacy, &expected);
         check(text, Era::Modern, &expected);
+    }
+
+    #[test]
+    fn a_uri_that_stays_keeps_its_spelling() {
+        let text = r#"{"name":"n","uri":"a:\/\/\u0062","mimeType":"text/plain"}"#;
+        let resource = Definition::read(text, ListKind::Resources).unwrap();
+        assert_eq!(&*resource.render("a://b", Era::Modern), text.as_bytes());
+        let marked = r#"{"name":"n","uri":"m:a://b","mimeType":"text/plain"}"#;
+        assert_eq!(&*resource.render("m:a://b", Era::Legacy), marked.as_bytes());
     }
 
     #[test]
@@ -140,26 +217,34 @@ mod tests {
 
     #[test]
     fn ambiguous_definitions_are_refused() {
-        let read = |text: &str| Definition::read(text).unwrap_err();
-        assert_eq!(read(r#"{"name":"a","name":"b"}"#), DefinitionError::Duplicate);
-        assert_eq!(read("{}"), DefinitionError::Unnamed);
-        assert_eq!(read("[]"), DefinitionError::NotAnObject);
+        let read = |text: &str, kind| Definition::read(text, kind).unwrap_err();
+        assert_eq!(read(r#"{"name":"a","name":"b"}"#, ListKind::Tools), DefinitionError::Duplicate);
+        assert_eq!(read("{}", ListKind::Prompts), DefinitionError::Unnamed("name"));
+        assert_eq!(
+            read(r#"{"uri":"x"}"#, ListKind::ResourceTemplates),
+            DefinitionError::Unnamed("uriTemplate")
+        );
+        assert_eq!(read("[]", ListKind::Resources), DefinitionError::NotAnObject);
     }
 
     #[test]
     fn a_result_is_json_in_both_eras() {
-        let definition = Definition::read(r#"{"name":"a"}"#).unwrap();
+        let definition = read(r#"{"name":"a"}"#);
         let tools = [("x", &definition), ("y", &definition)];
-        let legacy = tools_result(tools.into_iter(), Era::Legacy);
+        let legacy = result(ListKind::Tools, tools.into_iter(), Era::Legacy, None);
         assert_eq!(&*legacy, br#"{"tools":[{"name":"x"},{"name":"y"}]}"#);
-        let modern = tools_result(tools.into_iter(), Era::Modern);
-        let modern: serde_json::Value = serde_json::from_slice(&modern).unwrap();
-        assert_eq!(modern["ttlMs"], 60_000);
-        assert_eq!(modern["cacheScope"], "private");
-        assert_eq!(modern["resultType"], "complete");
-        assert!(
-            serde_json::from_slice::<serde_json::Value>(&tools_result([].into_iter(), Era::Modern))
-                .is_ok()
-        );
+        let legacy = result(ListKind::Prompts, tools.into_iter().skip(1), Era::Legacy, Some("c\""));
+        assert_eq!(&*legacy, br#"{"prompts":[{"name":"y"}],"nextCursor":"c\""}"#);
+        for kind in ListKind::ALL {
+            let modern = result(kind, tools.into_iter(), Era::Modern, Some("c"));
+            let modern: serde_json::Value = serde_json::from_slice(&modern).unwrap();
+            assert_eq!(modern["ttlMs"], 60_000);
+            assert_eq!(modern["cacheScope"], "private");
+            assert_eq!(modern["resultType"], "complete");
+            assert_eq!(modern["nextCursor"], "c");
+            assert_eq!(modern[kind.member()].as_array().unwrap().len(), 2);
+        }
+        let empty = result(ListKind::Resources, [].into_iter(), Era::Modern, None);
+        assert!(serde_json::from_slice::<serde_json::Value>(&empty).is_ok());
     }
 }

@@ -10,6 +10,12 @@ pub enum Method {
     Discover,
     ToolsList,
     ToolsCall,
+    PromptsList,
+    PromptsGet,
+    ResourcesList,
+    ResourceTemplatesList,
+    ResourcesRead,
+    Complete,
     Initialized,
     Cancelled,
     Progress,
@@ -27,6 +33,12 @@ impl Method {
             Self::Discover => "server/discover",
             Self::ToolsList => "tools/list",
             Self::ToolsCall => "tools/call",
+            Self::PromptsList => "prompts/list",
+            Self::PromptsGet => "prompts/get",
+            Self::ResourcesList => "resources/list",
+            Self::ResourceTemplatesList => "resources/templates/list",
+            Self::ResourcesRead => "resources/read",
+            Self::Complete => "completion/complete",
             Self::Initialized => "notifications/initialized",
             Self::Cancelled => "notifications/cancelled",
             Self::Progress => "notifications/progress",
@@ -41,7 +53,14 @@ impl Method {
         match self {
             Self::Initialize | Self::Ping => era == Era::Legacy,
             Self::Discover => era == Era::Modern,
-            Self::ToolsList | Self::ToolsCall => true,
+            Self::ToolsList
+            | Self::ToolsCall
+            | Self::PromptsList
+            | Self::PromptsGet
+            | Self::ResourcesList
+            | Self::ResourceTemplatesList
+            | Self::ResourcesRead
+            | Self::Complete => true,
             Self::Initialized
             | Self::Cancelled
             | Self::Progress
@@ -60,6 +79,12 @@ impl From<&str> for Method {
             "server/discover" => Self::Discover,
             "tools/list" => Self::ToolsList,
             "tools/call" => Self::ToolsCall,
+            "prompts/list" => Self::PromptsList,
+            "prompts/get" => Self::PromptsGet,
+            "resources/list" => Self::ResourcesList,
+            "resources/templates/list" => Self::ResourceTemplatesList,
+            "resources/read" => Self::ResourcesRead,
+            "completion/complete" => Self::Complete,
             "notifications/initialized" => Self::Initialized,
             "notifications/cancelled" => Self::Cancelled,
             "notifications/progress" => Self::Progress,
@@ -76,7 +101,21 @@ mod tests {
 
     #[test]
     fn names_survive() {
-        for name in ["initialize", "ping", "server/discover", "tools/list", "tools/call", "x/y"] {
+        for name in [
+            "initialize",
+            "ping",
+            "server/discover",
+            "tools/list",
+            "tools/call",
+            "prompts/list",
+            "prompts/get",
+            "resources/list",
+            "resources/templates/list",
+            "resources/read",
+            "completion/complete",
+            "notifications/tools/list_changed",
+            "x/y",
+        ] {
             assert_eq!(Method::from(name).as_str(), name);
         }
     }
@@ -87,6 +126,6 @@ mod tests {
         assert!(!Method::Initialize.is_served_in(Era::Modern));
         assert!(!Method::Ping.is_served_in(Era::Modern));
         assert!(!Method::Discover.is_served_in(Era::Legacy));
-        assert!(!Method::from("prompts/list").is_served_in(Era::Legacy));
+        assert!(!Method::from("prompts/other").is_served_in(Era::Legacy));
     }
 }

@@ -197,6 +197,26 @@ pub fn member(text: &str, span: Span, name: &str) -> Option<Span> {
     members(text, span).into_iter().find(|member| member.name == name).map(|member| member.value)
 }
 
+/// The elements of the array at `span` of `text`, in order; none if it is no array.
+pub fn elements(text: &str, span: Span) -> Vec<Span> {
+    let text = text.get(..span.end).unwrap_or_default();
+    let mut cursor = Cursor::starting_at(text, span.start);
+    let mut elements = Vec::new();
+    if cursor.expect(b'[').is_err() {
+        return elements;
+    }
+    while cursor.peek() != Some(b']') {
+        if !elements.is_empty() && cursor.expect(b',').is_err() {
+            return Vec::new();
+        }
+        match cursor.value() {
+            Ok(element) => elements.push(element),
+            Err(_) => return Vec::new(),
+        }
+    }
+    elements
+}
+
 /// What to cut out of an object so that the members for which `is_dropped` holds
 /// are gone and exactly the commas of the others stay.
 pub fn cuts<N>(members: &[Member<N>], is_dropped: impl Fn(&Member<N>) -> bool) -> Vec<Span> {
@@ -268,6 +288,16 @@ mod tests {
         assert_eq!(without(text, &["b", "c"]), r#"{ "a":1 }"#);
         assert_eq!(without(text, &["a", "b", "c"]), "{  }");
         assert_eq!(without(text, &[]), text);
+    }
+
+    #[test]
+    fn elements_are_found_in_order() {
+        let found = |text: &str| -> Vec<String> {
+            let whole = Span { start: 0, end: text.len() };
+            elements(text, whole).into_iter().map(|span| span.of(text).to_owned()).collect()
+        };
+        assert_eq!(found(r#"[ 1, {"a":[2]} ,"]" ]"#), ["1", r#"{"a":[2]}"#, r#""]""#]);
+        assert!(found("[]").is_empty() && found("{}").is_empty() && found("[1 2]").is_empty());
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Writes JSON-RPC answers: a raw id, and a result that is already text.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use proto::Era;
+
+use super::feature::Features;
 
 /// How we present ourselves in `serverInfo`.
 pub const SERVER_INFO: &str =
@@ -79,22 +82,37 @@ pub fn quote(text: &str) -> String {
 }
 
 /// The result of `initialize` at `version`.
-pub fn initialize_result(version: &str, instructions: &str) -> String {
+pub fn initialize_result(version: &str, features: Features, instructions: &str) -> String {
+    let features = features.to_json();
     let instructions = instructions_member(instructions);
     format!(
-        r#"{{"protocolVersion":"{version}","capabilities":{{"tools":{{}}}},"serverInfo":{SERVER_INFO}{instructions}}}"#
+        r#"{{"protocolVersion":"{version}","capabilities":{features},"serverInfo":{SERVER_INFO}{instructions}}}"#
     )
 }
 
 /// The result of `server/discover`. Only versions that can be served statelessly are named.
-pub fn discover_result(versions: &[&str], instructions: &str) -> String {
+pub fn discover_result(versions: &[&str], features: Features, instructions: &str) -> String {
+    let features = features.to_json();
     let versions: Vec<_> = versions.iter().map(|version| format!("\"{version}\"")).collect();
     let instructions = instructions_member(instructions);
     format!(
-        r#"{{"resultType":"complete","supportedVersions":[{}],"capabilities":{{"tools":{{}}}}{instructions},{}}}"#,
+        r#"{{"resultType":"complete","supportedVersions":[{}],"capabilities":{features}{instructions},{}}}"#,
         versions.join(","),
         modern_tail()
     )
+}
+
+/// The result of `completion/complete` where there is nothing to suggest.
+pub fn empty_completion(era: Era) -> Bytes {
+    let completion = r#""completion":{"values":[],"total":0,"hasMore":false}"#;
+    let result = match era {
+        Era::Legacy => format!("{{{completion}}}"),
+        Era::Modern => {
+            let key = super::message::meta_key::SERVER_INFO;
+            format!(r#"{{"resultType":"complete",{completion},"_meta":{{"{key}":{SERVER_INFO}}}}}"#)
+        }
+    };
+    result.into()
 }
 
 /// The members that close every modern list and discover result.
@@ -132,8 +150,10 @@ mod tests {
     #[test]
     fn answers_are_json() {
         let is_json = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).is_ok();
-        assert!(is_json(initialize_result("2025-11-25", "say \"hi\"").as_bytes()));
-        assert!(is_json(discover_result(&["2026-07-28"], "").as_bytes()));
+        let features = Features::NONE;
+        assert!(is_json(initialize_result("2025-11-25", features, "say \"hi\"").as_bytes()));
+        assert!(is_json(discover_result(&["2026-07-28"], features, "").as_bytes()));
+        assert!(Era::ALL.iter().all(|era| is_json(&empty_completion(*era))));
         assert!(is_json(&error(None, -32700, "the body is \"bad\"", Some("{}"))));
         let error = error(Some(b"7"), -32601, "no", None);
         assert_eq!(&*error, br#"{"jsonrpc":"2.0","id":7,"error":{"code":-32601,"message":"no"}}"#);

@@ -1,14 +1,19 @@
 //! Puts requests into an upstream's era and its answers into the client's, by splicing:
 //! everything that is not named here keeps its bytes.
 
+mod errors;
+mod uris;
+
 use bytes::Bytes;
 use proto::Era;
 
+use self::{errors::error_to_client, uris::show_uris};
 use super::{
     code,
     message::{Kind, Message, Outcome, Params, Response, ResultKey, Span, meta_key, splice},
     object::{self, Cursor, Member},
     response::{self, SERVER_INFO, quote},
+    uri::Uris,
 };
 
 /// Where an upstream's own `serverInfo` is kept beside ours.
@@ -48,6 +53,10 @@ struct Edits(Vec<(Span, Vec<u8>)>);
 impl Edits {
     fn replace(&mut self, span: Span, text: impl Into<Vec<u8>>) {
         self.0.push((span, text.into()));
+    }
+
+    fn insert(&mut self, at: usize, text: impl Into<Vec<u8>>) {
+        self.replace(Span::at(at), text);
     }
 
     fn cut(&mut self, cuts: Vec<Span>) {
@@ -176,8 +185,21 @@ fn claim_modern(edits: &mut Edits, message: &Message, method: Span, terms: &Term
     }
 }
 
-/// An upstream's response as the client shall see it: its id, its era.
-pub fn response_to_client(message: &Message, to: Era, id: &[u8]) -> Bytes {
+/// To whom an answer goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Audience<'a> {
+    pub era: Era,
+    /// Raw JSON.
+    pub id: &'a [u8],
+    /// Of `resources/read`: the URI as the client wrote it.
+    pub asked_uri: Option<&'a str>,
+    /// How the upstream's URIs are shown; `None`: as they are.
+    pub uris: Option<&'a Uris>,
+}
+
+/// An upstream's response as the client shall see it: its id, its era, its URIs.
+pub fn response_to_client(message: &Message, audience: &Audience<'_>) -> Bytes {
+    let Audience { era: to, id, asked_uri, uris } = *audience;
     let Kind::Response(Response { id: Some(found), outcome }) = &message.kind else {
         return response::error(
             Some(id),
@@ -191,9 +213,12 @@ pub fn response_to_client(message: &Message, to: Era, id: &[u8]) -> Bytes {
         edits.replace(*found, id);
     }
     match outcome {
-        Outcome::Error(span) => error_code(&mut edits, message, *span, to),
+        Outcome::Error(span) => error_to_client(&mut edits, message, *span, audience),
         Outcome::Result { span, members } => match to {
-            Era::Modern => modern_result(&mut edits, message, *span, members),
+            Era::Modern => {
+                let cacheable = asked_uri.map(|_| Cacheable);
+                modern_result(&mut edits, message, (*span, members), cacheable);
+            }
             Era::Legacy => {
                 if asks_for_more(message, members) {
                     let text = "the upstream asks for input that this client cannot be asked for";
@@ -202,6 +227,9 @@ pub fn response_to_client(message: &Message, to: Era, id: &[u8]) -> Bytes {
                 legacy_result(&mut edits, message, members);
             }
         },
+    }
+    if let (Some(uris), Outcome::Result { span, .. }) = (uris, outcome) {
+        show_uris(&mut edits, message.text(), *span, (uris, asked_uri));
     }
     edits.apply(&message.body)
 }
@@ -216,8 +244,17 @@ fn asks_for_more(message: &Message, members: &[Member<ResultKey>]) -> bool {
         .is_some_and(|kind| kind.value.of(message.text()) != "\"complete\"")
 }
 
+/// The result is one that clients may keep (MCP 2026-07-28, caching).
+#[derive(Clone, Copy)]
+struct Cacheable;
+
 /// MCP 2026-07-28: every result has a `resultType`, and should say who answered.
-fn modern_result(edits: &mut Edits, message: &Message, span: Span, members: &[Member<ResultKey>]) {
+fn modern_result(
+    edits: &mut Edits,
+    message: &Message,
+    (span, members): (Span, &[Member<ResultKey>]),
+    cacheable: Option<Cacheable>,
+) {
     let text = message.text();
     if !span.of(text).starts_with('{') {
         return;
@@ -225,6 +262,15 @@ fn modern_result(edits: &mut Edits, message: &Message, span: Span, members: &[Me
     let mut added = Vec::new();
     if find(members, ResultKey::ResultType).is_none() {
         added.push("\"resultType\":\"complete\"".to_owned());
+    }
+    let is_legacy = find(members, ResultKey::ResultType).is_none();
+    if cacheable.is_some() && is_legacy {
+        // Nobody said how long it stays true.
+        let missing = |key| find(members, key).is_none();
+        added.extend(missing(ResultKey::TtlMs).then(|| "\"ttlMs\":0".to_owned()));
+        added.extend(
+            missing(ResultKey::CacheScope).then(|| "\"cacheScope\":\"private\"".to_owned()),
+        );
     }
     let server_info = format!("\"{}\":{SERVER_INFO}", meta_key::SERVER_INFO);
     match find(members, ResultKey::Meta).filter(|meta| meta.value.of(text).starts_with('{')) {
@@ -256,25 +302,6 @@ fn legacy_result(edits: &mut Edits, message: &Message, members: &[Member<ResultK
     if let Some(meta) = find(members, ResultKey::Meta).filter(|_| is_modern) {
         let inner = object::members(text, meta.value);
         edits.cut(object::cuts(&inner, |member| member.name == meta_key::SERVER_INFO));
-    }
-}
-
-/// Codes that the other era must not see.
-fn error_code(edits: &mut Edits, message: &Message, error: Span, to: Era) {
-    let text = message.text();
-    let Some(span) = object::member(text, error, "code") else { return };
-    let Ok(found) = span.of(text).parse::<i64>() else { return };
-    let sent = match (to, found) {
-        (Era::Modern, code::RESOURCE_NOT_FOUND) => code::INVALID_PARAMS,
-        (Era::Modern, code::URL_ELICITATION_REQUIRED)
-        | (
-            Era::Legacy,
-            code::HEADER_MISMATCH | code::MISSING_CLIENT_CAPABILITY | code::UNSUPPORTED_VERSION,
-        ) => code::INTERNAL_ERROR,
-        _ => found,
-    };
-    if sent != found {
-        edits.replace(span, sent.to_string());
     }
 }
 

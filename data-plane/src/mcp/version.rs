@@ -270,9 +270,14 @@ fn check_standard_headers(request: &Request, headers: &MirrorHeaders<'_>) -> Res
     check_method(request)?;
     let method = &request.method;
     check_mirror("Mcp-Method", headers.method, method.as_str())?;
-    match request.params.name.as_ref().and_then(|name| name.as_str()) {
-        Some(name) if *method == Method::ToolsCall => check_mirror("Mcp-Name", headers.name, name),
-        Some(_) | None => Ok(()),
+    let named = match method {
+        Method::ToolsCall | Method::PromptsGet => &request.params.name,
+        Method::ResourcesRead => &request.params.uri,
+        _ => &None,
+    };
+    match named.as_ref().and_then(|name| name.as_str()) {
+        Some(name) => check_mirror("Mcp-Name", headers.name, name),
+        None => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ use proto::{
 use super::*;
 use crate::{
     mcp::{message::parse, translate::Subject},
-    snapshot::table::tests::{compile, sample, tool},
+    snapshot::table::tests::{compile, key, sample, shelves, tool},
 };
 
 const LEGACY: Client = Client { version: Version::V2025_11_25, capabilities: Capabilities::NONE };
@@ -28,8 +28,12 @@ fn describe(endpoint: &str, client: Client, body: &str) -> String {
         "" => Endpoint::Everything,
         name => Endpoint::Server(name.into()),
     };
+    describe_in(&table(), &endpoint, client, &message)
+}
+
+fn describe_in(table: &Table, endpoint: &Endpoint, client: Client, message: &Message) -> String {
     let text = |answer: Answer| String::from_utf8(answer.into_bytes().to_vec()).unwrap();
-    match plan(&table(), &Principal::new("alice", Role::Caller), &endpoint, &message, client) {
+    match plan(table, &Principal::new("alice", Role::Caller), endpoint, message, client) {
         Ok(Plan::Reply(answer)) => text(answer),
         Ok(Plan::Initialize { answer, version, capabilities }) => {
             format!("{} {} {}", version.as_str(), capabilities.to_json(), text(answer))
@@ -93,8 +97,8 @@ fn each_era_has_its_methods() {
     check(
         "",
         LEGACY,
-        r#""id":1,"method":"prompts/list""#,
-        "refuse: method not found: prompts/list",
+        r#""id":1,"method":"prompts/other""#,
+        "refuse: method not found: prompts/other",
     );
     check("", LEGACY, r#""id":1,"method":"notifications/initialized""#, "refuse: method not found");
 }
@@ -165,4 +169,82 @@ fn what_is_no_request_has_no_answer() {
         "cancel \"r\"",
     );
     check("", LEGACY, r#""id":1,"result":{}"#, "answer");
+}
+
+#[track_caller]
+fn check_shelf(client: Client, method: &str, params: &str, expected: &str) {
+    let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{params}}}}}"#);
+    let message = parse(body.into()).unwrap();
+    let table = compile(&shelves()).unwrap();
+    let found = describe_in(&table, &Endpoint::Everything, client, &message);
+    assert!(found.starts_with(expected), "{found}");
+}
+
+#[test]
+fn prompts_and_resources_are_forwarded_under_their_own_names() {
+    let check = |method, params, expected| check_shelf(LEGACY, method, params, expected);
+    check("prompts/get", r#""name":"b-ask","arguments":{}"#, "forward b ask");
+    check("prompts/get", r#""name":"ask""#, "refuse: Unknown prompt: ask");
+    check("prompts/get", r#""name":1"#, "refuse: `params.name` must be a string");
+    check("resources/read", r#""uri":"test://one""#, "forward a test://one");
+    check("resources/read", r#""uri":"lockgate+b:test:\/\/one""#, "forward b test://one");
+    check("resources/read", r#""uri":"test://no""#, "refuse: Resource not found: test://no");
+    check("resources/read", "", "refuse: `params.uri` must be a string");
+}
+
+#[test]
+fn completion_goes_where_its_reference_points() {
+    let check = |params: &str, expected: &str| {
+        check_shelf(MODERN, "completion/complete", params, expected);
+    };
+    let rest = r#""argument":{"name":"x","value":"y"}"#;
+    let with = |reference: &str| format!(r#""ref":{{{reference}}},{rest}"#);
+    check(&with(r#""type":"ref/prompt","name":"a-ask""#), "forward a ask");
+    check(&with(r#""uri":"test://t/{id}","type":"ref/resource""#), "forward a test://t/{id}");
+    check(&with(r#""type":"ref/resource","uri":"file:///c""#), "forward c file:///c");
+    check(
+        &with(r#""type":"ref/resource","uri":"lockgate+b:test://t/{id}""#),
+        r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","completion":{"values":[],"total":0,"hasMore":false},"_meta""#,
+    );
+    check(&with(r#""type":"ref/prompt","name":"no""#), "refuse: Unknown prompt: no");
+    check(&with(r#""type":"ref/resource","uri":"no://{x}""#), "refuse: Unknown resource template");
+    check(&with(r#""type":"ref/other","name":"x""#), "refuse: `params.ref` must be");
+    check(
+        &with(r#""type":"ref/prompt","name":"a","name":"b""#),
+        "refuse: `params.ref` has a key twice",
+    );
+    check(rest, "refuse: `params.ref` must be");
+}
+
+#[test]
+fn pages_follow_each_other_and_end_when_the_list_changes() {
+    let session_key = key("k", proto::resource::Key::Session(proto::Secret::new([1; 32])));
+    let mut resources = shelves();
+    resources.push(session_key);
+    let paged = |resources: &[Resource]| {
+        let mut table = compile(resources).unwrap();
+        table.page_size = 2;
+        table
+    };
+    let table = paged(&resources);
+    let ask = |table: &Table, method: &str, cursor: &str| {
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{"cursor":{cursor}}}}}"#
+        );
+        let message = parse(body.into()).unwrap();
+        describe_in(table, &Endpoint::Everything, LEGACY, &message)
+    };
+    let page = |text: &str| {
+        let value: serde_json::Value = serde_json::from_str(text).unwrap();
+        let result = &value["result"];
+        (result["resources"].as_array().unwrap().len(), result["nextCursor"].to_string())
+    };
+    let (count, second) = page(&ask(&table, "resources/list", "null"));
+    assert_eq!(count, 2);
+    assert_eq!(page(&ask(&table, "resources/list", &second)), (2, "null".to_owned()));
+    assert_eq!(ask(&table, "prompts/list", &second), "refuse: unknown cursor");
+    assert_eq!(ask(&table, "resources/list", "\"\""), "refuse: unknown cursor");
+    assert_eq!(ask(&table, "resources/list", "7"), "refuse: unknown cursor");
+    resources.retain(|it| !matches!(it, Resource::Entry(entry) if entry.original == "test://two"));
+    assert_eq!(ask(&paged(&resources), "resources/list", &second), "refuse: unknown cursor");
 }

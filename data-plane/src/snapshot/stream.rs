@@ -69,12 +69,19 @@ enum Ended {
 
 impl Snapshot {
     /// Locks the data directory, counts this start, and makes the last known
-    /// good configuration active, if there is one. Blocks.
-    pub fn open(data_dir: &Path, current: Arc<Current>) -> Result<Self, DiskError> {
+    /// good configuration active, if there is one. Lists get pages of `page_size` items;
+    /// 0: one page. Blocks.
+    pub fn open(
+        data_dir: &Path,
+        current: Arc<Current>,
+        page_size: usize,
+    ) -> Result<Self, DiskError> {
         let (disk, content) = Disk::open(data_dir)?;
         let identity = ProxyIdentity::start(disk.directory())?;
-        let mut applier = Applier::new(Box::new(|resources, position: &Position| {
-            Table::compile(resources, position.clone())
+        let mut applier = Applier::new(Box::new(move |resources, position: &Position| {
+            let mut table = Table::compile(resources, position.clone())?;
+            table.page_size = page_size;
+            Ok(table)
         }));
         if let Some(content) = content {
             let revision = content.position().map(|it| it.revision);

@@ -1,7 +1,10 @@
 //! One configuration, compiled: what every request of one moment is judged by.
 
 pub mod entry;
+pub mod offer;
 mod references;
+mod rendered;
+pub mod shelf;
 pub mod view;
 
 use std::sync::Arc;
@@ -9,6 +12,7 @@ use std::sync::Arc;
 use ahash::{AHashMap, AHashSet};
 use proto::{
     Position,
+    entry::EntryResource,
     proxy::FieldError,
     resource::{
         CredentialResource, Key, KeyResource, Resource, TokenResource, ToolResource,
@@ -16,7 +20,7 @@ use proto::{
     },
 };
 
-pub use self::{entry::ToolEntry, view::View};
+pub use self::{entry::ToolEntry, offer::Offer, shelf::Shelf, view::View};
 use crate::{auth::Trust, session::SessionKeys};
 
 /// Everything that a proxy knows, immutable. Requests hold an `Arc` of it from begin to end.
@@ -32,6 +36,8 @@ pub struct Table {
     servers: AHashMap<Box<str>, Arc<View>>,
     trust: Trust,
     session_keys: SessionKeys,
+    /// Most items of one page of a list; 0: lists have one page.
+    pub page_size: usize,
 }
 
 /// Resources sorted by kind.
@@ -41,6 +47,7 @@ struct Parts<'a> {
     tools: Vec<Arc<ToolEntry>>,
     /// Those that were left out included.
     tool_ids: AHashSet<&'a str>,
+    offers: Vec<Arc<Offer>>,
     servers: Vec<&'a VirtualServerResource>,
     tokens: Vec<&'a TokenResource>,
     keys: Vec<&'a KeyResource>,
@@ -67,9 +74,9 @@ impl Table {
             .iter()
             .map(|it| (it.id.as_str().into(), Arc::new((*it).clone())))
             .collect();
-        let everything = Arc::new(View::of_everything(&parts.upstreams, &parts.tools));
+        let selection = view::Selection::new(&parts.upstreams, &parts.tools, &parts.offers);
+        let everything = Arc::new(View::of_everything(&selection, &parts.tools));
         let mut servers = AHashMap::with_capacity(parts.servers.len() * 2);
-        let selection = view::Selection::new(&parts.upstreams, &parts.tools);
         for server in &parts.servers {
             let view = Arc::new(selection.view(server));
             servers.entry(server.id.as_str().into()).or_insert_with(|| Arc::clone(&view));
@@ -80,7 +87,16 @@ impl Table {
             .iter()
             .map(|it| (it.id.as_str().into(), Arc::new((*it).clone())))
             .collect();
-        Ok(Self { position, upstreams, credentials, everything, servers, trust, session_keys })
+        Ok(Self {
+            position,
+            upstreams,
+            credentials,
+            everything,
+            servers,
+            trust,
+            session_keys,
+            page_size: 0,
+        })
     }
 
     /// Everything the caller may see, as `/mcp` serves it.
@@ -117,6 +133,7 @@ impl<'a> Parts<'a> {
             match resource {
                 Resource::Upstream(upstream) => parts.upstreams.push(upstream),
                 Resource::Tool(tool) => parts.tool(tool),
+                Resource::Entry(entry) => parts.entry(entry),
                 Resource::VirtualServer(server) => parts.servers.push(server),
                 Resource::Token(token) => parts.tokens.push(token),
                 Resource::Key(key) => parts.keys.push(key),
@@ -137,10 +154,21 @@ impl<'a> Parts<'a> {
         }
     }
 
+    fn entry(&mut self, entry: &'a EntryResource) {
+        match Offer::read(entry) {
+            Ok(offer) => self.offers.push(Arc::new(offer)),
+            Err(problem) => {
+                let (kind, original) = (entry.kind.as_str(), &entry.original);
+                tracing::warn!(kind, original, "left out: its definition {problem}");
+            }
+        }
+    }
+
     /// The order of everything that is shown depends on names only, not on arrival.
     fn order(&mut self) {
         self.upstreams.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.id.cmp(&b.id)));
         self.tools.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.id.cmp(&b.id)));
+        self.offers.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.id.cmp(&b.id)));
         self.servers.sort_by(|a, b| a.name.cmp(&b.name));
         // Newest first; ids settle ties so that all proxies seal with the same key.
         self.keys

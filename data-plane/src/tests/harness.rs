@@ -164,6 +164,7 @@ fn resources(upstream: SocketAddr) -> Vec<Resource> {
             protocol_version: "2026-07-28".to_owned(),
             instructions: String::new(),
             disabled: false,
+            capabilities: String::new(),
         }),
         tool("echo"),
         tool("wait"),

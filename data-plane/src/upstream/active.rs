@@ -152,6 +152,7 @@ impl Active {
             protocol_version: _,
             instructions: _,
             disabled,
+            capabilities: _,
         } = resource;
         *id == self.resource.id
             && *name == self.resource.name

@@ -1,6 +1,8 @@
 //! Puts one call into its upstream's terms, and what the upstream says back into the client's:
 //! era, request id, progress token.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use proto::Era;
 
@@ -9,10 +11,15 @@ use super::{
     era::{self, Handshake},
     failure::CallFailure,
 };
-use crate::mcp::{
-    Kind, Message, Notice, code,
-    message::{Notification, Response},
-    translate::{self, Terms},
+use crate::{
+    mcp::{
+        Kind, Message, Notice, code,
+        message::{Notification, Response},
+        response::{Answer, empty_completion},
+        translate::{self, Audience, Terms},
+        uri::Uris,
+    },
+    target::Asked,
 };
 
 /// The two ends of one call.
@@ -24,6 +31,11 @@ pub(crate) struct Relay {
     /// What stands for id and progress token at the upstream; `None` if they pass verbatim.
     ours: Option<Bytes>,
     client_token: Option<Bytes>,
+    /// The URI that was asked for, as the client wrote it.
+    asked_uri: Option<Box<str>>,
+    /// How the client is shown URIs of the upstream.
+    uris: Option<Arc<Uris>>,
+    is_completion: bool,
 }
 
 /// A message, sorted.
@@ -52,6 +64,9 @@ impl Relay {
             client_id: call.id(),
             ours: None,
             client_token: token.map(|token| call.message.slice(token)),
+            asked_uri: asked_uri(call),
+            uris: call.target.uris.clone(),
+            is_completion: matches!(call.target.asked, Asked::Completion { .. }),
         }
     }
 
@@ -134,8 +149,30 @@ impl Relay {
             }
             Some(_) | None => (),
         }
-        let body = translate::response_to_client(message, self.client_era, &self.client_id);
+        // Of the first revision one cannot know whether it has completion.
+        if self.is_completion && code == Some(code::METHOD_NOT_FOUND) {
+            let result = empty_completion(self.client_era);
+            let body = Answer::new(&self.client_id, result).into_bytes();
+            return Ok(Taken::Response { body, code: None });
+        }
+        let audience = Audience {
+            era: self.client_era,
+            id: &self.client_id,
+            asked_uri: self.asked_uri.as_deref(),
+            uris: self.uris.as_deref(),
+        };
+        let body = translate::response_to_client(message, &audience);
         Ok(Taken::Response { body, code })
+    }
+}
+
+fn asked_uri(call: &Call) -> Option<Box<str>> {
+    match &call.target.asked {
+        Asked::Resource { .. } => {
+            let uri = call.message.params().and_then(|params| params.uri.as_ref())?;
+            uri.as_str().map(Into::into)
+        }
+        Asked::Tool(_) | Asked::Prompt { .. } | Asked::Completion { .. } => None,
     }
 }
 

@@ -146,6 +146,7 @@ pub(crate) fn upstream(transport: Transport) -> UpstreamResource {
         protocol_version: String::new(),
         instructions: String::new(),
         disabled: false,
+        capabilities: String::new(),
     }
 }
 

@@ -1,13 +1,16 @@
 //! Discovery: wishes, results, and what they leave.
 
 use anyhow::Context as _;
-use control_plane::{error::Error, registry::WriteOptions};
+use control_plane::{
+    error::Error,
+    registry::{Page, WriteOptions},
+};
 use proto::{
-    Era,
+    EntryKind, Era,
     upstream::{FailureReason, Phase, Upstream},
 };
 
-use super::place::{Place, catalog, tool, upstream};
+use super::place::{Place, catalog, entry, tool, upstream};
 
 /// Names and ids of discovered tools stay over restarts and additions.
 pub async fn catalogs_keep_names_across_restarts(place: &Place) -> anyhow::Result<()> {
@@ -132,6 +135,75 @@ pub async fn discovered_tools_belong_to_their_upstream(place: &Place) -> anyhow:
         let error = error.context("it was done")?.to_string();
         assert!(error.contains("is a tool of upstream `u`"), "{error}");
     }
+    Ok(())
+}
+
+/// Prompts, resources and templates come, change, go and come back; prompts keep their names.
+pub async fn entries_follow_the_catalog(place: &Place) -> anyhow::Result<()> {
+    let house = place.open().await?;
+    let (registry, admin) = (&house.registry, &house.admin);
+    let made = house.upstream("u").await?;
+    let all = [entry(EntryKind::Prompt, "ask/me"), entry(EntryKind::Resource, "a://1")];
+    let all = [&all[..], &[entry(EntryKind::ResourceTemplate, "a://{id}")]].concat();
+    house.offer(&made.id, all.clone()).await?;
+    let prompts = registry.list_prompts(admin, None, Page::default()).await?.items;
+    let named = prompts.first().and_then(|it| it.name.as_ref()).context("no name")?.to_string();
+    assert!(named.starts_with("u-ask_me-") && named.len() == 17, "{named}");
+    let resources = registry.list_resources(admin, Some("u"), Page::default()).await?.items;
+    assert_eq!(resources.len(), 2);
+    let status = registry.get_upstream(admin, "u").await?.status;
+    assert_eq!(
+        (status.prompt_count, status.resource_count, status.resource_template_count),
+        (1, 1, 1)
+    );
+    let known = house.revision().await?;
+    house.offer(&made.id, all.clone()).await?;
+    assert_eq!(house.revision().await?, known, "nothing changed");
+
+    let mut other = entry(EntryKind::Resource, "a://1");
+    r#"{"uri":"a://1","name":"new","x":1.0}"#.clone_into(&mut other.definition);
+    house.offer(&made.id, vec![other]).await?;
+    let changes = house.changes(known).await?.context("log")?;
+    let kinds: Vec<&str> = changes.iter().map(|key| key.kind.as_str()).collect();
+    assert_eq!(kinds, ["prompt", "resource", "resource-template"]);
+    assert!(registry.list_prompts(admin, None, Page::default()).await?.items.is_empty());
+    let told = house.configuration().await?.resources;
+    let told: Vec<_> =
+        told.iter().filter(|it| matches!(it, proto::resource::Resource::Entry(_))).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+
+    house.offer(&made.id, all).await?;
+    let back = registry.list_prompts(admin, None, Page::default()).await?.items;
+    assert_eq!(back.first().map(|it| &it.id), prompts.first().map(|it| &it.id));
+    registry.delete_upstream(admin, "u", None, WriteOptions::default()).await?;
+    assert!(registry.list_resources(admin, None, Page::default()).await?.items.is_empty());
+    Ok(())
+}
+
+/// Pages of prompts and resources follow each other, of one upstream or of all.
+pub async fn entries_come_in_pages(place: &Place) -> anyhow::Result<()> {
+    let house = place.open().await?;
+    let (registry, admin) = (&house.registry, &house.admin);
+    for name in ["one", "two"] {
+        let made = house.upstream(name).await?;
+        let uris = (0..3).map(|number| entry(EntryKind::Resource, &format!("{name}://{number}")));
+        house.offer(&made.id, uris.collect()).await?;
+    }
+    let mut page = Page { size: 2, token: String::new() };
+    let mut seen = Vec::new();
+    loop {
+        let listed = registry.list_resources(admin, Some("two"), page.clone()).await?;
+        seen.extend(listed.items.into_iter().map(|it| it.offered.original));
+        if listed.next_page_token.is_empty() {
+            break;
+        }
+        page.token = listed.next_page_token;
+    }
+    assert_eq!(seen, ["two://0", "two://1", "two://2"]);
+    let all = registry.list_resources(admin, None, Page::default()).await?;
+    assert_eq!(all.items.len(), 6);
+    let unknown = registry.list_prompts(admin, Some("nobody"), Page::default()).await;
+    assert!(matches!(unknown, Err(Error::NotFound { .. })));
     Ok(())
 }
 

@@ -17,7 +17,8 @@ use control_plane::{
     },
 };
 use proto::{
-    Catalog, CatalogTool, CredentialChange, Era, Invalid, RestBinding, RestMethod, Secret,
+    Catalog, CatalogEntry, CatalogTool, CredentialChange, EntryKind, Era, Invalid, RestBinding,
+    RestMethod, Secret,
     tool::ToolDraft,
     upstream::{CatalogScope, Transport, UpstreamDraft},
     virtual_server::{Naming, VirtualServerDraft},
@@ -130,6 +131,15 @@ impl House {
         Ok(self.registry.record_catalog(upstream_id, wanted.wanted, Ok(catalog(tools))).await?)
     }
 
+    /// Records a catalog without tools, under a new wish.
+    pub async fn offer(&self, upstream_id: &str, entries: Vec<CatalogEntry>) -> anyhow::Result<()> {
+        self.registry.want_discovery(upstream_id).await?;
+        let wanted = self.registry.wanted_discoveries().await?;
+        let wanted = wanted.iter().find(|it| it.upstream_id == upstream_id).context("no wish")?;
+        let catalog = Catalog { entries, ..catalog(&[]) };
+        Ok(self.registry.record_catalog(upstream_id, wanted.wanted, Ok(catalog)).await?)
+    }
+
     /// Names of all tools, sorted.
     pub async fn tool_names(&self) -> anyhow::Result<Vec<String>> {
         let listed =
@@ -192,6 +202,15 @@ pub(super) fn server(
     })
 }
 
+pub(super) fn entry(kind: EntryKind, original: &str) -> CatalogEntry {
+    CatalogEntry {
+        kind,
+        original: original.to_owned(),
+        definition: format!(r#"{{"{}":"{original}"}}"#, kind.key_member()),
+        needs_client_capabilities: Vec::new(),
+    }
+}
+
 pub(super) fn catalog(tools: &[&str]) -> Catalog {
     Catalog {
         era: Era::Legacy,
@@ -207,5 +226,6 @@ pub(super) fn catalog(tools: &[&str]) -> Catalog {
                 needs_client_capabilities: Vec::new(),
             })
             .collect(),
+        entries: Vec::new(),
     }
 }

@@ -101,7 +101,7 @@ impl Planner<'_> {
         let alias = discovered_alias(self.upstream.as_str(), &offered.name, name.as_str());
         let id = new_id();
         let wanted = NameHolder {
-            tool_id: id.clone(),
+            id: id.clone(),
             name: name.to_string(),
             alias,
             upstream_id: Some(self.upstream_id.to_owned()),
@@ -130,7 +130,7 @@ impl Planner<'_> {
             create_time_ms: self.now_ms,
             update_time_ms: self.now_ms,
         };
-        let loses = |id: &String| claim.unaliased.iter().any(|it| it.tool_id == *id);
+        let loses = |id: &String| claim.unaliased.iter().any(|it| it.id == *id);
         // An alias given a moment ago is not in the store yet.
         for (other, _) in plan.added.iter_mut().filter(|(other, _)| loses(&other.tool.id)) {
             other.alias = None;
@@ -153,7 +153,7 @@ mod tests {
     impl Shelf {
         fn holder(stored: &StoredTool) -> NameHolder {
             NameHolder {
-                tool_id: stored.tool.id.clone(),
+                id: stored.tool.id.clone(),
                 name: stored.tool.name.to_string(),
                 alias: stored.alias.clone(),
                 upstream_id: Some(stored.owner().to_owned()),
@@ -185,9 +185,9 @@ mod tests {
                 }
             }
             for (_, claim) in &added {
-                self.0.retain(|it| !claim.evicted.iter().any(|out| out.tool_id == it.tool.id));
+                self.0.retain(|it| !claim.evicted.iter().any(|out| out.id == it.tool.id));
                 let unaliased =
-                    |it: &StoredTool| claim.unaliased.iter().any(|out| out.tool_id == it.tool.id);
+                    |it: &StoredTool| claim.unaliased.iter().any(|out| out.id == it.tool.id);
                 self.0.iter_mut().filter(|it| unaliased(it)).for_each(|it| it.alias = None);
             }
             self.0.extend(added.into_iter().map(|(stored, _)| stored));

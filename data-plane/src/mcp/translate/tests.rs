@@ -123,11 +123,14 @@ fn a_modern_client_s_capabilities_are_not_ours() {
 
 #[track_caller]
 fn response(result: &str, to: Era, expected: &str) {
-    let sent = response_to_client(
-        &message(&format!(r#"{{"jsonrpc":"2.0","id":99,{result}}}"#)),
-        to,
-        b"\"a\"",
-    );
+    let audience = Audience { era: to, id: b"\"a\"", asked_uri: None, uris: None };
+    heard(result, &audience, expected);
+}
+
+#[track_caller]
+fn heard(result: &str, audience: &Audience<'_>, expected: &str) {
+    let sent =
+        response_to_client(&message(&format!(r#"{{"jsonrpc":"2.0","id":99,{result}}}"#)), audience);
     assert_eq!(
         std::str::from_utf8(&sent).unwrap(),
         format!(r#"{{"jsonrpc":"2.0","id":"a",{expected}}}"#)
@@ -201,6 +204,81 @@ fn codes_stay_in_their_era() {
     check(-32021, Era::Legacy, -32603);
     check(-32002, Era::Legacy, -32002);
     check(17, Era::Legacy, 17);
+}
+
+#[test]
+fn a_resource_that_is_not_there_is_missed_in_the_clients_words() {
+    let check = |to: Era, found: &str, sent: &str| {
+        let audience = Audience { era: to, id: b"\"a\"", asked_uri: Some("a://b"), uris: None };
+        heard(&format!(r#""error":{{{found}}}"#), &audience, &format!(r#""error":{{{sent}}}"#));
+    };
+    check(
+        Era::Modern,
+        r#""code":-32002,"message":"m""#,
+        r#""code":-32602,"data":{"uri":"a://b"},"message":"m""#,
+    );
+    check(
+        Era::Modern,
+        r#""code":-32002,"data":{"x":1.0}"#,
+        r#""code":-32602,"data":{"uri":"a://b","x":1.0}"#,
+    );
+    check(
+        Era::Legacy,
+        r#""code":-32602,"data":{"uri":"a:\/\/b"}"#,
+        r#""code":-32002,"data":{"uri":"a:\/\/b"}"#,
+    );
+    check(Era::Legacy, r#""code":-32602,"message":"m""#, r#""code":-32602,"message":"m""#);
+    let kept = r#""code":-32602,"data":{"uri":"a://b"}"#;
+    check(Era::Modern, kept, kept);
+}
+
+#[test]
+fn a_resource_read_says_how_long_it_may_be_kept() {
+    let ours = ours();
+    let audience = Audience { era: Era::Modern, id: b"\"a\"", asked_uri: Some("a"), uris: None };
+    heard(
+        r#""result":{"contents":[]}"#,
+        &audience,
+        &format!(
+            r#""result":{{"resultType":"complete","ttlMs":0,"cacheScope":"private","_meta":{{{ours}}},"contents":[]}}"#
+        ),
+    );
+    heard(
+        r#""result":{"resultType":"complete","ttlMs":9,"cacheScope":"public","contents":[]}"#,
+        &audience,
+        &format!(
+            r#""result":{{"_meta":{{{ours}}},"resultType":"complete","ttlMs":9,"cacheScope":"public","contents":[]}}"#
+        ),
+    );
+}
+
+#[test]
+fn marked_uris_are_shown_with_their_marker_wherever_clients_look() {
+    let uris = Uris {
+        marker: "m:".into(),
+        marked: ["a://1".into()].into_iter().collect(),
+        templates: vec![],
+    };
+    let check = |asked_uri: Option<&str>, found: &str, sent: &str| {
+        let audience = Audience { era: Era::Legacy, id: b"\"a\"", asked_uri, uris: Some(&uris) };
+        let result = |inner: &str| format!(r#""result":{{{inner}}}"#);
+        heard(&result(found), &audience, &result(sent));
+    };
+    check(
+        Some("m:b://2"),
+        r#""contents":[{"uri":"b://2"},{"uri":"a://1","text":"a://1"},{"uri":"c://3"}]"#,
+        r#""contents":[{"uri":"m:b://2"},{"uri":"m:a://1","text":"a://1"},{"uri":"c://3"}]"#,
+    );
+    check(
+        None,
+        r#""content":[{"type":"resource","resource":{"uri":"a://1"}},{"type":"resource_link","uri":"a://1"},{"type":"text","uri":"a://1"}]"#,
+        r#""content":[{"type":"resource","resource":{"uri":"m:a://1"}},{"type":"resource_link","uri":"m:a://1"},{"type":"text","uri":"a://1"}]"#,
+    );
+    check(
+        None,
+        r#""messages":[{"role":"user","content":{"type":"resource","resource":{"uri":"a://1"}}}]"#,
+        r#""messages":[{"role":"user","content":{"type":"resource","resource":{"uri":"m:a://1"}}}]"#,
+    );
 }
 
 #[test]

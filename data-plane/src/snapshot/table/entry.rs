@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::mcp::{
     Capabilities,
-    list::Definition,
+    list::{Definition, ListKind},
     mirror::{self, MirrorParam},
 };
 
@@ -43,7 +43,8 @@ impl ToolEntry {
     pub(super) fn read(tool: &ToolResource) -> Result<Self, String> {
         let ToolResource { id, name, target, definition, needs_client_capabilities, aliases } =
             tool;
-        let definition = Definition::read(definition).map_err(|error| error.to_string())?;
+        let definition =
+            Definition::read(definition, ListKind::Tools).map_err(|error| error.to_string())?;
         let schema = definition.input_schema.map(|span| definition.of(span)).unwrap_or_default();
         let mirrored = mirror::mirror_params(schema)?;
         let annotations = definition.annotations.map(|span| definition.of(span));

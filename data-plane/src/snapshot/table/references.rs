@@ -2,6 +2,7 @@
 
 use ahash::{AHashMap, AHashSet};
 use proto::{
+    EntryKind,
     proxy::FieldError,
     resource::{ToolTarget, kind},
     upstream::Transport,
@@ -18,6 +19,7 @@ pub(super) fn check(parts: &Parts<'_>) -> Vec<FieldError> {
     };
     check.upstreams(parts);
     check.tools(parts);
+    check.offers(parts);
     check.servers(parts);
     check.errors
 }
@@ -79,6 +81,20 @@ impl<'a> Check<'a> {
                         self.error(resource, "upstream_id", message);
                     }
                 }
+            }
+        }
+    }
+
+    fn offers(&mut self, parts: &'a Parts<'_>) {
+        let mut names = AHashMap::new();
+        for offer in &parts.offers {
+            let resource = (offer.kind.as_str(), &*offer.id);
+            if offer.kind == EntryKind::Prompt {
+                self.unique(&mut names, resource, &offer.name);
+            }
+            if !self.upstreams.contains(&*offer.upstream_id) {
+                let message = format!("names no upstream: `{}`", offer.upstream_id);
+                self.error(resource, "upstream_id", message);
             }
         }
     }

@@ -1,14 +1,14 @@
 //! What a compiled configuration shows.
 
 use proto::{
-    Era, Role, Secret, UpstreamName,
+    EntryKind, Era, Role, Secret, UpstreamName,
     resource::{ToolResource, ToolTarget},
     upstream::{CatalogScope, Transport},
     virtual_server::Naming,
 };
 
 use super::*;
-use crate::mcp::{Capabilities, Span};
+use crate::mcp::{Capabilities, Span, list::ListKind};
 
 pub(crate) fn upstream(id: &str, name: &str) -> UpstreamResource {
     UpstreamResource {
@@ -21,6 +21,7 @@ pub(crate) fn upstream(id: &str, name: &str) -> UpstreamResource {
         protocol_version: "2025-11-25".to_owned(),
         instructions: format!("use {name} well"),
         disabled: false,
+        capabilities: String::new(),
     }
 }
 
@@ -37,6 +38,55 @@ pub(crate) fn tool(upstream_id: &str, original: &str) -> ToolResource {
         needs_client_capabilities: vec![],
         aliases: vec![format!("{upstream_id}_{original}_alias")],
     }
+}
+
+/// Prompt, resource or template `original` of upstream `id`.
+pub(crate) fn entry(upstream_id: &str, kind: EntryKind, original: &str) -> Resource {
+    let key = kind.key_member();
+    Resource::Entry(EntryResource {
+        id: format!("{}-{upstream_id}-{original}", kind.as_str()),
+        kind,
+        upstream_id: upstream_id.to_owned(),
+        name: if kind == EntryKind::Prompt {
+            format!("{upstream_id}-{original}")
+        } else {
+            String::new()
+        },
+        original: original.to_owned(),
+        definition: format!(r#"{{"{key}":"{original}","from":"{upstream_id}","x":1.0}}"#),
+        needs_client_capabilities: vec![],
+    })
+}
+
+/// Upstreams `a`, `b` and `c` with all features; `a` and `b` have some URIs both.
+pub(crate) fn shelves() -> Vec<Resource> {
+    let features = r#"{"tools":{},"prompts":{},"resources":{},"completions":{}}"#;
+    let mut resources: Vec<_> = ["a", "b", "c"]
+        .map(|id| {
+            let capabilities =
+                if id == "b" { r#"{"prompts":{}, "resources":{}}"# } else { features };
+            Resource::Upstream(UpstreamResource {
+                capabilities: capabilities.to_owned(),
+                ..upstream(id, id)
+            })
+        })
+        .into();
+    for (upstream_id, kind, original) in [
+        ("b", EntryKind::Prompt, "ask"),
+        ("a", EntryKind::Prompt, "ask"),
+        ("a", EntryKind::Resource, "test://one"),
+        ("b", EntryKind::Resource, "test://one"),
+        ("b", EntryKind::Resource, "test://two"),
+        ("a", EntryKind::ResourceTemplate, "test://t/{id}"),
+        ("b", EntryKind::ResourceTemplate, "test://t/{id}"),
+        ("b", EntryKind::ResourceTemplate, "test://t/{id}/deep"),
+        ("c", EntryKind::Resource, "file:///c"),
+    ] {
+        resources.push(entry(upstream_id, kind, original));
+    }
+    resources.push(Resource::VirtualServer(server("dev", &["b", "a"], &[])));
+    resources.push(Resource::VirtualServer(server("alone", &["b"], &[])));
+    resources
 }
 
 pub(crate) fn server(name: &str, upstreams: &[&str], tools: &[&str]) -> VirtualServerResource {
@@ -96,23 +146,30 @@ fn tools_are_ordered_by_upstream_and_name() {
 #[test]
 fn arrival_does_not_change_the_list() {
     let mut resources = sample();
-    let one = compile(&resources).unwrap().everything().tools_list(Era::Legacy, Capabilities::NONE);
+    let one = compile(&resources).unwrap().everything().list(
+        ListKind::Tools,
+        Era::Legacy,
+        Capabilities::NONE,
+    );
     resources.reverse();
-    let other =
-        compile(&resources).unwrap().everything().tools_list(Era::Legacy, Capabilities::NONE);
+    let other = compile(&resources).unwrap().everything().list(
+        ListKind::Tools,
+        Era::Legacy,
+        Capabilities::NONE,
+    );
     assert_eq!(one, other);
 }
 
 #[test]
 fn lists_show_raw_definitions_under_the_names_of_the_view() {
     let table = compile(&sample()).unwrap();
-    let list = table.server("dev").unwrap().tools_list(Era::Legacy, Capabilities::NONE);
+    let list = table.server("dev").unwrap().list(ListKind::Tools, Era::Legacy, Capabilities::NONE);
     let expected = concat!(
         r#"{"tools":[{"name":"echo","inputSchema":{"type":"object"},"x":1.0},"#,
         r#"{"name":"add","inputSchema":{"type":"object"},"x":1.0}]}"#
     );
     assert_eq!(list, expected);
-    let again = table.server("dev").unwrap().tools_list(Era::Legacy, Capabilities::NONE);
+    let again = table.server("dev").unwrap().list(ListKind::Tools, Era::Legacy, Capabilities::NONE);
     assert_eq!(again.as_ptr(), list.as_ptr());
 }
 
@@ -155,7 +212,7 @@ fn tools_that_need_capabilities_are_shown_to_those_who_have_them() {
     let table = compile(&resources).unwrap();
     let text = r#"{"sampling":{},"roots":{}}"#;
     let able = Capabilities::read(text, Span { start: 0, end: text.len() });
-    let list = |capabilities| table.everything().tools_list(Era::Modern, capabilities);
+    let list = |capabilities| table.everything().list(ListKind::Tools, Era::Modern, capabilities);
     assert!(memchr::memmem::find(&list(able), b"\"a-ask\"").is_some());
     assert!(memchr::memmem::find(&list(Capabilities::NONE), b"\"a-ask\"").is_none());
 }
@@ -247,7 +304,116 @@ fn thousands_of_tools_compile_quickly() {
     resources.extend((0..5000).map(|index| Resource::Tool(tool("a", &format!("t{index}")))));
     let started = std::time::Instant::now();
     let table = compile(&resources).unwrap();
-    table.everything().tools_list(Era::Legacy, Capabilities::NONE);
+    table.everything().list(ListKind::Tools, Era::Legacy, Capabilities::NONE);
     // Unoptimised builds on a busy machine are many times slower than what is promised.
     assert!(started.elapsed() < std::time::Duration::from_secs(5));
+}
+
+fn shown(view: &View, kind: ListKind) -> Vec<String> {
+    let list = view.list(kind, Era::Legacy, Capabilities::NONE);
+    let list: serde_json::Value = serde_json::from_slice(&list).unwrap();
+    let items = list[kind.member()].as_array().unwrap().iter();
+    items
+        .map(|item| format!("{} of {}", item[kind.key()].as_str().unwrap(), item["from"]))
+        .collect()
+}
+
+#[test]
+fn prompts_follow_the_naming_of_the_view() {
+    let table = compile(&shelves()).unwrap();
+    let prompts = shown(table.everything(), ListKind::Prompts);
+    assert_eq!(prompts, [r#"a-ask of "a""#, r#"b-ask of "b""#]);
+    let dev = table.server("dev").unwrap();
+    assert_eq!(shown(dev, ListKind::Prompts), [r#"ask of "b""#]);
+    assert_eq!(&*dev.shelf().prompt("ask").unwrap().upstream_id, "b");
+    assert!(dev.shelf().prompt("b-ask").is_none());
+}
+
+#[test]
+fn uris_stay_unless_two_upstreams_have_them() {
+    let table = compile(&shelves()).unwrap();
+    let everything = table.everything();
+    assert_eq!(
+        shown(everything, ListKind::Resources),
+        [
+            r#"test://one of "a""#,
+            r#"lockgate+b:test://one of "b""#,
+            r#"test://two of "b""#,
+            r#"file:///c of "c""#
+        ]
+    );
+    assert_eq!(
+        shown(everything, ListKind::ResourceTemplates),
+        [
+            r#"test://t/{id} of "a""#,
+            r#"lockgate+b:test://t/{id} of "b""#,
+            r#"test://t/{id}/deep of "b""#
+        ]
+    );
+    let dev = shown(table.server("dev").unwrap(), ListKind::Resources);
+    assert_eq!(dev[0], r#"lockgate+b:test://one of "b""#, "names decide, not the selection");
+    let alone = shown(table.server("alone").unwrap(), ListKind::Resources);
+    assert_eq!(alone[0], r#"test://one of "b""#);
+}
+
+#[test]
+fn a_uri_leads_to_its_upstream() {
+    let table = compile(&shelves()).unwrap();
+    let check = |view: &View, uri: &str, expected: Option<(&str, &str)>| {
+        let found = view.shelf().resource(uri);
+        let found = found.as_ref().map(|found| (&*found.upstream_id, &*found.uri));
+        assert_eq!(found, expected, "{uri}");
+    };
+    let all = table.everything();
+    check(all, "test://one", Some(("a", "test://one")));
+    check(all, "lockgate+b:test://one", Some(("b", "test://one")));
+    check(all, "test://two", Some(("b", "test://two")));
+    check(all, "test://t/7", Some(("a", "test://t/7")));
+    check(all, "lockgate+b:test://t/7", Some(("b", "test://t/7")));
+    check(all, "test://t/7/deep", Some(("b", "test://t/7/deep")));
+    check(all, "LOCKGATE+B:test://unlisted", Some(("b", "test://unlisted")));
+    check(all, "file:///unlisted", Some(("c", "file:///unlisted")));
+    check(all, "test://unlisted", None);
+    check(all, "other://x", None);
+    check(table.server("alone").unwrap(), "other://x", Some(("b", "other://x")));
+}
+
+#[test]
+fn a_view_announces_what_it_can_serve() {
+    let table = compile(&shelves()).unwrap();
+    let features = table.everything().features().to_json();
+    assert_eq!(features, r#"{"tools":{},"prompts":{},"resources":{},"completions":{}}"#);
+    let alone = table.server("alone").unwrap().features().to_json();
+    assert_eq!(alone, r#"{"tools":{},"prompts":{},"resources":{}}"#);
+    let bare = compile(&sample()).unwrap();
+    assert_eq!(bare.everything().features().to_json(), r#"{"tools":{}}"#);
+}
+
+#[test]
+fn a_fingerprint_changes_with_what_is_shown_and_with_nothing_else() {
+    let print = |resources: &[Resource], kind| {
+        compile(resources).unwrap().everything().fingerprint(kind, Capabilities::NONE)
+    };
+    let mut resources = shelves();
+    let before = ListKind::ALL.map(|kind| print(&resources, kind));
+    resources.reverse();
+    assert_eq!(before, ListKind::ALL.map(|kind| print(&resources, kind)));
+    resources.push(entry("c", EntryKind::Prompt, "new"));
+    let after = ListKind::ALL.map(|kind| print(&resources, kind));
+    let changed: Vec<_> = before.iter().zip(after).map(|(one, other)| *one != other).collect();
+    assert_eq!(changed, [false, true, false, false]);
+}
+
+#[test]
+fn a_prompt_of_an_unknown_upstream_or_a_taken_name_is_refused() {
+    let mut resources = shelves();
+    resources.push(entry("zz", EntryKind::Prompt, "ask"));
+    let Resource::Entry(twin) = entry("c", EntryKind::Prompt, "twin") else { unreachable!() };
+    resources.push(Resource::Entry(EntryResource { name: "a-ask".to_owned(), ..twin }));
+    let errors = compile(&resources).unwrap_err();
+    let mut lines: Vec<_> =
+        errors.iter().map(|error| format!("{} {}", error.resource, error.field)).collect();
+    lines.sort();
+    assert_eq!(lines.len(), 2, "{errors:?}");
+    assert!(lines[0].ends_with(" name") && lines[1] == "prompt/prompt-zz-ask upstream_id");
 }

@@ -1,23 +1,34 @@
-//! What one endpoint shows: a selection of tools under the names it gives them.
+//! What one endpoint shows: a selection of tools under the names it gives them, and all
+//! else that its upstreams offer.
 
 use std::sync::Arc;
 
 use ahash::{AHashMap, AHashSet};
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use proto::{
-    Era,
+    EntryKind, Era,
     resource::{UpstreamResource, VirtualServerResource},
     virtual_server::Naming,
 };
 
-use super::entry::ToolEntry;
-use crate::mcp::{Capabilities, list};
+use super::{
+    entry::ToolEntry,
+    offer::Offer,
+    rendered::{Item, Lists},
+    shelf::Shelf,
+};
+use crate::mcp::{
+    Capabilities,
+    feature::{Feature, Features},
+    list::ListKind,
+};
 
 /// Longest instructions that a client is given, in bytes.
 const INSTRUCTIONS_MAX: usize = 16 * 1024;
+/// What of its upstreams' features an endpoint passes on.
+const PASSED_ON: [Feature; 3] = [Feature::Prompts, Feature::Resources, Feature::Completions];
 
-/// The tools of one endpoint, ready to be listed and looked up.
+/// What one endpoint has, ready to be listed and looked up.
 #[derive(Debug)]
 pub struct View {
     /// Id of the virtual server; empty for everything.
@@ -29,37 +40,29 @@ pub struct View {
     /// Name here, and the tool; in the order of the list.
     shown: Vec<(Box<str>, Arc<ToolEntry>)>,
     by_name: AHashMap<Box<str>, Arc<ToolEntry>>,
-    /// All capabilities that any tool here needs: others make no difference.
+    shelf: Shelf,
+    /// All capabilities that anything here needs: others make no difference.
     relevant: Capabilities,
-    lists: ArcSwap<Vec<Rendered>>,
-}
-
-/// One `tools/list` result, rendered when somebody first asked for it.
-#[derive(Clone, Debug)]
-struct Rendered {
-    era: Era,
-    capabilities: Capabilities,
-    result: Bytes,
+    lists: Lists,
 }
 
 impl View {
-    /// The view of `/mcp`. Both slices are in order.
-    pub(super) fn of_everything(upstreams: &[&UpstreamResource], tools: &[Arc<ToolEntry>]) -> Self {
-        let enabled: Vec<_> = upstreams.iter().copied().filter(|it| !it.disabled).collect();
-        let selection = Selection::new(upstreams, tools);
+    /// The view of `/mcp`. The slices are in order.
+    pub(super) fn of_everything(selection: &Selection<'_>, tools: &[Arc<ToolEntry>]) -> Self {
+        let enabled: Vec<_> = selection.ordered.iter().copied().filter(|it| !it.disabled).collect();
         let mut chosen = Vec::with_capacity(tools.len());
         for upstream in &enabled {
             chosen.extend(selection.tools_of(&upstream.id));
         }
         chosen.extend(tools.iter().filter(|tool| tool.upstream_id().is_none()).cloned());
-        Self::new(("", ""), chosen, Naming::Prefix, &enabled)
+        Self::new(("", ""), chosen, Naming::Prefix, &selection.with_offers(&enabled))
     }
 
     fn new(
         (id, name): (&str, &str),
         tools: Vec<Arc<ToolEntry>>,
         naming: Naming,
-        upstreams: &[&UpstreamResource],
+        upstreams: &[(&UpstreamResource, Vec<Arc<Offer>>)],
     ) -> Self {
         let mut shown: Vec<(Box<str>, Arc<ToolEntry>)> = Vec::with_capacity(tools.len());
         let mut by_name = AHashMap::with_capacity(tools.len());
@@ -84,34 +87,85 @@ impl View {
                 by_name.entry(alias.as_str().into()).or_insert_with(|| Arc::clone(tool));
             }
         }
-        let relevant = shown.iter().fold(Capabilities::NONE, |all, (_, tool)| all.or(tool.needs));
-        Self {
+        let shelf = Shelf::new(upstreams, naming, name);
+        let mut view = Self {
             id: id.into(),
             name: name.into(),
-            instructions: instructions(upstreams),
+            instructions: instructions(upstreams.iter().map(|(upstream, _)| *upstream)),
             shown,
             by_name,
-            relevant,
-            lists: ArcSwap::default(),
-        }
+            shelf,
+            relevant: Capabilities::NONE,
+            lists: Lists::default(),
+        };
+        let all = ListKind::ALL.into_iter().flat_map(|kind| view.items(kind));
+        view.relevant = all.fold(Capabilities::NONE, |all, item| all.or(item.needs));
+        view
     }
 
-    /// The result of `tools/list` for callers of this era with these capabilities.
-    pub fn tools_list(&self, era: Era, capabilities: Capabilities) -> Bytes {
+    /// The result of a list method for callers of this era with these capabilities: all in
+    /// one page.
+    pub fn list(&self, kind: ListKind, era: Era, capabilities: Capabilities) -> Bytes {
         let capabilities = capabilities.and(self.relevant);
-        let is_same = |it: &&Rendered| it.era == era && it.capabilities == capabilities;
-        if let Some(rendered) = self.lists.load().iter().find(is_same) {
-            return rendered.result.clone();
-        }
-        let visible = self.shown.iter().filter(|(_, tool)| capabilities.contains(tool.needs));
-        let result =
-            list::tools_result(visible.map(|(name, tool)| (&**name, &tool.definition)), era);
-        // Two may render at once; then one list is kept twice and both are right.
-        self.lists.rcu(|lists| {
-            let rendered = Rendered { era, capabilities, result: result.clone() };
-            lists.iter().cloned().chain([rendered]).collect::<Vec<_>>()
-        });
-        result
+        self.lists.whole((kind, era, capabilities), || self.visible(kind, capabilities))
+    }
+
+    /// A page of that result: at most `size` items from `start` on. `cursor` makes the next
+    /// page's, given its start.
+    pub fn page(
+        &self,
+        (kind, era, capabilities): (ListKind, Era, Capabilities),
+        (start, size): (usize, usize),
+        cursor: impl FnOnce(usize) -> Option<String>,
+    ) -> Bytes {
+        let items: Vec<_> = self.visible(kind, capabilities).skip(start).take(size + 1).collect();
+        let next = (items.len() > size).then(|| cursor(start + size)).flatten();
+        // Without a cursor nobody could ask for the rest.
+        let size = if items.len() > size && next.is_none() { usize::MAX } else { size };
+        let items = self.visible(kind, capabilities).skip(start).take(size);
+        Item::render(items, kind, era, next.as_deref())
+    }
+
+    /// A number that changes with what a list shows to callers with these capabilities.
+    pub fn fingerprint(&self, kind: ListKind, capabilities: Capabilities) -> u64 {
+        let capabilities = capabilities.and(self.relevant);
+        self.lists.fingerprint((kind, capabilities), || self.visible(kind, capabilities))
+    }
+
+    fn visible(&self, kind: ListKind, has: Capabilities) -> impl Iterator<Item = Item<'_>> {
+        self.items(kind).filter(move |item| has.contains(item.needs))
+    }
+
+    fn items(&self, kind: ListKind) -> Box<dyn Iterator<Item = Item<'_>> + '_> {
+        let kind = match kind {
+            ListKind::Tools => {
+                return Box::new(self.shown.iter().map(|(name, tool)| Item {
+                    name,
+                    definition: &tool.definition,
+                    needs: tool.needs,
+                }));
+            }
+            ListKind::Prompts => EntryKind::Prompt,
+            ListKind::Resources => EntryKind::Resource,
+            ListKind::ResourceTemplates => EntryKind::ResourceTemplate,
+        };
+        Box::new(self.shelf.shown(kind).iter().map(|(name, offer)| Item {
+            name,
+            definition: &offer.definition,
+            needs: offer.needs,
+        }))
+    }
+
+    /// What `initialize` and `server/discover` announce: exactly what can be served here.
+    /// Tools always can be, if there are none yet.
+    pub fn features(&self) -> Features {
+        let passed_on: Features = PASSED_ON.into_iter().collect();
+        self.shelf.features().and(passed_on).with(Feature::Tools)
+    }
+
+    /// Prompts and resources.
+    pub fn shelf(&self) -> &Shelf {
+        &self.shelf
     }
 
     /// The tool that is called `name` here, or by an alias.
@@ -125,28 +179,49 @@ impl View {
     }
 }
 
-/// Tools and upstreams, indexed to choose from.
+/// Upstreams and what they offer, indexed to choose from.
 pub(super) struct Selection<'a> {
+    ordered: &'a [&'a UpstreamResource],
     upstreams: AHashMap<&'a str, &'a UpstreamResource>,
     by_id: AHashMap<&'a str, &'a Arc<ToolEntry>>,
     by_upstream: AHashMap<&'a str, Vec<&'a Arc<ToolEntry>>>,
+    offers: AHashMap<&'a str, Vec<Arc<Offer>>>,
 }
 
 impl<'a> Selection<'a> {
-    pub(super) fn new(upstreams: &[&'a UpstreamResource], tools: &'a [Arc<ToolEntry>]) -> Self {
+    /// All slices are in order.
+    pub(super) fn new(
+        upstreams: &'a [&'a UpstreamResource],
+        tools: &'a [Arc<ToolEntry>],
+        offers: &'a [Arc<Offer>],
+    ) -> Self {
         let mut by_upstream: AHashMap<_, Vec<_>> = AHashMap::new();
         for tool in tools {
             by_upstream.entry(tool.upstream_id().unwrap_or_default()).or_default().push(tool);
         }
+        let mut offered: AHashMap<_, Vec<_>> = AHashMap::new();
+        for offer in offers {
+            offered.entry(&*offer.upstream_id).or_default().push(Arc::clone(offer));
+        }
         Self {
+            ordered: upstreams,
             upstreams: upstreams.iter().map(|upstream| (upstream.id.as_str(), *upstream)).collect(),
             by_id: tools.iter().map(|tool| (&*tool.id, tool)).collect(),
             by_upstream,
+            offers: offered,
         }
     }
 
     fn tools_of(&self, upstream_id: &str) -> impl Iterator<Item = Arc<ToolEntry>> {
         self.by_upstream.get(upstream_id).into_iter().flatten().map(|tool| Arc::clone(tool))
+    }
+
+    fn with_offers<'u>(
+        &self,
+        upstreams: &[&'u UpstreamResource],
+    ) -> Vec<(&'u UpstreamResource, Vec<Arc<Offer>>)> {
+        let offers = |id: &str| self.offers.get(id).cloned().unwrap_or_default();
+        upstreams.iter().map(|upstream| (*upstream, offers(&upstream.id))).collect()
     }
 
     /// The selection of a virtual server: its upstreams in its order, then its single tools
@@ -167,14 +242,14 @@ impl<'a> Selection<'a> {
                 chosen.push(tool);
             }
         }
-        View::new((id, name.as_str()), chosen, *naming, &upstreams)
+        View::new((id, name.as_str()), chosen, *naming, &self.with_offers(&upstreams))
     }
 }
 
 /// Instructions of several servers as one text; a later one that does not fit is left out.
-fn instructions(upstreams: &[&UpstreamResource]) -> Box<str> {
+fn instructions<'a>(upstreams: impl Iterator<Item = &'a UpstreamResource>) -> Box<str> {
     let mut out = String::new();
-    for upstream in upstreams.iter().filter(|upstream| !upstream.instructions.is_empty()) {
+    for upstream in upstreams.filter(|upstream| !upstream.instructions.is_empty()) {
         let gap = if out.is_empty() { "" } else { "\n\n" };
         let part = format!("{gap}## {}\n\n{}", upstream.name, upstream.instructions.trim());
         if out.len() + part.len() <= INSTRUCTIONS_MAX {

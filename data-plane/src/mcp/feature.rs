@@ -1,0 +1,124 @@
+//! Server capabilities as a small set: what an upstream offers, and what an endpoint serves.
+
+use super::object::{Span, member, members};
+
+/// What a server may offer, as far as a gateway passes it on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    Tools,
+    Prompts,
+    Resources,
+    Completions,
+    Logging,
+    ToolsListChanged,
+    PromptsListChanged,
+    ResourcesListChanged,
+    Subscribe,
+}
+
+/// Features with their places in a `ServerCapabilities` object.
+const PLACES: [(Feature, &str, &str); 9] = [
+    (Feature::Tools, "tools", ""),
+    (Feature::ToolsListChanged, "tools", "listChanged"),
+    (Feature::Prompts, "prompts", ""),
+    (Feature::PromptsListChanged, "prompts", "listChanged"),
+    (Feature::Resources, "resources", ""),
+    (Feature::Subscribe, "resources", "subscribe"),
+    (Feature::ResourcesListChanged, "resources", "listChanged"),
+    (Feature::Completions, "completions", ""),
+    (Feature::Logging, "logging", ""),
+];
+
+/// A set of features.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Features(u16);
+
+impl Features {
+    pub const NONE: Self = Self(0);
+
+    /// Those of a `ServerCapabilities` object, JSON text; anything else has none.
+    pub fn read(text: &str) -> Self {
+        let whole = Span { start: 0, end: text.len() };
+        let mut features = Self::NONE;
+        for outer in members(text, whole) {
+            if !outer.value.of(text).starts_with('{') {
+                continue;
+            }
+            for (feature, name, inner) in PLACES {
+                let is_set = || {
+                    member(text, outer.value, inner).is_some_and(|value| value.of(text) == "true")
+                };
+                if *outer.name == *name && (inner.is_empty() || is_set()) {
+                    features = features.with(feature);
+                }
+            }
+        }
+        features
+    }
+
+    /// As a `ServerCapabilities` object, JSON text.
+    pub fn to_json(self) -> String {
+        let outer =
+            PLACES.iter().filter(|(feature, _, inner)| inner.is_empty() && self.has(*feature));
+        let parts = outer.map(|(_, name, _)| {
+            let inner = PLACES.iter().filter(|(feature, outer, inner)| {
+                outer == name && !inner.is_empty() && self.has(*feature)
+            });
+            let inner: Vec<_> = inner.map(|(_, _, inner)| format!("\"{inner}\":true")).collect();
+            format!("\"{name}\":{{{}}}", inner.join(","))
+        });
+        format!("{{{}}}", parts.collect::<Vec<_>>().join(","))
+    }
+
+    pub fn has(self, feature: Feature) -> bool {
+        self.0 & Self::bit(feature) != 0
+    }
+
+    #[must_use]
+    pub fn with(self, feature: Feature) -> Self {
+        Self(self.0 | Self::bit(feature))
+    }
+
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Those that both have.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    fn bit(feature: Feature) -> u16 {
+        1 << feature as u16
+    }
+}
+
+impl FromIterator<Feature> for Features {
+    fn from_iter<I: IntoIterator<Item = Feature>>(features: I) -> Self {
+        features.into_iter().fold(Self::NONE, Self::with)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_declared_counts_and_nothing_else() {
+        let text = r#"{"tools":{"listChanged":true},"resources":{"subscribe":false},"prompts":null,"completions":{},"x":{}}"#;
+        let features = Features::read(text);
+        let expected = r#"{"tools":{"listChanged":true},"resources":{},"completions":{}}"#;
+        assert_eq!(features.to_json(), expected);
+        assert!(!features.has(Feature::Subscribe) && !features.has(Feature::Prompts));
+        assert_eq!(Features::read(""), Features::NONE);
+        assert_eq!(Features::read("[]").to_json(), "{}");
+    }
+
+    #[test]
+    fn every_feature_survives_its_text() {
+        let all: Features = PLACES.iter().map(|(feature, ..)| *feature).collect();
+        assert_eq!(Features::read(&all.to_json()), all);
+    }
+}

@@ -1,0 +1,62 @@
+//! One prompt, resource or resource template of the table, ready to be shown.
+
+use std::sync::Arc;
+
+use proto::{EntryKind, entry::EntryResource};
+
+use crate::mcp::{
+    Capabilities,
+    list::{Definition, ListKind},
+};
+
+/// What an upstream offers besides tools, as requests find it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offer {
+    pub id: Box<str>,
+    pub kind: EntryKind,
+    pub upstream_id: Arc<str>,
+    /// Exposed name of a prompt; of the others what they are called at their upstream.
+    pub name: Box<str>,
+    /// A prompt's name, a URI or a URI template, as its upstream knows it.
+    pub original: Box<str>,
+    pub definition: Definition,
+    /// The client capabilities without which it is not shown.
+    pub needs: Capabilities,
+}
+
+impl Offer {
+    /// The error completes "its definition …".
+    pub(super) fn read(entry: &EntryResource) -> Result<Self, String> {
+        let EntryResource {
+            id,
+            kind,
+            upstream_id,
+            name,
+            original,
+            definition,
+            needs_client_capabilities,
+        } = entry;
+        let name = match kind {
+            EntryKind::Prompt => name,
+            EntryKind::Resource | EntryKind::ResourceTemplate => original,
+        };
+        let definition = Definition::read(definition, list_kind(*kind));
+        Ok(Self {
+            id: id.as_str().into(),
+            kind: *kind,
+            upstream_id: upstream_id.as_str().into(),
+            name: name.as_str().into(),
+            original: original.as_str().into(),
+            definition: definition.map_err(|error| error.to_string())?,
+            needs: Capabilities::needs(needs_client_capabilities),
+        })
+    }
+}
+
+fn list_kind(kind: EntryKind) -> ListKind {
+    match kind {
+        EntryKind::Prompt => ListKind::Prompts,
+        EntryKind::Resource => ListKind::Resources,
+        EntryKind::ResourceTemplate => ListKind::ResourceTemplates,
+    }
+}
