@@ -1,5 +1,6 @@
 //! What happens to a request, in order: its path, who may send it, and who answers it.
 
+mod batch;
 mod events;
 mod known;
 mod mcp;

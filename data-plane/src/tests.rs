@@ -1,5 +1,6 @@
 //! The proxy over real sockets: real pingora on port 0, a table without a control plane.
 
+mod batch;
 mod edge;
 mod events;
 mod forward;

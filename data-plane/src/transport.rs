@@ -1,5 +1,6 @@
 //! The client's side: what its headers say, its body, the forms of an answer, and pipes.
 
+pub(crate) mod batch;
 pub(crate) mod body;
 pub(crate) mod headers;
 pub(crate) mod pipe;

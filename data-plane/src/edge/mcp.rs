@@ -96,6 +96,9 @@ impl Edge {
         headers::check_content(headers)?;
         let accepts = Accepts::of(headers)?;
         let body = body::read(headers, body, self.limits.body_bytes, self.timeouts.body).await?;
+        if body.trim_ascii_start().first() == Some(&b'[') {
+            return self.batch(sender, accepts, &body).await;
+        }
         let message = parse(body, id)?;
         let era = version::era_of(&message, &engine::legacy::mirror_headers(headers))?;
         let inbound = Inbound { sender, message };

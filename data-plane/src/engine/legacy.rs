@@ -166,7 +166,7 @@ fn seal(sender: &Sender<'_>, claims: &SessionClaims) -> Result<HeaderValue, Fail
 }
 
 /// The session of a request, from its connection's memory or from its id.
-fn open(sender: &Sender<'_>) -> Result<Arc<Known>, Failure> {
+pub(crate) fn open(sender: &Sender<'_>) -> Result<Arc<Known>, Failure> {
     let header = sender.headers.and_then(|headers| headers.get(SESSION_ID));
     let header = header.ok_or(Failure::SessionMissing)?;
     let Sender { client, table, principal, now_ms, .. } = sender;

@@ -123,6 +123,22 @@ impl<'a> Cursor<'a> {
         Ok(Object { span: Span { start, end: self.at }, has_duplicates })
     }
 
+    /// Consumes an array; `visit` must consume each element.
+    pub fn array<F>(&mut self, mut visit: F) -> Result<(), Unreadable>
+    where
+        F: FnMut(&mut Self) -> Result<(), Unreadable>,
+    {
+        self.expect(b'[')?;
+        if self.peek() != Some(b']') {
+            visit(self)?;
+            while self.peek() != Some(b']') {
+                self.expect(b',')?;
+                visit(self)?;
+            }
+        }
+        self.expect(b']')
+    }
+
     /// Fails if anything but white space is left.
     pub fn end(&mut self) -> Result<(), Unreadable> {
         match self.peek() {

@@ -33,6 +33,27 @@ pub fn parse(body: Bytes) -> Result<Message, ParseError> {
     }
 }
 
+/// The messages of a batch (MCP 2025-03-26), not yet read; an error if there are more than `max`.
+pub fn split(body: &Bytes, max: usize) -> Result<Vec<Bytes>, ParseError> {
+    let text = std::str::from_utf8(body).map_err(|_| ParseError::NotJson)?;
+    let mut cursor = Cursor::new(text);
+    let mut messages = Vec::new();
+    let mut is_too_long = false;
+    let walked = cursor.array(|cursor| {
+        let span = cursor.value()?;
+        is_too_long |= messages.len() >= max;
+        if !is_too_long {
+            messages.push(body.slice(span.start..span.end));
+        }
+        Ok(())
+    });
+    walked.and_then(|()| cursor.end()).map_err(|_| ParseError::NotJson)?;
+    if is_too_long {
+        return Err(ParseError::Invalid { problem: "the batch has too many messages", id: None });
+    }
+    Ok(messages)
+}
+
 /// A string or an integer (MCP: never null, no fraction).
 fn is_id(raw: &str) -> bool {
     let digits = raw.strip_prefix('-').unwrap_or(raw);

@@ -217,3 +217,14 @@ proptest! {
         prop_assert_eq!(span.of(message.text()), result);
     }
 }
+
+#[test]
+fn a_batch_is_split_without_reading_its_messages() {
+    let take = |text: &'static str| split(&Bytes::from_static(text.as_bytes()), 3);
+    assert_eq!(take(" [ {\"a\": 1} ,[2],3 ] ").unwrap(), ["{\"a\": 1}", "[2]", "3"]);
+    assert!(take("[]").unwrap().is_empty());
+    assert!(matches!(take("[1,2,3,4]"), Err(ParseError::Invalid { .. })));
+    for broken in ["[1,]", "[1 2]", "[", "[1]x", "[,1]"] {
+        assert_eq!(take(broken), Err(ParseError::NotJson), "{broken}");
+    }
+}

@@ -1,0 +1,119 @@
+//! Batches, where one revision has them: sessions of 2025-03-26 over Streamable HTTP.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode};
+
+use super::{Edge, parse};
+use crate::{
+    engine::{Inbound, Sender, Served, legacy},
+    error::{self, Failure},
+    mcp::{
+        Kind, Message, Version,
+        message::{self, ParseError},
+        version::{self, InboundEra},
+    },
+    transport::{
+        batch::{self, Batch},
+        body::Body,
+        headers::Accepts,
+        response,
+    },
+};
+
+/// Most messages of one batch.
+const MESSAGES_MAX: usize = 100;
+
+/// What everybody else gets.
+const NOT_HERE: Failure =
+    Failure::InvalidRequest("batches are for sessions of 2025-03-26: send one message per request");
+
+/// One element of a batch.
+type Element = Result<Message, (Failure, Option<Bytes>)>;
+
+impl Edge {
+    /// Serves all messages of a batch at the same time.
+    pub(super) async fn batch(
+        &self,
+        sender: Sender<'_>,
+        accepts: Accepts,
+        body: &Bytes,
+    ) -> Result<Response<Body>, Failure> {
+        let messages = message::split(body, MESSAGES_MAX).map_err(|error| match error {
+            ParseError::NotJson => Failure::NotJson,
+            ParseError::Invalid { problem, id: _ } => Failure::InvalidRequest(problem),
+            ParseError::Batch => NOT_HERE,
+        })?;
+        let known = legacy::open(&sender).map_err(|failure| match failure {
+            Failure::SessionMissing => NOT_HERE,
+            other => other,
+        })?;
+        if known.claims.version != Version::V2025_03_26 {
+            return Err(NOT_HERE);
+        }
+        let header = sender.headers.and_then(|headers| headers.get(legacy::PROTOCOL_VERSION));
+        version::check_session_version(header.map(HeaderValue::as_bytes), known.claims.version)?;
+        let elements = elements(messages)?;
+        let mut batch = Batch::default();
+        for element in elements {
+            match element {
+                Ok(message) => {
+                    let sender = sender.clone();
+                    let id = matches!(message.kind, Kind::Request(_)).then(|| message.id_bytes());
+                    let inbound = Inbound { sender, message };
+                    match legacy::serve_in(inbound, &known.claims, &known.live) {
+                        Ok(Served::Answer(answer) | Served::Began { answer, id: _ }) => {
+                            batch.answer(answer.into_bytes());
+                        }
+                        Ok(Served::Relay(exchange)) => batch.run(exchange),
+                        Ok(Served::Accepted) => {}
+                        Err(failure) => self.refuse_one(&mut batch, &failure, id.as_deref()),
+                    }
+                }
+                Err((failure, id)) => {
+                    let id = id.unwrap_or_else(|| Bytes::from_static(b"null"));
+                    self.refuse_one(&mut batch, &failure, Some(&id));
+                }
+            }
+        }
+        if batch.is_empty() {
+            return Ok(response::empty(StatusCode::ACCEPTED));
+        }
+        Ok(batch::render(batch, accepts, self.timeouts.keep_alive).await)
+    }
+
+    /// Answers an element that is not served; what expects no answer (`id` is none) gets none.
+    fn refuse_one(&self, batch: &mut Batch, failure: &Failure, id: Option<&[u8]>) {
+        failure.log();
+        self.telemetry().refused(failure);
+        if id.is_some() {
+            batch.answer(error::response(failure, id));
+        }
+    }
+}
+
+/// Reads the messages, and refuses what no batch may be.
+fn elements(messages: Vec<Bytes>) -> Result<Vec<Element>, Failure> {
+    let read = |body| {
+        let mut id = None;
+        parse(body, &mut id).map_err(|failure| (failure, id))
+    };
+    let elements: Vec<_> = messages.into_iter().map(read).collect();
+    if elements.is_empty() {
+        return Err(Failure::InvalidRequest("the batch is empty"));
+    }
+    let read = || elements.iter().flatten();
+    if read().any(legacy::is_initialize) {
+        return Err(Failure::InvalidRequest("`initialize` may not be in a batch"));
+    }
+    let is_legacy =
+        |message| matches!(version::era_of_body(message), Ok(InboundEra::Legacy { .. }));
+    if !read().all(is_legacy) {
+        return Err(NOT_HERE);
+    }
+    let responses = read().filter(|message| matches!(message.kind, Kind::Response(_))).count();
+    if responses != 0 && responses != elements.len() {
+        let problem = "a batch has requests and notifications, or responses";
+        return Err(Failure::InvalidRequest(problem));
+    }
+    Ok(elements)
+}
