@@ -78,6 +78,15 @@ impl Background {
         }
     }
 
+    /// Sends listening clients elsewhere once no connection is accepted any more.
+    async fn leave(&self) {
+        let mut closing = self.edge.drain().closing();
+        let closed = closing.wait_for(|closing| *closing);
+        if let Some(Ok(_)) = self.stop.run_until_cancelled(closed).await {
+            self.edge.sessions().leave();
+        }
+    }
+
     async fn announce(&self, ready: ServiceReadyNotifier) {
         let mut position = self.edge.current().watch();
         let first = position.wait_for(Option::is_some);
@@ -94,6 +103,6 @@ impl BackgroundService for Background {
         ready: ServiceReadyNotifier,
     ) {
         let _work = self.work.token();
-        tokio::join!(self.follow(), self.sweep(), self.announce(ready));
+        tokio::join!(self.follow(), self.sweep(), self.leave(), self.announce(ready));
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     egress::{Egress, Provenance},
     mcp::{Message, code, mirror, object::Span, response::quote},
-    upstream::{Bounds, CallFailure, Endpoint, Health, Limits, error_of, result_of},
+    upstream::{Bounds, CallFailure, Endpoint, Health, Limits, Stage, error_of, result_of},
 };
 
 /// Why a request of the client got no result.
@@ -64,7 +64,7 @@ impl McpClient {
         let limits = Limits::default();
         let client = Egress::new().client(Provenance::Registered);
         let (signals, _) = broadcast::channel(1);
-        let health = Arc::new(Health::new(String::new(), signals));
+        let health = Arc::new(Health::new(String::new(), signals, Stage::default()));
         let shared = (health, TaskTracker::new());
         let endpoint = Endpoint::new(client, uri, secrets, limits, shared);
         Ok(Self { endpoint: Arc::new(endpoint), limits })

@@ -9,7 +9,11 @@ mod path;
 mod rpc;
 mod websocket;
 
-use std::{convert::Infallible, net::IpAddr, sync::Arc};
+use std::{
+    convert::Infallible,
+    net::IpAddr,
+    sync::{Arc, Weak},
+};
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
@@ -55,7 +59,7 @@ pub(crate) struct Edge {
     proxy_id: String,
     current: Arc<Current>,
     upstreams: Arc<Upstreams>,
-    sessions: Sessions,
+    sessions: Arc<Sessions>,
     limiter: Arc<Limiter>,
     /// Open pipes, by principal.
     places: Arc<Limiter>,
@@ -80,6 +84,9 @@ impl Edge {
             origins: config.allowed_origins.clone(),
             proxies: config.trusted_proxies.clone(),
         };
+        let sessions = Arc::new(Sessions::default());
+        let audience: Weak<Sessions> = Arc::downgrade(&sessions);
+        upstreams.admit(audience);
         Self {
             trust,
             root_path: RootPath::new(&config.root_path),
@@ -91,7 +98,7 @@ impl Edge {
             proxy_id,
             current,
             upstreams,
-            sessions: Sessions::default(),
+            sessions,
             limiter: Limiter::new(&limit::Limits::default()),
             places: Limiter::new(&limit::Limits {
                 principal_in_flight_max: config.limits.streams_per_principal,

@@ -56,6 +56,8 @@ pub(crate) enum Failure {
     SessionMissing,
     #[error("the session is unknown or has ended: initialize again")]
     SessionUnknown,
+    #[error("the stream to go on with is unknown or was given up")]
+    StreamGone,
     #[error("the session has too many calls running")]
     TooManyCalls,
     #[error("this principal has too many streams open")]
@@ -118,7 +120,7 @@ impl Failure {
             Self::InvalidRequest(_) | Self::DuplicateId => {
                 (S::BAD_REQUEST, code::INVALID_REQUEST, Level::INFO)
             }
-            Self::SessionMissing => (S::BAD_REQUEST, code::REFUSED, Level::INFO),
+            Self::SessionMissing | Self::StreamGone => (S::BAD_REQUEST, code::REFUSED, Level::INFO),
             Self::SessionUnknown | Self::StreamUnknown => {
                 (S::NOT_FOUND, code::SESSION_NOT_FOUND, Level::INFO)
             }
@@ -187,7 +189,10 @@ impl Failure {
             | Self::TooManyStreams
             | Self::Limit(_) => "limit",
             Self::ContentType | Self::ContentEncoding | Self::NotAcceptable => "media_type",
-            Self::SessionMissing | Self::SessionUnknown | Self::StreamUnknown => "session",
+            Self::SessionMissing
+            | Self::SessionUnknown
+            | Self::StreamUnknown
+            | Self::StreamGone => "session",
             Self::NotFound | Self::Method(_) | Self::UpgradeRequired => "path",
             Self::BodyBroken
             | Self::NotJson

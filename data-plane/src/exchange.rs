@@ -3,10 +3,12 @@
 //! A modern client cancels by going away. A legacy client does not: its call
 //! belongs to the session, so an exchange that is dropped early goes on as a
 //! task of its own until the upstream answers, the session ends or the client
-//! cancels it by name.
+//! cancels it by name. What it says meanwhile waits on its stream for a client
+//! that comes back.
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -17,7 +19,11 @@ use crate::{
     drain::Drain,
     error::{self, Failure},
     limit::Permit,
-    sessions::{Asks, Ticket},
+    mcp::Version,
+    sessions::{
+        Asks, Ticket,
+        channel::{End, Outlet, Reader},
+    },
     telemetry::Operation,
     upstream::{self, CallError, Events, Question, Reply},
 };
@@ -44,6 +50,13 @@ pub(crate) enum Event {
     Response(Bytes),
 }
 
+impl Event {
+    pub(crate) fn body(&self) -> &Bytes {
+        let (Self::Message(body) | Self::Response(body)) = self;
+        body
+    }
+}
+
 /// A call and the way to its answer.
 pub(crate) struct Exchange {
     state: State,
@@ -55,6 +68,8 @@ pub(crate) struct Exchange {
     permit: Option<Permit>,
     /// There is no stream on which the client could be asked.
     is_mute: bool,
+    /// Where its messages go when nobody polls it any more, for a client that comes back.
+    outlet: Option<Arc<Outlet>>,
 }
 
 enum State {
@@ -72,7 +87,7 @@ impl Exchange {
         permit: Permit,
     ) -> Self {
         let (state, permit) = (State::Calling(call), Some(permit));
-        Self { state, id, owner, operation, permit, is_mute: false }
+        Self { state, id, owner, operation, permit, is_mute: false, outlet: None }
     }
 
     /// The next message for the client. Failures are responses too; `None` after the response.
@@ -136,6 +151,29 @@ impl Exchange {
         }
     }
 
+    /// The stream that this exchange's messages travel on, if its client can go on reading it
+    /// elsewhere, and the version that decides what such streams look like. Whoever polls the
+    /// exchange has to [`deliver`](Self::deliver) what comes.
+    pub(crate) fn stream(&mut self) -> Option<(Reader, Version)> {
+        let Owner::Session { ticket, asks, .. } = &self.owner else { return None };
+        let reader = ticket.attach();
+        self.outlet = Some(Arc::clone(reader.outlet()));
+        Some((reader, asks.version))
+    }
+
+    /// Puts a message on the exchange's stream; gives it back if there is none.
+    pub(crate) fn deliver(&self, event: Event) -> Option<Event> {
+        let Some(outlet) = &self.outlet else { return Some(event) };
+        match event {
+            Event::Message(message) => outlet.push(message),
+            Event::Response(message) => {
+                outlet.push(message);
+                outlet.end(End::Done);
+            }
+        }
+        None
+    }
+
     /// The next message for the client.
     pub(crate) async fn next(&mut self) -> Option<Event> {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
@@ -180,10 +218,13 @@ impl Drop for Exchange {
             owner,
             operation: self.operation.take(),
             permit: self.permit.take(),
-            is_mute: true,
+            is_mute: self.outlet.is_none(),
+            outlet: self.outlet.take(),
         };
         runtime.spawn(async move {
-            while rest.next().await.is_some() {}
+            while let Some(event) = rest.next().await {
+                rest.deliver(event);
+            }
             drop(held);
         });
     }

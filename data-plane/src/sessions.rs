@@ -3,6 +3,8 @@
 //! A session's facts are sealed in its id, so a session that is not in this
 //! table (after a restart, or of another proxy) is adopted without a word.
 
+mod audience;
+pub(crate) mod channel;
 mod questions;
 
 use std::{
@@ -19,7 +21,10 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
 pub(crate) use self::questions::Asks;
-use self::questions::Questions;
+use self::{
+    channel::{Channel, End, Reader},
+    questions::Questions,
+};
 use crate::upstream::Question;
 
 /// The random part of a session id.
@@ -31,6 +36,8 @@ pub(crate) struct Sessions {
     live: DashMap<SessionId, Arc<Live>>,
     /// Deleted ids, until the time in ms at which they would have expired.
     ended: DashMap<SessionId, i64>,
+    /// The proxy ends: streams are told to come back elsewhere.
+    is_leaving: Arc<AtomicBool>,
 }
 
 /// One session that has been used here.
@@ -40,6 +47,8 @@ pub(crate) struct Live {
     ended: AtomicBool,
     calls: Mutex<Vec<Running>>,
     questions: Mutex<Questions>,
+    channel: Mutex<Channel>,
+    is_leaving: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -85,6 +94,8 @@ impl Sessions {
                 ended: AtomicBool::new(false),
                 calls: Mutex::default(),
                 questions: Mutex::default(),
+                channel: Mutex::default(),
+                is_leaving: Arc::clone(&self.is_leaving),
             })
         });
         Some(Arc::clone(&live))
@@ -103,8 +114,10 @@ impl Sessions {
         self.ended.retain(|_, expire_ms| *expire_ms > now_ms);
         let mut idle = Vec::new();
         self.live.retain(|id, live| {
-            let keep =
-                live.last_used_ms.load(Relaxed) > idle_since_ms || !live.calls.lock().is_empty();
+            let is_read = live.prune_streams();
+            let keep = is_read
+                || live.last_used_ms.load(Relaxed) > idle_since_ms
+                || !live.calls.lock().is_empty();
             if !keep {
                 // Whoever still holds it must look it up again.
                 live.ended.store(true, Relaxed);
@@ -113,6 +126,12 @@ impl Sessions {
             keep
         });
         idle
+    }
+
+    /// The proxy ends: clients that listen are told to come back, which leads them elsewhere.
+    pub(crate) fn leave(&self) {
+        self.is_leaving.store(true, Relaxed);
+        self.live.iter().for_each(|live| live.end_streams(End::Leaving));
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -162,6 +181,7 @@ impl Live {
         calls.iter().for_each(|call| call.cancel.fire());
         drop(calls);
         self.forget_all_questions();
+        self.end_streams(End::Done);
     }
 }
 
@@ -181,7 +201,12 @@ impl Ticket {
 
     /// This call's upstream takes back its request `id` (raw JSON): what to tell the client.
     pub(crate) fn withdraw(&self, id: &[u8]) -> Option<Bytes> {
-        self.live.withdraw(id, self)
+        self.live.withdraw(id, Some(self))
+    }
+
+    /// Opens the stream on which this call's messages travel.
+    pub(crate) fn attach(&self) -> Reader {
+        self.live.attach_call()
     }
 
     /// Ready once the call is cancelled.

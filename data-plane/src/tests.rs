@@ -7,6 +7,7 @@ mod forward;
 mod harness;
 mod mcp;
 mod relay;
+mod resume;
 mod rpc;
 mod upstream;
 mod websocket;

@@ -1,6 +1,7 @@
 //! Calls to upstreams: one object per upstream, alive while its configuration is unchanged.
 
 mod active;
+mod audience;
 mod call;
 mod credential;
 mod era;
@@ -35,6 +36,7 @@ use tokio_util::{
 
 pub(crate) use self::{
     active::{Active, Lister},
+    audience::{Audience, Said, Stage},
     era::{error_of, result_of},
     failure::Step,
     fetch::Bounds,
@@ -99,6 +101,7 @@ pub struct Upstreams {
     rest: RestTools,
     spawner: OnceLock<Result<Arc<Spawner>, String>>,
     signals: broadcast::Sender<Signal>,
+    stage: Stage,
     farewells: TaskTracker,
     sweeper: OnceLock<DropGuard>,
 }
@@ -121,6 +124,7 @@ impl Upstreams {
             active: ArcSwap::default(),
             spawner: OnceLock::new(),
             signals,
+            stage: Stage::default(),
             farewells: TaskTracker::new(),
             sweeper: OnceLock::new(),
         })
@@ -181,6 +185,11 @@ impl Upstreams {
         for active in self.active.load().values() {
             active.close_session(key);
         }
+    }
+
+    /// Lets `audience` hear what upstreams say outside of calls.
+    pub(crate) fn admit(&self, audience: Weak<dyn Audience>) {
+        self.stage.admit(audience);
     }
 
     /// News for the reports. A reader that missed some reads [`Self::health`].

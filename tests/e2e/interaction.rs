@@ -4,6 +4,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use tests::client::{LEGACY, whole};
 use tests::fixture::{self, Era};
+use tests::talk::Events;
 use tests::world::{World, program};
 
 /// A world with the legacy fixture behind it on both transports.
@@ -110,5 +111,29 @@ async fn an_answer_to_what_nobody_asked_is_refused_and_changes_nothing() -> anyh
         assert!(answer.body.contains("no request that this could answer"), "{}", answer.body);
     }
     assert_eq!(client.call_text("http-echo", r#"{"message":"hi"}"#).await?, "hi");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_belongs_to_no_call_comes_on_the_sessions_stream_and_is_answered_from_there()
+-> anyhow::Result<()> {
+    let (world, _fixture) = two_ways().await?;
+    let mut client = world.client("/mcp").await?;
+    client.initialize_with(LEGACY, able()).await?;
+    let mut other = world.client("/mcp").await?;
+    other.initialize_with(LEGACY, able()).await?;
+    other.call_text("http-test_speak_later", "{}").await?;
+    let mut events = Events::of(client.listen(None).send().await?).await?;
+    client.call_text("http-test_speak_later", "{}").await?;
+    let log = events.message().await?;
+    assert_eq!(log["params"]["data"], "later", "{log}");
+    let question = events.message().await?;
+    assert_eq!(question["method"], "roots/list", "{question}");
+    let answer = json!({"jsonrpc": "2.0", "id": question["id"], "result": {"roots": [{"uri": "file:///a"}]}});
+    assert_eq!(client.post(answer.to_string()).await?.status, 202);
+    let log = events.message().await?;
+    assert_eq!(log["params"]["data"], "1 roots", "{log}");
+    client.delete().send().await?;
+    assert_eq!(events.next().await?, None);
     Ok(())
 }

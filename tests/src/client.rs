@@ -135,6 +135,19 @@ impl Client {
         self.signed(self.http.get(&self.url))
     }
 
+    /// A GET of the session's stream, after the event `last` if there was one.
+    pub fn listen(&self, last: Option<&str>) -> RequestBuilder {
+        let mut request = self.get().header("accept", "text/event-stream");
+        if let Some(session) = &self.session {
+            request = request.header("mcp-session-id", session);
+            request = request.header("mcp-protocol-version", &self.version);
+        }
+        match last {
+            Some(last) => request.header("last-event-id", last),
+            None => request,
+        }
+    }
+
     fn signed(&self, request: RequestBuilder) -> RequestBuilder {
         match &self.authorization {
             Some(authorization) => request.header("authorization", authorization),

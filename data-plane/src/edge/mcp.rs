@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-const ALLOWED: &str = "POST, DELETE";
+const ALLOWED: &str = "GET, POST, DELETE";
 
 impl Edge {
     /// Answers a request on an MCP endpoint; failures are JSON-RPC errors with the request's id.
@@ -87,6 +87,11 @@ impl Edge {
         let sender = self.sender(headers, client, endpoint).await?;
         match parts.method {
             Method::POST => {}
+            Method::GET => {
+                headers::check_takes_events(headers)?;
+                let (reader, version) = engine::legacy::listen(&sender)?;
+                return Ok(response::listening(reader, version, self.timeouts.keep_alive));
+            }
             Method::DELETE => {
                 engine::legacy::delete(&sender)?;
                 return Ok(response::empty(StatusCode::NO_CONTENT));

@@ -6,13 +6,16 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Inbound, Outbound, Sender, Served};
 use crate::{
-    edge::Known,
+    edge::{Edge, Known},
     error::Failure,
     exchange::Owner,
     mcp::{Capabilities, Kind, Message, Method, Version, response::Answer, version},
     route::{self, Plan, RouteError},
     session::{self, SessionClaims, SessionError},
-    sessions::{Asks, Live, TicketError},
+    sessions::{
+        Asks, Live, TicketError,
+        channel::{EventId, Reader},
+    },
     upstream::SessionKey,
 };
 
@@ -20,6 +23,8 @@ use crate::{
 pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 /// The header that repeats a session's version.
 pub(crate) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+/// The header by which a client goes on with a broken stream.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Serves a message of a legacy client whose headers name its session.
 pub(crate) fn serve(inbound: Inbound<'_>) -> Result<Served, Failure> {
@@ -59,7 +64,7 @@ pub(crate) fn serve_in(
                 TicketError::Ended => Failure::SessionUnknown,
             })?;
             let session = SessionKey::Client(claims.id);
-            let asks = Asks { capabilities: client.capabilities, patience: edge.timeouts().call };
+            let asks = asks(edge, claims);
             let owner = Owner::Session { ticket, asks, drain: edge.drain().clone() };
             let permit = inbound.admit()?;
             let outbound = Outbound { target, client, session, owner, operation, permit };
@@ -78,6 +83,32 @@ pub(crate) fn serve_in(
         Ok(Plan::Accept) => Ok(Served::Accepted),
         Ok(Plan::Initialize { .. }) => Err(Failure::Internal("a session was initialized twice")),
     }
+}
+
+/// What a session's client can be asked.
+pub(crate) fn asks(edge: &Edge, claims: &SessionClaims) -> Asks {
+    let SessionClaims { capabilities, version, .. } = claims;
+    Asks { capabilities: *capabilities, patience: edge.timeouts().call, version: *version }
+}
+
+/// `GET`: the stream for what belongs to no call, or the rest of one that broke.
+pub(crate) fn listen(sender: &Sender<'_>) -> Result<(Reader, Version), Failure> {
+    let known = open(sender)?;
+    let Known { claims, live, .. } = &*known;
+    let header = |name: &HeaderName| sender.headers.and_then(|headers| headers.get(name));
+    let version = header(&PROTOCOL_VERSION).map(HeaderValue::as_bytes);
+    version::check_session_version(version, claims.version)?;
+    let Some(last) = header(&LAST_EVENT_ID) else {
+        return Ok((live.attach(asks(sender.edge, claims)), claims.version));
+    };
+    let last = EventId::read(last.as_bytes()).ok_or(Failure::StreamGone)?;
+    let reader = match live.resume(last) {
+        Some(reader) => reader,
+        // What was lost belonged to no call, so nobody waits for it.
+        None if last.is_general() => live.attach(asks(sender.edge, claims)),
+        None => return Err(Failure::StreamGone),
+    };
+    Ok((reader, claims.version))
 }
 
 /// Serves a message of a legacy client that keeps no session: each stands alone.

@@ -7,18 +7,19 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Cancel, Live, Ticket};
 use crate::{
-    mcp::{Capabilities, Message},
+    mcp::{Capabilities, Message, Version},
     upstream::Question,
 };
 
 /// Requests that one client may owe answers to at the same time.
 const PENDING_MAX: usize = 64;
 
-/// What a client can be asked, and how long it may think about it.
+/// What a client can be asked, how long it may think about it, and how it is spoken to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asks {
     pub(crate) capabilities: Capabilities,
     pub(crate) patience: Duration,
+    pub(crate) version: Version,
 }
 
 /// The unanswered requests of one session.
@@ -93,11 +94,12 @@ impl Live {
         }
     }
 
-    /// The upstream takes back its request `id` (raw JSON) of this call: what to tell the client.
-    pub(crate) fn withdraw(&self, id: &[u8], call: &Ticket) -> Option<Bytes> {
+    /// The upstream takes back its request `id` (raw JSON) of this call, or of none: what to
+    /// tell the client.
+    pub(super) fn withdraw(&self, id: &[u8], call: Option<&Ticket>) -> Option<Bytes> {
         let mut questions = self.questions.lock();
-        let at =
-            questions.pending.iter().position(|it| it.is_of(call) && it.question.id() == id)?;
+        let is_of = |it: &Pending| call.map_or(it.call.is_none(), |call| it.is_of(call));
+        let at = questions.pending.iter().position(|it| is_of(it) && it.question.id() == id)?;
         let withdrawn = questions.pending.swap_remove(at);
         drop(questions);
         withdrawn.question.withdraw();
@@ -149,7 +151,9 @@ mod tests {
         r#""method":"sampling/createMessage","params":{"x":1.0,"_meta":{"progressToken":"t"}}"#;
 
     fn asks(names: &[&str]) -> Asks {
-        Asks { capabilities: Capabilities::of(names), patience: Duration::from_secs(9) }
+        let capabilities = Capabilities::of(names);
+        let version = Version::V2025_11_25;
+        Asks { capabilities, patience: Duration::from_secs(9), version }
     }
 
     fn text(bytes: Bytes) -> String {
@@ -231,8 +235,8 @@ mod tests {
         let call = live.begin(Bytes::from_static(b"1"), 9).unwrap();
         let (asked, mut back) = question("5", SAMPLING);
         let request = live.ask(asked, Some(&call), asks(&["sampling"])).unwrap();
-        assert!(live.withdraw(b"6", &call).is_none());
-        let told = text(live.withdraw(b"5", &call).unwrap());
+        assert!(live.withdraw(b"6", Some(&call)).is_none());
+        let told = text(live.withdraw(b"5", Some(&call)).unwrap());
         assert!(told.contains(&format!(r#""requestId":{}"#, id_of(&request))), "{told}");
         assert!(back.try_recv().is_err());
     }

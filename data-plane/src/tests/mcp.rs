@@ -42,9 +42,9 @@ fn bad_requests_get_the_status_and_code_of_the_guide() {
     }
     let (_, _, head) = refused(&world, &with(&[("authorization", "")], ping));
     assert_eq!(header(&head, "www-authenticate").as_deref(), Some("Bearer"));
-    let get = "GET /mcp HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer lg_caller-token-of-the-tests\r\n\r\n";
-    let (status, _, head) = refused(&world, get);
-    assert_eq!((status, header(&head, "allow").as_deref()), (405, Some("POST, DELETE")));
+    let put = "PUT /mcp HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer lg_caller-token-of-the-tests\r\n\r\n";
+    let (status, _, head) = refused(&world, put);
+    assert_eq!((status, header(&head, "allow").as_deref()), (405, Some("GET, POST, DELETE")));
     world.stop();
 }
 

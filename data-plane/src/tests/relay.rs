@@ -35,6 +35,7 @@ fn progress_is_relayed_as_it_comes() {
     ));
     let (head, _) = connection.answer();
     assert_eq!(header(&head, "content-type").as_deref(), Some("text/event-stream"), "{head}");
+    connection.until("data:\n\n");
     let first = connection.until("\n\n");
     assert!(
         first.contains(r#""progress":1"#) && first.contains(r#""progressToken":"p""#),

@@ -102,7 +102,7 @@ pub(crate) enum Body {
     Whole(Bytes),
     /// Parts of an answer, the large one shared with other answers.
     Frames(Frames),
-    Events(Stream),
+    Events(Box<Stream>),
     /// Whatever comes, until it ends.
     Open(Pin<Box<dyn futures_util::Stream<Item = Bytes> + Send>>),
     Forwarded(ForwardedBody),

@@ -51,6 +51,19 @@ impl Accepts {
     }
 }
 
+/// Refuses clients that ask for a stream and do not take one.
+pub(crate) fn check_takes_events(headers: &HeaderMap) -> Result<(), Failure> {
+    let is_anything =
+        |value: &HeaderValue| memchr::memmem::find(value.as_bytes(), b"*/*").is_some();
+    let mut values = headers.get_all(header::ACCEPT).iter();
+    match Accepts::of(headers)? {
+        Accepts::Events | Accepts::Both => Ok(()),
+        Accepts::Json if !headers.contains_key(header::ACCEPT) => Ok(()),
+        Accepts::Json if values.any(is_anything) => Ok(()),
+        Accepts::Json => Err(Failure::NotAcceptable),
+    }
+}
+
 /// Refuses bodies that are not plain JSON.
 pub(crate) fn check_content(headers: &HeaderMap) -> Result<(), Failure> {
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING)

@@ -25,7 +25,7 @@ use crate::{
     mcp::{Kind, Message, Method, version, version::InboundEra},
     route::{self, Endpoint},
     session::SessionClaims,
-    sessions::Live,
+    sessions::{Live, channel::Reader},
     snapshot::table::Table,
     upstream::SessionKey,
 };
@@ -48,6 +48,8 @@ pub(crate) struct Pipe {
     principal: Arc<Principal>,
     /// Of a legacy client, after its `initialize`.
     session: OnceLock<Session>,
+    /// What belongs to no call, until somebody carries it out.
+    listening: Mutex<Option<Reader>>,
     /// Calls that a `notifications/cancelled` can name.
     running: Mutex<Vec<Running>>,
     out: mpsc::Sender<Bytes>,
@@ -105,6 +107,7 @@ impl Pipe {
             credential,
             principal,
             session: OnceLock::new(),
+            listening: Mutex::default(),
             running: Mutex::default(),
             out,
             work: TaskTracker::new(),
@@ -152,6 +155,7 @@ impl Pipe {
         match served {
             Ok(Served::Answer(answer) | Served::Began { answer, id: _ }) => {
                 self.say(answer.into_bytes()).await;
+                self.listen();
             }
             Ok(Served::Relay(exchange)) => self.relay(id, exchange).await,
             Ok(Served::Accepted) => {}
@@ -210,7 +214,10 @@ impl Pipe {
             }
             let (answer, claims) = engine::legacy::begin(&inbound)?;
             let live = self.edge.sessions().enter(claims.id, now_ms);
-            let live = Mutex::new(live.ok_or(Failure::SessionUnknown)?);
+            let live = live.ok_or(Failure::SessionUnknown)?;
+            let asks = engine::legacy::asks(&self.edge, &claims);
+            *self.listening.lock() = Some(live.attach(asks));
+            let live = Mutex::new(live);
             // Messages come one after the other, so nobody was faster.
             self.session.set(Session { claims, live }).ok();
             return Ok(Served::Answer(answer));
@@ -268,6 +275,20 @@ impl Pipe {
                 () = pipe.pump(exchange) => {}
             }
             pipe.running.lock().retain(|call| call.id != id);
+        });
+    }
+
+    /// Carries what belongs to no call to the client, once there is a session.
+    fn listen(self: &Arc<Self>) {
+        let Some(mut reader) = self.listening.lock().take() else { return };
+        let pipe = Arc::clone(self);
+        self.work.spawn(async move {
+            let carry = async {
+                while let Some(message) = reader.next().await {
+                    pipe.say(message).await;
+                }
+            };
+            pipe.closed.run_until_cancelled(carry).await;
         });
     }
 

@@ -6,15 +6,12 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Deserialize;
 
-use super::{
-    body::Body,
-    headers::Accepts,
-    sse::{self, Stream},
-};
+use super::{body::Body, headers::Accepts, sse::Stream};
 use crate::{
     error::{self, Failure},
     exchange::{Event, Exchange},
-    mcp::{code, response::Answer},
+    mcp::{Version, code, response::Answer},
+    sessions::channel::Reader,
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -104,12 +101,17 @@ pub(crate) async fn relay(
         Accepts::Events => None,
         Accepts::Both => match tokio::time::timeout(interval, exchange.next()).await {
             Ok(Some(Event::Response(body))) => return whole(Some(body)),
-            Ok(Some(Event::Message(message))) => Some(sse::encode(&message)),
+            Ok(Some(message)) => Some(message),
             Ok(None) => return whole(None),
             Err(_silence) => None,
         },
     };
     events(Stream::new(exchange, first, interval))
+}
+
+/// A stream that belongs to a session.
+pub(crate) fn listening(reader: Reader, version: Version, interval: Duration) -> Response<Body> {
+    events(Stream::of_session(reader, version, interval))
 }
 
 fn whole(body: Option<Bytes>) -> Response<Body> {
@@ -120,7 +122,7 @@ fn whole(body: Option<Bytes>) -> Response<Body> {
 }
 
 fn events(stream: Stream) -> Response<Body> {
-    event_stream(Body::Events(stream))
+    event_stream(Body::Events(Box::new(stream)))
 }
 
 /// An answer that is an event stream.

@@ -9,15 +9,30 @@ use std::{
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::time::{Instant, Sleep};
 
-use crate::exchange::{Event, Exchange};
+use crate::{
+    exchange::{Event, Exchange},
+    mcp::Version,
+    sessions::channel::{End, EventId, Reader},
+};
 
 /// Keeps proxies on the way from closing a silent stream; clients ignore it (HTML, SSE §9.2.6).
 pub(crate) const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
+/// After how many milliseconds a client should come back to a stream that ended.
+const RETRY_MS: u32 = 1000;
+
 /// One event that carries a JSON-RPC message.
 pub(crate) fn encode(message: &[u8]) -> Bytes {
+    encode_as(None, message)
+}
+
+/// The same with an id to come back to.
+fn encode_as(id: Option<EventId>, message: &[u8]) -> Bytes {
     const HEAD: &[u8] = b"event: message\ndata: ";
-    let mut out = BytesMut::with_capacity(HEAD.len() + message.len() + 16);
+    let mut out = BytesMut::with_capacity(HEAD.len() + message.len() + 48);
+    if let Some(id) = id {
+        out.put_slice(format!("id: {id}\n").as_bytes());
+    }
     out.put_slice(HEAD);
     let mut rest = message;
     // Between JSON tokens a line end means nothing, in an event it ends the field.
@@ -32,56 +47,107 @@ pub(crate) fn encode(message: &[u8]) -> Bytes {
     out.freeze()
 }
 
-/// The rest of an exchange as an event stream, with comments while it is silent.
+/// An event without data that only gives an id to come back to. Clients of older versions take
+/// it for a broken message (MCP 2025-11-25, transports).
+fn priming(reader: &Reader, version: Version) -> Option<Bytes> {
+    (version >= Version::V2025_11_25)
+        .then(|| format!("id: {}\nretry: {RETRY_MS}\ndata:\n\n", reader.position()).into())
+}
+
+/// Messages as an event stream, with comments while it is silent: the rest of an exchange, or
+/// what is said on a session's stream.
 pub(crate) struct Stream {
     exchange: Option<Exchange>,
-    /// An event that was awaited before the answer was committed to a stream.
+    /// The session's stream, which gives events their ids.
+    reader: Option<Reader>,
+    /// What comes before everything else.
     first: Option<Bytes>,
     interval: Duration,
     silence: Pin<Box<Sleep>>,
 }
 
 impl Stream {
-    pub(crate) fn new(exchange: Exchange, first: Option<Bytes>, interval: Duration) -> Self {
-        Self {
-            exchange: Some(exchange),
-            first,
-            interval,
-            silence: Box::pin(tokio::time::sleep(interval)),
-        }
+    /// The rest of `exchange`. `first` was awaited before the answer was committed to a stream.
+    pub(crate) fn new(mut exchange: Exchange, first: Option<Event>, interval: Duration) -> Self {
+        let session = exchange.stream();
+        let undelivered = first.and_then(|event| exchange.deliver(event));
+        let (reader, first) = match session {
+            Some((reader, version)) => {
+                let priming = priming(&reader, version);
+                (Some(reader), priming)
+            }
+            None => (None, undelivered.map(|event| encode(event.body()))),
+        };
+        let silence = Box::pin(tokio::time::sleep(interval));
+        Self { exchange: Some(exchange), reader, first, interval, silence }
+    }
+
+    /// What is said on a stream of a session at `version`.
+    pub(crate) fn of_session(reader: Reader, version: Version, interval: Duration) -> Self {
+        let first = priming(&reader, version);
+        let silence = Box::pin(tokio::time::sleep(interval));
+        Self { exchange: None, reader: Some(reader), first, interval, silence }
     }
 
     /// A stream of one event.
     pub(crate) fn of(message: &[u8]) -> Self {
         let silence = Box::pin(tokio::time::sleep(Duration::ZERO));
-        Self { exchange: None, first: Some(encode(message)), interval: Duration::MAX, silence }
+        let first = Some(encode(message));
+        Self { exchange: None, reader: None, first, interval: Duration::MAX, silence }
     }
 
     pub(crate) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(first));
         }
-        let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
-        match exchange.poll_next(cx) {
-            Poll::Ready(Some(event)) => {
-                let (Event::Message(message) | Event::Response(message)) = &event;
-                let chunk = encode(message);
-                if matches!(event, Event::Response(_)) {
-                    self.exchange = None;
-                } else {
+        match self.poll_message(cx) {
+            Poll::Ready(chunk) => {
+                if chunk.is_some() {
                     self.silence.as_mut().reset(Instant::now() + self.interval);
                 }
-                Poll::Ready(Some(chunk))
-            }
-            Poll::Ready(None) => {
-                self.exchange = None;
-                Poll::Ready(None)
+                Poll::Ready(chunk)
             }
             Poll::Pending => {
                 ready!(self.silence.as_mut().poll(cx));
                 self.silence.as_mut().reset(Instant::now() + self.interval);
                 Poll::Ready(Some(COMMENT))
             }
+        }
+    }
+
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if let Some(reader) = &mut self.reader
+                && let Poll::Ready(event) = reader.poll_next(cx)
+            {
+                return Poll::Ready(match event {
+                    Some(Ok(event)) => Some(encode_as(Some(event.id), &event.message)),
+                    Some(Err(end)) => self.last(end),
+                    // The client reads it on another connection. The exchange goes on without us.
+                    None => None,
+                });
+            }
+            let Some(exchange) = &mut self.exchange else {
+                return if self.reader.is_some() { Poll::Pending } else { Poll::Ready(None) };
+            };
+            let event = ready!(exchange.poll_next(cx));
+            let is_last = matches!(event, Some(Event::Response(_)) | None);
+            let undelivered = event.and_then(|event| exchange.deliver(event));
+            if is_last {
+                self.exchange = None;
+            }
+            if let Some(event) = undelivered {
+                return Poll::Ready(Some(encode(event.body())));
+            }
+        }
+    }
+
+    /// What is said last on a session's stream.
+    fn last(&mut self, end: End) -> Option<Bytes> {
+        self.reader = None;
+        match end {
+            End::Done => None,
+            End::Leaving => Some(format!("retry: {RETRY_MS}\n\n").into()),
         }
     }
 }

@@ -1,11 +1,15 @@
-//! What is known of an upstream's health, and who is told when that changes.
+//! What is known of an upstream's health, and who is told when that changes, or what it says.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
-use super::failure::CallFailure;
+use super::{
+    SessionKey,
+    audience::{Said, Stage},
+    failure::CallFailure,
+};
 
 /// News about an upstream for the reports to the control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,11 +41,22 @@ pub(crate) struct Health {
     seen: AtomicU8,
     last: Mutex<Option<UpstreamHealth>>,
     signals: broadcast::Sender<Signal>,
+    stage: Stage,
 }
 
 impl Health {
-    pub(crate) fn new(upstream_id: String, signals: broadcast::Sender<Signal>) -> Self {
-        Self { upstream_id, seen: AtomicU8::new(UNKNOWN), last: Mutex::new(None), signals }
+    pub(crate) fn new(
+        upstream_id: String,
+        signals: broadcast::Sender<Signal>,
+        stage: Stage,
+    ) -> Self {
+        let (seen, last) = (AtomicU8::new(UNKNOWN), Mutex::new(None));
+        Self { upstream_id, seen, last, signals, stage }
+    }
+
+    /// Passes on what the upstream says outside of calls.
+    pub(crate) fn say(&self, owner: &SessionKey, said: Said) {
+        self.stage.say(owner, said);
     }
 
     pub(crate) fn current(&self) -> Option<UpstreamHealth> {
@@ -96,7 +111,7 @@ mod tests {
     #[test]
     fn only_changes_of_health_are_told() {
         let (signals, mut told) = broadcast::channel(8);
-        let health = Health::new("u1".to_owned(), signals);
+        let health = Health::new("u1".to_owned(), signals, Stage::default());
         health.note(&Ok(()));
         health.note(&Ok(()));
         health.note::<()>(&Err(CallFailure::WrongId));

@@ -2,6 +2,7 @@
 
 mod conversation;
 mod endpoint;
+mod listening;
 mod probe;
 mod session;
 

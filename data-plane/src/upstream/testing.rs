@@ -19,6 +19,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::{
     AllowStdio, Call, CallError, Event, Health, Limits, Reply, SessionKey, Upstreams,
+    audience::Stage,
     question::{Back, Question},
     stdio::Connection,
 };
@@ -255,7 +256,8 @@ pub(crate) fn tool() -> ToolResource {
 /// A question with a raw id, and what is said back to who asked. `rest` are more members.
 pub(crate) fn question(id: &str, rest: &str) -> (Question, mpsc::Receiver<Bytes>) {
     let (signals, _) = broadcast::channel(1);
-    let (pipe, said) = Connection::new(Arc::new(Health::new(String::new(), signals)));
+    let (pipe, said) =
+        Connection::new(Arc::new(Health::new(String::new(), signals, Stage::default())));
     let body = format!(r#"{{"jsonrpc":"2.0","id":{id},{rest}}}"#);
     let question =
         Question::new(Box::new(parse(body.into()).unwrap()), Back::Pipe(pipe), Arc::default());

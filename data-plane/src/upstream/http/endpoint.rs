@@ -108,6 +108,21 @@ impl Endpoint {
         self.send(Method::POST, headers, body, bounds).await
     }
 
+    /// Asks for the stream that belongs to no call, after the event `last` if there was one.
+    pub(crate) async fn listen(
+        &self,
+        mut headers: HeaderMap,
+        last: Option<&[u8]>,
+        bounds: &Bounds,
+    ) -> Result<Response<Incoming>, CallFailure> {
+        headers.remove(header::CONTENT_TYPE);
+        headers.insert(header::ACCEPT, STREAM);
+        if let Some(last) = last.and_then(|last| HeaderValue::from_bytes(last).ok()) {
+            headers.insert(LAST_EVENT_ID, last);
+        }
+        self.send(Method::GET, headers, Bytes::new(), bounds).await
+    }
+
     /// Opens the stream that goes on after the event `last`.
     pub(crate) async fn resume(
         &self,

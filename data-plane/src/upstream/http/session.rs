@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -14,8 +14,10 @@ use dashmap::DashMap;
 use http::{HeaderMap, HeaderValue, Method};
 use proto::Era;
 use tokio::{runtime::Handle, time::Instant};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::endpoint::{Endpoint, SESSION_ID, VERSION};
+use super::listening;
 use crate::{
     mcp::Capabilities,
     upstream::{
@@ -39,6 +41,8 @@ pub(crate) struct Session {
     pub(crate) handshake: Handshake,
     /// The upstream does not know it any more: there is nothing to end.
     is_lost: AtomicBool,
+    /// Reads what the upstream says outside of calls.
+    listening: OnceLock<AbortOnDropHandle<()>>,
 }
 
 impl Session {
@@ -64,7 +68,13 @@ impl Session {
         if let Ok(version) = HeaderValue::from_str(&handshake.version) {
             headers.insert(VERSION, version);
         }
-        let session = Self { endpoint, headers, handshake, is_lost: AtomicBool::new(false) };
+        let session = Self {
+            endpoint,
+            headers,
+            handshake,
+            is_lost: AtomicBool::new(false),
+            listening: OnceLock::new(),
+        };
         let initialized = Bytes::from_static(era::INITIALIZED.as_bytes());
         let headers = session.headers.clone();
         // Some servers do not take the notification; calls will tell whether that matters.
@@ -73,6 +83,15 @@ impl Session {
             tracing::debug!(status = %accepted.status(), "an upstream refused `initialized`");
         }
         Ok(session)
+    }
+
+    /// Hears, from now on, what the upstream says outside of the calls of `key`.
+    pub(crate) fn listen(self: &Arc<Self>, key: SessionKey) {
+        self.listening.get_or_init(|| listening::listen(self, key));
+    }
+
+    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
     }
 
     /// Whether the upstream gave a session id at all.
@@ -147,8 +166,12 @@ impl Sessions {
         };
         held.used.store(self.born.elapsed().as_secs(), Ordering::Relaxed);
         let open = || {
-            let endpoint = Arc::clone(endpoint);
-            async move { Session::open(endpoint, capabilities).await.map(Arc::new) }
+            let (endpoint, key) = (Arc::clone(endpoint), key.clone());
+            async move {
+                let session = Arc::new(Session::open(endpoint, capabilities).await?);
+                session.listen(key);
+                Ok(session)
+            }
         };
         held.slot.get(&Handle::current(), open).await
     }

@@ -29,6 +29,9 @@ async fn legacy_server(
     let address = serve(move |seen| {
         let method = seen.member("/method");
         let what = method.as_str().unwrap_or(seen.method.as_str()).to_owned();
+        if what == "GET" && seen.header("last-event-id").is_empty() {
+            return answer(405, "", "");
+        }
         log.lock().push(format!("{what} {}", seen.header("mcp-session-id")).trim().to_owned());
         match what.as_str() {
             "initialize" => {
@@ -124,6 +127,7 @@ async fn a_session_declares_what_its_client_can_and_passes_requests_and_answers(
                 });
                 streamed(200, "text/event-stream", stream::iter([first.into()]).chain(last))
             }
+            None if seen.body.is_empty() => answer(405, "", ""),
             None => {
                 told.lock().push(seen.body.clone());
                 answers.notify_one();

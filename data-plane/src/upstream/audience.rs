@@ -1,0 +1,40 @@
+//! Who hears what upstreams say outside of calls.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock, Weak},
+};
+
+use super::{Question, SessionKey};
+use crate::mcp::{Message, Notice};
+
+/// What an upstream says that belongs to no call.
+#[derive(Debug)]
+pub(crate) enum Said {
+    Notice(Notice, Box<Message>),
+    /// Dropped, the upstream is told that nobody answers.
+    Request(Question),
+}
+
+/// Passes on what upstreams say. Called from tasks that read, so it must not wait.
+pub(crate) trait Audience: fmt::Debug + Send + Sync {
+    /// `owner` is whose session at the upstream it is.
+    fn hear(&self, owner: &SessionKey, said: Said);
+}
+
+/// The audience, once there is one; all upstreams share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stage(Arc<OnceLock<Weak<dyn Audience>>>);
+
+impl Stage {
+    /// Lets `audience` hear from now on; the first one stays.
+    pub(crate) fn admit(&self, audience: Weak<dyn Audience>) {
+        self.0.set(audience).ok();
+    }
+
+    pub(crate) fn say(&self, owner: &SessionKey, said: Said) {
+        if let Some(audience) = self.0.get().and_then(Weak::upgrade) {
+            audience.hear(owner, said);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! A session's own stream at a legacy upstream, on which comes what belongs to no call
+//! (MCP 2025-11-25, transports: listening for messages from the server).
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::StatusCode;
+use hyper::body::Incoming;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{endpoint::Endpoint, session::Session};
+use crate::{
+    mcp::{Kind, Message, Notice, message::parse},
+    upstream::{
+        SessionKey,
+        audience::Said,
+        failure::CallFailure,
+        fetch::{self, Bounds},
+        question::{self, Back, Open, Question},
+        sse::Decoder,
+    },
+};
+
+/// How long the upstream may take to answer the request for the stream.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+const RETRY_MIN: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_mins(1);
+
+/// Why a stream ended.
+enum Ended {
+    /// The upstream has none, or does not know the session any more.
+    Refused,
+    Broken,
+}
+
+/// Reads the stream until the session is dropped or the upstream refuses it.
+pub(super) fn listen(session: &Arc<Session>, key: SessionKey) -> AbortOnDropHandle<()> {
+    let endpoint = Arc::clone(session.endpoint());
+    let headers = session.headers.clone();
+    let listening = Listening {
+        session: Arc::downgrade(session),
+        decoder: Decoder::new(endpoint.limits.message_max),
+        owner: key,
+        endpoint,
+        headers,
+    };
+    AbortOnDropHandle::new(tokio::spawn(listening.run()))
+}
+
+/// One session's stream. It does not keep the session.
+struct Listening {
+    session: Weak<Session>,
+    endpoint: Arc<Endpoint>,
+    headers: http::HeaderMap,
+    owner: SessionKey,
+    decoder: Decoder,
+}
+
+impl Listening {
+    async fn run(mut self) {
+        let mut wait = RETRY_MIN;
+        loop {
+            let ended = match self.open().await {
+                Ok(body) => {
+                    wait = RETRY_MIN;
+                    self.read(body).await
+                }
+                Err(ended) => ended,
+            };
+            if matches!(ended, Ended::Refused) || self.session.strong_count() == 0 {
+                return;
+            }
+            let wish = self.decoder.retry_ms.map(Duration::from_millis);
+            tokio::time::sleep(wish.unwrap_or(wait).clamp(wait, RETRY_MAX)).await;
+            wait = (2 * wait).min(RETRY_MAX);
+            self.decoder = self.decoder.reopened();
+        }
+    }
+
+    async fn open(&self) -> Result<Incoming, Ended> {
+        let bounds = Bounds::of_step(&self.endpoint.limits, OPEN_TIMEOUT);
+        let last = self.decoder.last_id().map(|last| &**last);
+        match self.endpoint.listen(self.headers.clone(), last, &bounds).await {
+            Ok(response) if response.status() == StatusCode::OK => {
+                let is_stream = fetch::media_type(response.headers()) == "text/event-stream";
+                if is_stream { Ok(response.into_body()) } else { Err(Ended::Refused) }
+            }
+            Ok(response) if response.status().is_server_error() => Err(Ended::Broken),
+            Ok(_) => Err(Ended::Refused),
+            Err(_) => Err(Ended::Broken),
+        }
+    }
+
+    async fn read(&mut self, mut body: Incoming) -> Ended {
+        loop {
+            match fetch::chunk(&mut body).await {
+                Ok(Some(chunk)) => self.decoder.push(chunk),
+                Ok(None) | Err(_) => return Ended::Broken,
+            }
+            loop {
+                match self.decoder.next() {
+                    Ok(Some(event)) if event.data.is_empty() => (),
+                    Ok(Some(event)) => self.hear(event.data),
+                    Ok(None) => break,
+                    Err(_) => {
+                        let limit = self.endpoint.limits.message_max;
+                        let failure = CallFailure::TooLarge { limit };
+                        tracing::warn!(%failure, "an upstream's own stream is given up");
+                        return Ended::Refused;
+                    }
+                }
+            }
+        }
+    }
+
+    fn hear(&self, data: Bytes) {
+        let Ok(message) = parse(data) else {
+            tracing::debug!("an upstream's own stream carries something else than messages");
+            return;
+        };
+        match &message.kind {
+            Kind::Request(_) => self.asked(message),
+            Kind::Notification(notification) => match Notice::of(notification.method.as_str()) {
+                Some(Notice::ToolsChanged | Notice::PromptsChanged | Notice::ResourcesChanged) => {
+                    self.endpoint.health.catalog_is_stale();
+                }
+                Some(notice) => self.say(Said::Notice(notice, Box::new(message))),
+                None => (),
+            },
+            // An answer belongs on its call's stream.
+            Kind::Response(_) => (),
+        }
+    }
+
+    fn asked(&self, message: Message) {
+        let Some(session) = self.session.upgrade() else { return };
+        if question::is_ping(&message) {
+            return session.say(question::refusal_of(&message));
+        }
+        let question = Question::new(Box::new(message), Back::Http(session), Open::default());
+        self.say(Said::Request(question));
+    }
+
+    fn say(&self, said: Said) {
+        self.endpoint.health.say(&self.owner, said);
+    }
+}
