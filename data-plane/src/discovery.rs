@@ -1,13 +1,16 @@
 //! Reads the catalog of one upstream: its era, its handshake and all pages of all its lists.
 
 mod listing;
+mod needs;
 
 use std::{sync::Arc, time::Duration};
 
 use proto::{Catalog, upstream::FailureReason};
 
-use self::listing::Listing;
+pub(crate) use self::needs::Remembered;
+use self::{listing::Listing, needs::Everybody};
 use crate::{
+    mcp::Capabilities,
     snapshot::table::Table,
     upstream::{Active, CallFailure, Limits, Step, Upstreams},
 };
@@ -36,10 +39,14 @@ pub async fn discover(
 }
 
 async fn read(active: &Active, limits: &Limits) -> Result<Catalog, (Step, CallFailure)> {
-    let lister = active.lister().await.map_err(|failure| (Step::Initialize, failure))?;
+    // As a client that can do all that we can pass on: what it sees, somebody may see.
+    let lister = active.lister(Capabilities::all()).await;
+    let lister = lister.map_err(|failure| (Step::Initialize, failure))?;
     let handshake = lister.handshake();
     let listing = Listing::read(&lister, active.name(), limits).await;
-    let Listing { tools, entries } = listing.map_err(|failure| (Step::List, failure))?;
+    let rich = listing.map_err(|failure| (Step::List, failure))?;
+    let everybody = Everybody { active, limits, is_costly: lister.is_costly() };
+    let Listing { tools, entries } = everybody.sort(rich).await;
     Ok(Catalog {
         era: handshake.era,
         protocol_version: handshake.version.clone(),

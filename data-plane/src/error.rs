@@ -232,7 +232,7 @@ impl Failure {
         if let Self::Route(RouteError::UnknownResource { uri, .. }) = self {
             return Some(format!(r#"{{"uri":{}}}"#, mcp::response::quote(uri)));
         }
-        if let Self::Route(RouteError::MissingCapability { required }) = self {
+        if let Self::Route(RouteError::MissingCapability { required, .. }) = self {
             return Some(format!(r#"{{"requiredCapabilities":{required}}}"#));
         }
         None
@@ -253,7 +253,11 @@ fn route_line(error: &RouteError) -> (StatusCode, i64, Level) {
         | RouteError::UnknownResource { era: Era::Modern, .. }
         | RouteError::UnknownTemplate(_)
         | RouteError::InvalidParams(_) => (S::OK, code::INVALID_PARAMS, Level::INFO),
-        RouteError::MissingCapability { .. } => {
+        // Legacy clients know no code for it and lose the body of other statuses.
+        RouteError::MissingCapability { era: Era::Legacy, .. } => {
+            (S::OK, code::INTERNAL_ERROR, Level::INFO)
+        }
+        RouteError::MissingCapability { era: Era::Modern, .. } => {
             (S::BAD_REQUEST, code::MISSING_CLIENT_CAPABILITY, Level::INFO)
         }
         RouteError::UnexpectedResponse => (S::BAD_REQUEST, code::INVALID_REQUEST, Level::INFO),

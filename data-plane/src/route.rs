@@ -83,7 +83,7 @@ pub enum RouteError {
     InvalidParams(&'static str),
     /// `required` is a `ClientCapabilities` object, JSON text.
     #[error("the tool needs client capabilities: {required}")]
-    MissingCapability { required: String },
+    MissingCapability { required: String, era: Era },
     #[error("there is no request that this could answer")]
     UnexpectedResponse,
     #[error("this principal may not call tools")]
@@ -196,7 +196,7 @@ fn call(
         return Err(if is_nameless {
             RouteError::UnknownTool(name.into())
         } else {
-            RouteError::MissingCapability { required }
+            RouteError::MissingCapability { required, era: client.version.era() }
         });
     }
     let uris = tool.upstream_id().and_then(|id| view.shelf().uris(id));

@@ -2,10 +2,10 @@
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
-use tests::client::{Answer, Client};
+use tests::client::{Answer, Client, names};
 use tests::fixture::{self, Era};
 use tests::raw_server::RawServer;
-use tests::world::World;
+use tests::world::{World, program};
 
 /// How a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,5 +328,36 @@ async fn the_command_line_shows_prompts_and_resources() -> anyhow::Result<()> {
     }
     let missing = world.lockgate(&["get", "prompts", "nobody"]).await?;
     assert_eq!(missing.code, 3, "{missing:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_capabilities_is_shown_to_those_who_have_them() -> anyhow::Result<()> {
+    let (world, _fixtures) = two_fixtures().await?;
+    let fixture = program("fixture")?.display().to_string();
+    for (name, era) in [("pipe", "modern"), ("old-pipe", "legacy")] {
+        let command = ["create", "upstream", name, "--command", &fixture, "--arg", "--stdio"];
+        world.ok(&[&command[..], &["--arg", "--era", "--arg", era]].concat()).await?;
+    }
+    let mut unable = world.client("/mcp").await?;
+    unable.initialize().await?;
+    let mut able = world.client("/mcp").await?.able(r#"{"sampling":{}}"#);
+    able.initialize_with("2025-11-25", serde_json::json!({"sampling": {}})).await?;
+    let is_special = |name: &String| name.ends_with("test_for_samplers");
+    for (client, count) in [(&unable, 0), (&able, 4)] {
+        let legacy = client.tool_names().await?;
+        assert_eq!(legacy.iter().filter(|name| is_special(name)).count(), count, "{legacy:?}");
+        let modern = names(&client.modern("tools/list", "{}").await?.result()?);
+        assert_eq!(legacy, modern);
+    }
+    for upstream in ["legacy", "modern", "pipe", "old-pipe"] {
+        let name = format!("{upstream}-test_for_samplers");
+        assert_eq!(able.call_text(&name, "{}").await?, "for those who can sample");
+        let params = format!(r#"{{"name":"{name}"}}"#);
+        let refused = unable.modern("tools/call", &params).await?;
+        assert_eq!((refused.status.as_u16(), refused.error_code()?), (400, -32021), "{refused:?}");
+        let refused = unable.legacy("tools/call", &params).await?;
+        assert_eq!((refused.status.as_u16(), refused.error_code()?), (200, -32603), "{refused:?}");
+    }
     Ok(())
 }

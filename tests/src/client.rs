@@ -80,6 +80,7 @@ pub struct Client {
     authorization: Option<String>,
     session: Option<String>,
     version: String,
+    capabilities: String,
     next: Arc<AtomicU64>,
 }
 
@@ -87,14 +88,28 @@ impl Client {
     /// A client that presents `token` as bearer, if there is one.
     pub fn new(url: &str, token: Option<&str>) -> Self {
         let authorization = token.map(|token| format!("Bearer {token}"));
-        let (session, version, next) = (None, LEGACY.to_owned(), Arc::default());
-        Self { http: http(), url: url.to_owned(), authorization, session, version, next }
+        Self {
+            http: http(),
+            url: url.to_owned(),
+            authorization,
+            session: None,
+            version: LEGACY.to_owned(),
+            capabilities: "{}".to_owned(),
+            next: Arc::default(),
+        }
     }
 
     /// The same client with another `Authorization` header.
     #[must_use]
     pub fn authorized(mut self, authorization: &str) -> Self {
         self.authorization = Some(authorization.to_owned());
+        self
+    }
+
+    /// The same client, with these capabilities in its modern requests (JSON text).
+    #[must_use]
+    pub fn able(mut self, capabilities: &str) -> Self {
+        capabilities.clone_into(&mut self.capabilities);
         self
     }
 
@@ -209,7 +224,8 @@ impl Client {
     pub fn modern_request(&self, method: &str, params: &str) -> anyhow::Result<RequestBuilder> {
         let parsed: Value = serde_json::from_str(params)?;
         let envelope = format!(
-            r#""_meta":{{"io.modelcontextprotocol/protocolVersion":"{MODERN}","io.modelcontextprotocol/clientCapabilities":{{}}}}"#
+            r#""_meta":{{"io.modelcontextprotocol/protocolVersion":"{MODERN}","io.modelcontextprotocol/clientCapabilities":{}}}"#,
+            self.capabilities
         );
         let rest = params.trim().strip_prefix('{').context("params must be an object")?;
         let comma =

@@ -148,9 +148,12 @@ impl ServerHandler for Fixture {
     async fn list_tools(
         &self,
         _: Option<PaginatedRequestParams>,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let list = ListToolsResult { tools: self.tools.to_vec(), ..ListToolsResult::default() };
+        let samples = context.client_capabilities().is_some_and(|it| it.sampling.is_some());
+        let shown = |tool: &&Tool| samples || tool.name != "test_for_samplers";
+        let tools = self.tools.iter().filter(shown).cloned().collect();
+        let list = ListToolsResult { tools, ..ListToolsResult::default() };
         Ok(list.with_ttl_ms(TTL_MS).with_cache_scope(CacheScope::Public))
     }
 

@@ -19,7 +19,7 @@ const GATHER_MS: i64 = 250;
 /// A discovery that ended so close to the moment an upstream came back has seen it.
 const BACK_MS: i64 = 2_000;
 /// An upstream that has news all the time is read so often.
-const NEWS_MS: i64 = 5_000;
+const NEWS_MS: i64 = 2_000;
 
 /// What is remembered besides what is stored.
 #[derive(Debug, Default)]
@@ -198,7 +198,7 @@ mod tests {
         assert!(schedule.due(now + 200, &ready, &[]).is_empty());
         assert_eq!(schedule.due(now + 250, &ready, &[]), ["u1"]);
         schedule.stale("u1", now + 300);
-        assert!(schedule.due(now + 5_000, &ready, &[]).is_empty(), "not all the time");
-        assert_eq!(schedule.due(now + 5_250, &ready, &[]), ["u1"]);
+        assert!(schedule.due(now + 2_000, &ready, &[]).is_empty(), "not all the time");
+        assert_eq!(schedule.due(now + 2_250, &ready, &[]), ["u1"]);
     }
 }

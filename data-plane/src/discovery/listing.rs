@@ -22,12 +22,49 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What one client sees.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Listing {
+pub(crate) struct Listing {
     pub(super) tools: Vec<CatalogTool>,
     pub(super) entries: Vec<CatalogEntry>,
 }
 
+/// What tells one item from all others.
+pub(super) type Key = (Option<EntryKind>, String);
+
 impl Listing {
+    pub(super) fn is_empty(&self) -> bool {
+        self.tools.is_empty() && self.entries.is_empty()
+    }
+
+    pub(super) fn keys(&self) -> BTreeSet<Key> {
+        let tools = self.tools.iter().map(|tool| (None, tool.name.clone()));
+        let entries = self.entries.iter().map(|it| (Some(it.kind), it.original.clone()));
+        tools.chain(entries).collect()
+    }
+
+    /// Takes out what has one of these keys.
+    pub(super) fn take(&mut self, keys: &BTreeSet<Key>) -> Self {
+        let tools = self.tools.extract_if(.., |tool| keys.contains(&(None, tool.name.clone())));
+        let tools = tools.collect();
+        let entries =
+            self.entries.extract_if(.., |it| keys.contains(&(Some(it.kind), it.original.clone())));
+        Self { tools, entries: entries.collect() }
+    }
+
+    /// Adds what only clients with all these capabilities are shown.
+    pub(super) fn add(&mut self, more: Self, needs: &[&str]) {
+        let needs: Vec<String> = needs.iter().map(|&need| need.to_owned()).collect();
+        self.tools.extend(
+            more.tools
+                .into_iter()
+                .map(|tool| CatalogTool { needs_client_capabilities: needs.clone(), ..tool }),
+        );
+        self.entries.extend(
+            more.entries
+                .into_iter()
+                .map(|entry| CatalogEntry { needs_client_capabilities: needs.clone(), ..entry }),
+        );
+    }
+
     /// Reads all lists that the upstream says it has.
     pub(super) async fn read(
         lister: &Lister,

@@ -164,3 +164,53 @@ async fn all_lists_are_read_that_are_offered() {
         assert!(catalog.tools.is_empty());
     }
 }
+
+#[tokio::test]
+async fn what_only_some_clients_are_shown_carries_what_they_need() {
+    let address = serve(|seen| {
+        let id = seen.member("/id");
+        let say =
+            |result: &str| json(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#));
+        match seen.member("/method").as_str().unwrap_or_default() {
+            "server/discover" => say(
+                r#"{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{},"prompts":{}}}"#,
+            ),
+            "tools/list" => {
+                let can = |name: &str| {
+                    let key = "/params/_meta/io.modelcontextprotocol~1clientCapabilities/";
+                    !seen.member(&format!("{key}{name}")).is_null()
+                };
+                let shown = [
+                    ("plain", true),
+                    ("fallback", !can("elicitation")),
+                    ("samples", can("sampling")),
+                    ("visits", can("elicitation/url")),
+                    ("demanding", can("roots") && can("sampling")),
+                ];
+                let names = shown.iter().filter(|(_, is_shown)| *is_shown);
+                let tools: Vec<_> =
+                    names.map(|(name, _)| format!(r#"{{"name":"{name}"}}"#)).collect();
+                say(&format!(r#"{{"tools":[{}]}}"#, tools.join(",")))
+            }
+            "prompts/list" => say(r#"{"prompts":[{"name":"p"}]}"#),
+            _ => answer(404, "", ""),
+        }
+    });
+    let catalog = read(&Proxy::new(upstream(http(address.await)))).await.unwrap();
+    let needs: Vec<_> = catalog
+        .tools
+        .iter()
+        .map(|tool| format!("{} {}", tool.name, tool.needs_client_capabilities.join(",")))
+        .collect();
+    assert_eq!(
+        needs,
+        [
+            "plain ",
+            "fallback ",
+            "samples sampling",
+            "visits elicitation,elicitation.url",
+            "demanding sampling,elicitation,roots",
+        ]
+    );
+    assert!(catalog.entries[0].needs_client_capabilities.is_empty());
+}

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use proto::{
     Era,
     resource::{CredentialResource, UpstreamResource},
@@ -12,7 +13,7 @@ use super::{
     AllowStdio, Call, Event, Events, Limits, Reply, SessionKey, Upstreams,
     call::Source,
     credential,
-    era::Handshake,
+    era::{Handshake, Speech},
     failure::{CallError, CallFailure},
     fetch::Bounds,
     health::Health,
@@ -21,6 +22,7 @@ use super::{
     stdio::{Link, StdioUpstream},
 };
 use crate::{
+    discovery::Remembered,
     egress::Provenance,
     mcp::{Capabilities, Message},
 };
@@ -32,6 +34,8 @@ pub(crate) struct Active {
     credential: Option<CredentialResource>,
     health: Arc<Health>,
     adapter: Adapter,
+    /// What the last costly discovery saw.
+    pub(crate) remembered: Mutex<Option<Remembered>>,
 }
 
 /// One adapter per kind.
@@ -46,9 +50,10 @@ enum Adapter {
 /// A connection of our own over which the catalog is read.
 #[derive(Debug)]
 pub(crate) enum Lister {
-    Modern(Arc<Endpoint>, Handshake),
+    Modern(Arc<Endpoint>, Handshake, Capabilities),
     Session(Arc<Endpoint>, Session),
-    Child(Arc<Link>),
+    /// The shared child, or one of its own.
+    Child(Arc<Link>, Capabilities),
 }
 
 impl Upstreams {
@@ -66,6 +71,7 @@ impl Upstreams {
             credential: credential.cloned(),
             adapter: adapter.unwrap_or_else(Adapter::Refused),
             health,
+            remembered: Mutex::new(None),
         }
     }
 
@@ -195,22 +201,31 @@ impl Active {
         }))
     }
 
-    /// A connection of our own, with a fresh look at the era.
-    pub(crate) async fn lister(&self) -> Result<Lister, CallFailure> {
+    /// A connection of our own as a client with these capabilities, with a fresh look at the
+    /// era.
+    pub(crate) async fn lister(&self, capabilities: Capabilities) -> Result<Lister, CallFailure> {
         match &self.adapter {
             Adapter::Http(http) => {
                 let endpoint = Arc::clone(http.endpoint());
                 let spoken = http.probe().await?;
                 match spoken.era {
-                    Era::Modern => Ok(Lister::Modern(endpoint, spoken)),
+                    Era::Modern => Ok(Lister::Modern(endpoint, spoken, capabilities)),
                     Era::Legacy => {
-                        let session =
-                            Session::open(Arc::clone(&endpoint), Capabilities::NONE).await?;
+                        let session = Session::open(Arc::clone(&endpoint), capabilities).await?;
                         Ok(Lister::Session(endpoint, session))
                     }
                 }
             }
-            Adapter::Stdio(stdio) => stdio.link().await.map(Lister::Child),
+            Adapter::Stdio(stdio) => {
+                let shared = stdio.link().await?;
+                // The shared child was told of everything.
+                let fits = match shared.handshake.era {
+                    Era::Modern => true,
+                    Era::Legacy => capabilities == Capabilities::all(),
+                };
+                let link = if fits { shared } else { stdio.glimpse(capabilities).await? };
+                Ok(Lister::Child(link, capabilities))
+            }
             Adapter::Refused(failure) => Err(failure.clone()),
         }
     }
@@ -243,9 +258,9 @@ impl Active {
 impl Lister {
     pub(crate) fn handshake(&self) -> &Handshake {
         match self {
-            Self::Modern(_, handshake) => handshake,
+            Self::Modern(_, handshake, _) => handshake,
             Self::Session(_, session) => &session.handshake,
-            Self::Child(link) => &link.handshake,
+            Self::Child(link, _) => &link.handshake,
         }
     }
 
@@ -253,8 +268,13 @@ impl Lister {
     pub(crate) fn is_http(&self) -> bool {
         match self {
             Self::Modern(..) | Self::Session(..) => true,
-            Self::Child(_) => false,
+            Self::Child(..) => false,
         }
+    }
+
+    /// Whether a look as another client takes a process of its own.
+    pub(crate) fn is_costly(&self) -> bool {
+        matches!(self, Self::Child(link, _) if link.handshake.era == Era::Legacy)
     }
 
     /// Sends a request and waits for its response.
@@ -266,15 +286,16 @@ impl Lister {
     ) -> Result<Message, CallFailure> {
         let question = (method, members);
         match self {
-            Self::Modern(endpoint, _) => {
+            Self::Modern(endpoint, _, capabilities) => {
                 let headers = endpoint.modern_headers(method, None);
-                endpoint.ask(Era::Modern, headers, question, bounds).await?.message
+                let speech = Speech::Modern(*capabilities);
+                endpoint.ask(speech, headers, question, bounds).await?.message
             }
             Self::Session(endpoint, session) => {
                 let headers = session.headers.clone();
                 endpoint.ask(Era::Legacy, headers, question, bounds).await?.message
             }
-            Self::Child(link) => link.ask(method, members, bounds).await,
+            Self::Child(link, capabilities) => link.ask(*capabilities, question, bounds).await,
         }
     }
 }

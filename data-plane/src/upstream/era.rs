@@ -57,6 +57,23 @@ pub(crate) enum Verdict {
     Incompatible(String),
 }
 
+/// How a request of our own is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speech {
+    Legacy,
+    /// As a client with these capabilities says it; legacy ones say that once, at `initialize`.
+    Modern(Capabilities),
+}
+
+impl From<Era> for Speech {
+    fn from(era: Era) -> Self {
+        match era {
+            Era::Legacy => Self::Legacy,
+            Era::Modern => Self::Modern(Capabilities::NONE),
+        }
+    }
+}
+
 /// A JSON-RPC error as far as anything depends on it.
 #[derive(Debug, Deserialize)]
 pub(crate) struct RpcError<'a> {
@@ -211,10 +228,11 @@ pub(crate) fn initialize_members(capabilities: Capabilities) -> String {
 /// What follows a successful `initialize`.
 pub(crate) const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
-/// `_meta` of our own modern requests.
-pub(crate) fn modern_meta() -> String {
+/// `_meta` of our own modern requests, as of a client with these capabilities.
+fn modern_meta(capabilities: Capabilities) -> String {
+    let capabilities = capabilities.to_json();
     format!(
-        r#""_meta":{{"{}":"{MODERN}","{}":{SERVER_INFO},"{}":{{}}}}"#,
+        r#""_meta":{{"{}":"{MODERN}","{}":{SERVER_INFO},"{}":{capabilities}}}"#,
         meta_key::PROTOCOL_VERSION,
         meta_key::CLIENT_INFO,
         meta_key::CLIENT_CAPABILITIES,
@@ -222,10 +240,10 @@ pub(crate) fn modern_meta() -> String {
 }
 
 /// A request of our own. `id` is raw JSON, `members` are the parameters without braces.
-pub(crate) fn request(era: Era, id: &str, method: &str, members: &str) -> String {
-    let meta = match era {
-        Era::Legacy => String::new(),
-        Era::Modern => modern_meta(),
+pub(crate) fn request(speech: impl Into<Speech>, id: &str, method: &str, members: &str) -> String {
+    let meta = match speech.into() {
+        Speech::Legacy => String::new(),
+        Speech::Modern(capabilities) => modern_meta(capabilities),
     };
     let comma = if meta.is_empty() || members.is_empty() { "" } else { "," };
     format!(

@@ -10,12 +10,13 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use proto::Era;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::connection::Connection;
 use self::{connection::Ticket, turns::Turn};
 use super::{
     Call, Event, Limits,
-    era::Handshake,
+    era::{Handshake, Speech},
     failure::CallFailure,
     fetch::Bounds,
     health::Health,
@@ -25,7 +26,7 @@ use super::{
     shared::Slot,
     spawner::{Program, Running, Spawner},
 };
-use crate::mcp::Message;
+use crate::mcp::{Capabilities, Message};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -89,6 +90,17 @@ impl StdioUpstream {
         self.link.get(self.spawner.handle(), || upstream.start()).await
     }
 
+    /// A legacy child of its own that sees a client with these capabilities; it ends when
+    /// dropped, and the shared one knows nothing of it.
+    pub(crate) async fn glimpse(
+        self: &Arc<Self>,
+        capabilities: Capabilities,
+    ) -> Result<Arc<Link>, CallFailure> {
+        let starting = start::glimpse(Arc::clone(self), capabilities);
+        let starting = AbortOnDropHandle::new(self.spawner.handle().spawn(starting));
+        starting.await.map_err(|_| CallFailure::Gone)?.map(Arc::new)
+    }
+
     async fn start(self: Arc<Self>) -> Result<Arc<Link>, CallFailure> {
         let known = self.pace.lock().era;
         let started = start::start(Arc::clone(&self), known).await;
@@ -145,14 +157,19 @@ impl StdioUpstream {
 }
 
 impl Link {
-    /// Sends a request of our own and waits for its answer.
+    /// Sends a request of our own and waits for its answer. A modern child is told the
+    /// capabilities.
     pub(crate) async fn ask(
         &self,
-        method: &str,
-        members: &str,
+        capabilities: Capabilities,
+        question: (&str, &str),
         bounds: &Bounds,
     ) -> Result<Message, CallFailure> {
-        self.connection.ask(self.handshake.era, (method, members), bounds).await
+        let speech = match self.handshake.era {
+            Era::Legacy => Speech::Legacy,
+            Era::Modern => Speech::Modern(capabilities),
+        };
+        self.connection.ask(speech, question, bounds).await
     }
 }
 

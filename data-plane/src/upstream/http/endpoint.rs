@@ -11,14 +11,14 @@ use http::{
 };
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use proto::Era;
 use tokio_util::task::TaskTracker;
 
 use crate::{
     egress::HttpClient,
     mcp::{Kind, Message, message::parse, mirror},
     upstream::{
-        Limits, era,
+        Limits,
+        era::{self, Speech},
         failure::CallFailure,
         fetch::{self, Bounds},
         health::Health,
@@ -160,13 +160,13 @@ impl Endpoint {
     /// Sends a request of our own and waits for its response.
     pub(crate) async fn ask(
         &self,
-        era: Era,
+        speech: impl Into<Speech>,
         headers: HeaderMap,
         (method, members): (&str, &str),
         bounds: &Bounds,
     ) -> Result<Asked, CallFailure> {
         let id = format!("\"lockgate-{}\"", self.next_id());
-        let body = era::request(era, &id, method, members);
+        let body = era::request(speech, &id, method, members);
         let response = self.post(headers, body.into(), bounds).await?;
         let (head, body) = response.into_parts();
         let message = if fetch::media_type(&head.headers) == "text/event-stream" {

@@ -15,10 +15,14 @@ use crate::{
         message::{Notification, parse},
     },
     upstream::{
-        era, failure::CallFailure, fetch::Bounds, health::Health, question, spawner::Listener,
+        era::{self, Speech},
+        failure::CallFailure,
+        fetch::Bounds,
+        health::Health,
+        question,
+        spawner::Listener,
     },
 };
-use proto::Era;
 
 use super::turns::Turns;
 
@@ -92,12 +96,12 @@ impl Connection {
     /// Sends a request of our own and waits for its answer.
     pub(crate) async fn ask(
         self: &Arc<Self>,
-        era: Era,
+        speech: impl Into<Speech>,
         (method, members): (&str, &str),
         bounds: &Bounds,
     ) -> Result<Message, CallFailure> {
         let mut ticket = self.ticket(None);
-        ticket.send(era::request(era, &ticket.id.to_string(), method, members).into())?;
+        ticket.send(era::request(speech, &ticket.id.to_string(), method, members).into())?;
         bounds.within(ticket.answer()).await?
     }
 

@@ -4,14 +4,17 @@
 use std::{sync::Arc, time::Duration};
 
 use proto::Era;
+use tokio::sync::broadcast;
 
 use super::{Link, StdioUpstream, connection::Connection};
 use crate::{
     mcp::{Capabilities, Message},
     upstream::{
+        audience::Stage,
         era::{self, Handshake, Uninitialized, Verdict},
         failure::CallFailure,
         fetch::Bounds,
+        health::Health,
         spawner::Running,
     },
 };
@@ -21,6 +24,9 @@ const START_TIMEOUT: Duration = Duration::from_mins(2);
 /// After this silence `initialize` is sent on the same pipe too. The child is not
 /// started anew, because silence usually means that it is still being downloaded.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the same may take for a look at a catalog; by then it was downloaded.
+const GLIMPSE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A child whose era is not known yet.
 struct Child {
@@ -61,8 +67,30 @@ pub(super) async fn start(
     Ok(child.link(handshake))
 }
 
+/// Starts a legacy child of its own, for one look at what it shows to a client with these
+/// capabilities. What it says besides is told to nobody. Runs on the spawner's thread.
+pub(super) async fn glimpse(
+    upstream: Arc<StdioUpstream>,
+    capabilities: Capabilities,
+) -> Result<Link, CallFailure> {
+    let bounds = Bounds::of_step(&upstream.limits, GLIMPSE_TIMEOUT);
+    let (unheard, _) = broadcast::channel(1);
+    let health = Arc::new(Health::new(String::new(), unheard, Stage::default()));
+    let child = spawn_with(&upstream, health, bounds)?;
+    let handshake = child.initialize_as(capabilities).await?.map_err(refusal)?;
+    Ok(child.link(handshake))
+}
+
 fn spawn(upstream: &StdioUpstream, bounds: Bounds) -> Result<Child, CallFailure> {
-    let (connection, input) = Connection::new(Arc::clone(&upstream.health));
+    spawn_with(upstream, Arc::clone(&upstream.health), bounds)
+}
+
+fn spawn_with(
+    upstream: &StdioUpstream,
+    health: Arc<Health>,
+    bounds: Bounds,
+) -> Result<Child, CallFailure> {
+    let (connection, input) = Connection::new(health);
     let running = upstream
         .spawner
         .spawn(&upstream.program, input, Arc::clone(&connection))
@@ -129,7 +157,14 @@ impl Child {
 
     async fn initialize(&self) -> Result<Result<Handshake, Uninitialized>, CallFailure> {
         // It serves many clients, so what one of them lacks is refused in its name.
-        let members = era::initialize_members(Capabilities::all());
+        self.initialize_as(Capabilities::all()).await
+    }
+
+    async fn initialize_as(
+        &self,
+        capabilities: Capabilities,
+    ) -> Result<Result<Handshake, Uninitialized>, CallFailure> {
+        let members = era::initialize_members(capabilities);
         let answer = self.ask(Era::Legacy, "initialize", &members).await?;
         let handshake = era::initialized(&answer);
         if handshake.is_ok() {
