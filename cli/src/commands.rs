@@ -68,6 +68,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         #[cfg(not(feature = "data-plane"))]
         Command::Tools { .. } => Err(absent("tools")),
         Command::DataPlane(_) => Err(absent("data-plane")),
+        Command::Connect(_) => Err(absent("connect")),
         Command::Create { object } => create(context, object).await,
         Command::Get(args) => get(context, args).await,
         Command::Describe { object } => describe(context, object).await,

@@ -20,9 +20,13 @@ use crate::{
 
 mod keys;
 mod settings;
+#[cfg(feature = "data-plane")]
+mod target;
 
 use keys::{KEYS, Key, Kind};
 pub(crate) use settings::{LogFormat, Settings};
+#[cfg(feature = "data-plane")]
+pub(crate) use target::{Target, target};
 
 /// The environment as a value, so that reading it can be tested.
 #[derive(Clone, Debug, Default)]

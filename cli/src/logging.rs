@@ -13,19 +13,34 @@ use crate::{
 const QUIET: &str = "pingora_core=warn,pingora=warn,hyper=warn,h2=warn,tower=warn,rustls=warn,\
                      tonic=warn,sqlx=warn";
 
-/// Starts logging for this process; `log_level` is a level or a filter in `tracing`'s syntax.
-pub(crate) fn start(settings: &Settings) -> Result<(), Failure> {
-    let level = settings.log_level.to_ascii_lowercase();
+/// Starts logging as text, for commands whose standard output belongs to a protocol.
+pub(crate) fn start_at(level: &str) -> Result<(), Failure> {
+    let subscriber = fmt::layer().with_ansi(false).with_writer(io::stderr);
+    tracing_subscriber::registry()
+        .with(filter(level)?)
+        .with(subscriber)
+        .try_init()
+        .map_err(|error| Failure::new(crate::failure::Exit::General, "internal", error.to_string()))
+}
+
+/// A level, or a filter in `tracing`'s syntax.
+fn filter(level: &str) -> Result<EnvFilter, Failure> {
+    let lower = level.to_ascii_lowercase();
     // ContextForge's names for the same.
-    let level = match level.as_str() {
+    let known = match lower.as_str() {
         "warning" => "warn",
         "critical" => "error",
         other => other,
     };
     let directives =
-        if level.contains('=') { level.to_owned() } else { format!("{level},{QUIET}") };
-    let filter = EnvFilter::try_new(&directives)
-        .map_err(|error| Failure::usage(format!("log_level `{}`: {error}", settings.log_level)))?;
+        if known.contains('=') { known.to_owned() } else { format!("{known},{QUIET}") };
+    EnvFilter::try_new(&directives)
+        .map_err(|error| Failure::usage(format!("log_level `{level}`: {error}")))
+}
+
+/// Starts logging for this process; `log_level` is a level or a filter in `tracing`'s syntax.
+pub(crate) fn start(settings: &Settings) -> Result<(), Failure> {
+    let filter = filter(&settings.log_level)?;
     let is_terminal = io::stderr().is_terminal();
     let is_json = match settings.log_format {
         LogFormat::Json => true,

@@ -8,6 +8,8 @@ mod args;
 mod client;
 mod commands;
 mod config;
+#[cfg(feature = "data-plane")]
+mod connect;
 #[cfg(feature = "control-plane")]
 mod control_plane;
 #[cfg(feature = "data-plane")]
@@ -73,6 +75,8 @@ fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::ControlPlane(args) => control_plane::run(context, &args),
         #[cfg(feature = "data-plane")]
         Command::DataPlane(args) => data_plane::run(context, &args),
+        #[cfg(feature = "data-plane")]
+        Command::Connect(args) => connect::run(context, &args),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()

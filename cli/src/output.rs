@@ -110,6 +110,11 @@ impl Output {
     }
 }
 
+/// Standard output as a pipe of messages, for commands that are servers.
+pub(crate) fn pipe() -> tokio::io::Stdout {
+    tokio::io::stdout()
+}
+
 fn render_list<R: Row>(format: Format, rows: &[R]) -> Result<String, Failure> {
     match format {
         Format::Table => {

@@ -1,4 +1,11 @@
-//! A small MCP client over Streamable HTTP, modern era only: for `lockgate tools call`.
+//! A small MCP client over Streamable HTTP, modern era only, for `lockgate tools call`; and a
+//! bridge from a pipe to such a server, for `lockgate connect`.
+
+mod bridge;
+mod carry;
+pub mod lines;
+mod mirrored;
+mod remote;
 
 use std::sync::Arc;
 
@@ -14,6 +21,8 @@ use crate::{
     mcp::{Message, code, mirror, object::Span, response::quote},
     upstream::{Bounds, CallFailure, Endpoint, Health, Limits, Stage, error_of, result_of},
 };
+
+pub use self::bridge::{Bridge, BridgeConfig};
 
 /// Why a request of the client got no result.
 #[derive(Clone, Debug, thiserror::Error)]

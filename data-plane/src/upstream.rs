@@ -6,7 +6,7 @@ mod call;
 mod credential;
 mod era;
 mod failure;
-mod fetch;
+pub(crate) mod fetch;
 mod health;
 mod http;
 mod patience;
@@ -15,7 +15,7 @@ mod relay;
 mod rest;
 mod shared;
 mod spawner;
-mod sse;
+pub(crate) mod sse;
 mod stderr;
 mod stdio;
 
@@ -37,7 +37,7 @@ use tokio_util::{
 pub(crate) use self::{
     active::{Active, Lister},
     audience::{Audience, Said, Stage},
-    era::{error_of, result_of},
+    era::{INITIALIZED, error_of, request, result_of},
     failure::Step,
     fetch::Bounds,
     health::Health,

@@ -7,6 +7,7 @@ mod benchmark;
 mod catalogs;
 mod config_change;
 mod config_path;
+mod connect;
 mod durability;
 mod failure;
 mod fleet;

@@ -44,6 +44,17 @@ pub(crate) struct DataPlaneArgs {
     pub proxy: ProxyArgs,
 }
 
+/// Also from MCP_SERVER_URL, MCP_AUTH and MCP_TOOL_CALL_TIMEOUT.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ConnectArgs {
+    /// Endpoint of the gateway, or of any MCP server over Streamable HTTP
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Virtual server of the gateway at --url
+    #[arg(long, value_name = "NAME")]
+    pub server: Option<String>,
+}
+
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct StoreArgs {
     /// SQLite file or Postgres [default: sqlite in the data directory]

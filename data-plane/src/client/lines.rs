@@ -1,0 +1,85 @@
+//! Messages on standard input and output: a line each, of bounded length.
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    sync::mpsc,
+};
+
+/// Longest line, in bytes; a longer one is no message and is skipped.
+const LINE_MAX: usize = 16 << 20;
+
+/// Gives every line of `input` until its end, or until nobody takes them.
+pub async fn read(mut input: impl AsyncRead + Unpin, lines: mpsc::Sender<Bytes>) {
+    let mut buffer = BytesMut::new();
+    let mut scanned = 0;
+    let mut is_skipping = false;
+    loop {
+        while let Some(found) =
+            buffer.get(scanned..).and_then(|unseen| memchr::memchr(b'\n', unseen))
+        {
+            let mut line = buffer.split_to(scanned + found + 1);
+            scanned = 0;
+            line.truncate(line.trim_ascii_end().len());
+            let is_rest = std::mem::take(&mut is_skipping);
+            let is_message = !line.is_empty() && !is_rest && line.len() <= LINE_MAX;
+            if is_message && lines.send(line.freeze()).await.is_err() {
+                return;
+            }
+        }
+        scanned = buffer.len();
+        if scanned > LINE_MAX {
+            tracing::warn!(limit = LINE_MAX, "a line is too long and was skipped");
+            buffer.clear();
+            (scanned, is_skipping) = (0, true);
+        }
+        buffer.reserve(8 * 1024);
+        match input.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => (),
+        }
+    }
+}
+
+/// Writes every message as a line; returns when there are no more or nobody reads.
+pub async fn write(mut output: impl AsyncWrite + Unpin, mut messages: mpsc::Receiver<Bytes>) {
+    while let Some(message) = messages.recv().await {
+        let mut line = BytesMut::from(&*message);
+        line.extend_from_slice(b"\n");
+        let written = async {
+            output.write_all(&line).await?;
+            output.flush().await
+        };
+        if written.await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_are_told_apart_and_the_overlong_one_is_skipped() {
+        let long = "x".repeat(LINE_MAX + 1);
+        let input = format!("{{}}\r\n\n {long}\nlast\nunfinished");
+        let (lines, mut taken) = mpsc::channel(9);
+        read(input.as_bytes(), lines).await;
+        assert_eq!(taken.recv().await.unwrap(), "{}");
+        assert_eq!(taken.recv().await.unwrap(), "last");
+        assert_eq!(taken.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn every_message_is_a_line() {
+        let (messages, taken) = mpsc::channel(9);
+        for message in ["{}", "[]"] {
+            messages.send(Bytes::from_static(message.as_bytes())).await.unwrap();
+        }
+        drop(messages);
+        let mut output = Vec::new();
+        write(&mut output, taken).await;
+        assert_eq!(output, b"{}\n[]\n");
+    }
+}
