@@ -12,8 +12,8 @@ use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig
 use serde_json::{Value, json};
 use tests::client::{eventually, http};
 use tests::fixture::{self, Era};
-use tests::world::World;
 use tests::world::process::Process;
+use tests::world::{World, program};
 use tokio::process::Command;
 
 /// One call per upstream, and a part of the right answer.
@@ -157,6 +157,21 @@ async fn the_python_sdk_calls_every_server_in_every_mode() -> anyhow::Result<()>
         matrix.run(command, &[mode]).await.with_context(|| format!("mode {mode}"))?;
     }
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sdks_that_start_a_command_call_every_server() -> anyhow::Result<()> {
+    let matrix = Matrix::start().await?;
+    let lockgate = program("lockgate")?.display().to_string();
+    for mode in ["auto", "legacy", "2026-07-28"] {
+        let mut command = Command::new(installed(".venv/bin/python")?);
+        command.arg("client_py2_stdio.py");
+        let ran = matrix.run(command, &[mode, &lockgate]).await;
+        ran.with_context(|| format!("Python, mode {mode}"))?;
+    }
+    let mut command = Command::new("node");
+    command.args(["--experimental-websocket", "client_ts1.mjs"]);
+    matrix.run(command, &["stdio", &lockgate]).await.context("TypeScript")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,11 @@
-// Lists and calls tools with the TypeScript SDK v1: node client_ts1.mjs URL TOKEN CALLS-AS-JSON http|sse|ws
+// Lists and calls tools with the TypeScript SDK v1: node client_ts1.mjs URL TOKEN CALLS-AS-JSON http|sse|ws|stdio [LOCKGATE]
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { SSEClientTransport } from "@modelcontextprotocol/sdk/client/sse.js";
+import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { WebSocketClientTransport } from "@modelcontextprotocol/sdk/client/websocket.js";
 
-const [url, token, calls, kind] = process.argv.slice(2);
+const [url, token, calls, kind, lockgate] = process.argv.slice(2);
 const headers = { authorization: `Bearer ${token}` };
 
 // The SDK hands over no headers, and tokens do not belong into URLs.
@@ -18,6 +19,8 @@ globalThis.WebSocket = class extends Socket {
 const transports = {
   http: () => new StreamableHTTPClientTransport(new URL(url), { requestInit: { headers } }),
   sse: () => new SSEClientTransport(new URL(url.replace(/mcp$/, "sse")), { requestInit: { headers } }),
+  stdio: () =>
+    new StdioClientTransport({ command: lockgate, args: ["connect", "--url", url], env: { MCP_AUTH: token } }),
   ws: () => new WebSocketClientTransport(new URL(url.replace(/^http(.*)mcp$/, "ws$1ws"))),
 };
 const transport = transports[kind]();
