@@ -87,6 +87,7 @@ impl Front {
             () = closed(&mut closing) => return None,
         };
         let client = Client::new(peer, self.doors.of(local));
+        self.edge.upstreams().settle();
         let result = match stream.protocol() {
             Protocol::Http1 => self.http1(stream, requests, client, closing).await,
             Protocol::Http2 => self.http2(stream, requests, client, closing).await,

@@ -3,6 +3,8 @@
 //! Nothing else in the proxy opens a connection to an upstream. Redirects are
 //! not followed by anyone, so every address is judged.
 
+mod home;
+
 use std::{
     error::Error as StdError,
     future::Future,
@@ -23,11 +25,14 @@ use http_body_util::Full;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{
     client::legacy::{self, Client},
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
 };
 use proto::upstream::FailureReason;
 use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
 use tower::Service;
+
+use self::home::Home;
 
 /// How long resolving, connecting and TLS may take together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -74,10 +79,11 @@ impl EgressError {
 /// A pooled client whose connections went through the door.
 pub(crate) type HttpClient = Client<Connector, Full<Bytes>>;
 
-/// The door. Cheap to clone: TLS configuration is shared.
+/// The door. Cheap to clone: TLS configuration and home are shared.
 #[derive(Clone, Debug)]
 pub struct Egress {
     tls: Arc<rustls::ClientConfig>,
+    home: Home,
 }
 
 impl Egress {
@@ -89,10 +95,16 @@ impl Egress {
             .with_safe_default_protocol_versions();
         match tls {
             Ok(builder) => {
-                Self { tls: Arc::new(builder.with_webpki_roots().with_no_client_auth()) }
+                let tls = Arc::new(builder.with_webpki_roots().with_no_client_auth());
+                Self { tls, home: Home::default() }
             }
             Err(error) => unreachable!("ring supports TLS 1.2 and 1.3: {error}"),
         }
+    }
+
+    /// Where connections live.
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
     }
 
     /// One pooled client, for one upstream.
@@ -102,11 +114,12 @@ impl Egress {
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(Tcp { provenance, noticed: Arc::default() });
-        Client::builder(TokioExecutor::new())
+        let home = self.home.clone();
+        Client::builder(home.clone())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(256)
-            .build(Connector { https })
+            .build(Connector { https, home })
     }
 }
 
@@ -137,6 +150,7 @@ struct Stopped(Arc<EgressError>);
 #[derive(Clone)]
 pub(crate) struct Connector {
     https: HttpsConnector<Tcp>,
+    home: Home,
 }
 
 type Connecting<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
@@ -153,7 +167,9 @@ impl Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let host = uri.host().unwrap_or_default().to_owned();
         let connecting = self.https.call(uri);
-        Box::pin(async move {
+        // A socket belongs to the runtime on which it was opened.
+        let home = self.home.handle();
+        let connecting = async move {
             let stopped = |error: EgressError| -> Self::Error { Stopped(Arc::new(error)).into() };
             match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
                 Ok(Ok(stream)) => Ok(stream),
@@ -161,7 +177,9 @@ impl Service<Uri> for Connector {
                 Ok(Err(error)) => Err(stopped(EgressError::Tls { host, reason: chain(&*error) })),
                 Err(_) => Err(stopped(EgressError::Timeout { host, after: CONNECT_TIMEOUT })),
             }
-        })
+        };
+        let opened = AbortOnDropHandle::new(home.spawn(connecting));
+        Box::pin(async move { opened.await? })
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod background;
 mod connection;
+mod deadline;
 mod drain;
 mod edge;
 mod engine;

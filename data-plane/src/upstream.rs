@@ -130,6 +130,11 @@ impl Upstreams {
         })
     }
 
+    /// Clients are served on this runtime, so connections to upstreams shall live here too.
+    pub(crate) fn settle(&self) {
+        self.egress.home().settle();
+    }
+
     /// Follows the configuration: an upstream whose own did not change keeps its
     /// connections, sessions, child and health; calls in flight on others end in peace.
     pub fn reconcile(&self, table: &Arc<Table>) {

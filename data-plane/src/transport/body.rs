@@ -10,9 +10,11 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use tokio::time::Instant;
 
 use super::sse::Stream;
 use crate::{
+    deadline::{Elapsed, before},
     error::Failure,
     forward::{BoxError, ForwardedBody},
     mcp::response,
@@ -34,14 +36,14 @@ where
         discard(&mut body, limit).await;
         return Err(Failure::BodyTooLarge { limit });
     }
-    let read = tokio::time::timeout(timeout, collect(&mut body, limit, announced)).await;
-    match read {
+    let end = || Instant::now() + timeout;
+    match before(end, collect(&mut body, limit, announced)).await {
         Ok(Err(Failure::BodyTooLarge { limit })) => {
             discard(&mut body, limit).await;
             Err(Failure::BodyTooLarge { limit })
         }
         Ok(result) => result,
-        Err(_elapsed) => Err(Failure::BodyTimeout),
+        Err(Elapsed) => Err(Failure::BodyTimeout),
     }
 }
 

@@ -5,9 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::{body::Body, headers::Accepts, sse::Stream};
 use crate::{
+    deadline::before,
     error::{self, Failure},
     exchange::{Event, Exchange},
     mcp::{Version, code, response::Answer},
@@ -99,7 +101,7 @@ pub(crate) async fn relay(
     let first = match accepts {
         Accepts::Json => return whole(exchange.response().await),
         Accepts::Events => None,
-        Accepts::Both => match tokio::time::timeout(interval, exchange.next()).await {
+        Accepts::Both => match before(|| Instant::now() + interval, exchange.next()).await {
             Ok(Some(Event::Response(body))) => return whole(Some(body)),
             Ok(Some(message)) => Some(message),
             Ok(None) => return whole(None),

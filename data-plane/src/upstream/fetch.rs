@@ -10,7 +10,10 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{Limits, failure::CallFailure};
-use crate::egress::{self, HttpClient};
+use crate::{
+    deadline::before,
+    egress::{self, HttpClient},
+};
 
 /// How much of an error page is shown, in characters.
 const EXCERPT_CHARS: usize = 300;
@@ -68,8 +71,8 @@ impl Bounds {
 
     /// `work`, if it is done before patience ends.
     pub(crate) async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, CallFailure> {
-        let end = self.patience(Instant::now());
-        tokio::time::timeout_at(end, work).await.map_err(|_| self.failure())
+        let end = || self.patience(Instant::now());
+        before(end, work).await.map_err(|_| self.failure())
     }
 }
 
@@ -164,9 +167,13 @@ pub(crate) fn excerpt(body: &[u8]) -> String {
     }
 }
 
-/// What `Content-Type` says without its parameters, in lower case.
-pub(crate) fn media_type(headers: &HeaderMap) -> String {
+/// What `Content-Type` says without its parameters; compare without regard to case.
+pub(crate) fn media_type(headers: &HeaderMap) -> &str {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = value.unwrap_or_default().split(';').next().unwrap_or_default();
-    essence.trim().to_ascii_lowercase()
+    value.unwrap_or_default().split(';').next().unwrap_or_default().trim()
+}
+
+/// Whether a body is a stream of events.
+pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
+    media_type(headers).eq_ignore_ascii_case("text/event-stream")
 }

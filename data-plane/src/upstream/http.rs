@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Response, StatusCode};
 use hyper::body::Incoming;
 use proto::Era;
+use tokio::runtime::Handle;
 
 use self::{conversation::Cancel, endpoint::mirror_into, session::Sessions};
 pub(crate) use self::{conversation::HttpConversation, endpoint::Endpoint, session::Session};
@@ -81,7 +82,7 @@ impl HttpUpstream {
     async fn spoken(&self) -> Result<Arc<Handshake>, CallFailure> {
         let endpoint = Arc::clone(&self.endpoint);
         let probe = || async move { probe::probe(&endpoint).await.map(Arc::new) };
-        self.spoken.get(&tokio::runtime::Handle::current(), probe).await
+        self.spoken.get(Handle::current, probe).await
     }
 
     /// Finds out anew what the upstream speaks.
@@ -178,7 +179,7 @@ impl HttpUpstream {
         let mut cancel = Cancel::new(session, relay.upstream_id().clone());
         let posted = self.post(call, headers, body, &bounds).await;
         let response = posted.inspect_err(|failure| cancel.failed(failure))?;
-        let is_stream = fetch::media_type(response.headers()) == "text/event-stream";
+        let is_stream = fetch::is_event_stream(response.headers());
         if response.status().is_success() && is_stream {
             let endpoint = Arc::clone(&self.endpoint);
             let body = response.into_body();
@@ -239,13 +240,13 @@ async fn read_whole(
     bounds: &Bounds,
 ) -> Result<Option<(Bytes, Option<i64>)>, CallFailure> {
     let status = response.status();
-    let media = fetch::media_type(response.headers());
+    let media = fetch::media_type(response.headers()).to_owned();
     if status.is_success() {
         let body = fetch::read_all(response.into_body(), bounds).await?;
         if body.is_empty() {
             return Err(CallFailure::NoResponse);
         }
-        if media != "application/json" {
+        if !media.eq_ignore_ascii_case("application/json") {
             return Err(CallFailure::ContentType(media));
         }
         return take_whole(body, relay).map(Some);

@@ -5,6 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{failure::CallFailure, fetch::Bounds, question::Open};
+use crate::deadline::before;
 
 /// How often a silent upstream is asked about that has asked something itself.
 const TICK: Duration = Duration::from_secs(1);
@@ -45,7 +46,7 @@ impl Patience {
             }
             let end = self.bounds.patience(self.heard_at);
             let end = if is_asking { end.min(self.heard_at + TICK) } else { end };
-            match tokio::time::timeout_at(end, &mut work).await {
+            match before(|| end, &mut work).await {
                 Ok(done) => return Ok(done),
                 Err(_) if is_asking && !self.bounds.is_over() => self.heard(),
                 Err(_) => return Err(self.bounds.failure()),

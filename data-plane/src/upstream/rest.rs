@@ -120,7 +120,7 @@ impl RestTools {
         }
         let response = fetch::send(&self.client, request, bounds).await?;
         let status = response.status();
-        let is_json = is_json(&fetch::media_type(response.headers()));
+        let is_json = is_json(fetch::media_type(response.headers()));
         if !status.is_success() {
             let body = fetch::read_refusal(response.into_body(), bounds).await;
             return Ok(Outcome::refused(status, &body));
@@ -143,6 +143,7 @@ fn prepare(tool: &RestTool, binding: &RestBinding, arguments: &str) -> Result<Ta
 }
 
 fn is_json(media: &str) -> bool {
+    let media = media.to_ascii_lowercase();
     media == "application/json" || media.ends_with("+json")
 }
 

@@ -81,7 +81,7 @@ impl<T: Send + Sync + 'static> Slot<T> {
     /// What is there or under way; otherwise starts `work` as a task of `runtime`.
     pub(crate) async fn get<F>(
         &self,
-        runtime: &Handle,
+        runtime: impl FnOnce() -> Handle,
         work: impl FnOnce() -> F,
     ) -> Result<Arc<T>, CallFailure>
     where
@@ -94,7 +94,7 @@ impl<T: Send + Sync + 'static> Slot<T> {
             let mut current = self.current.lock();
             match current.as_ref().filter(|shared| shared.is_usable()) {
                 Some(shared) => shared.clone(),
-                None => current.insert(Shared::start(runtime, work())).clone(),
+                None => current.insert(Shared::start(&runtime(), work())).clone(),
             }
         };
         let value = shared.clone().wait().await?;
@@ -160,12 +160,12 @@ mod tests {
                 }
             }
         };
-        let runtime = Handle::current();
-        let (one, two) = tokio::join!(slot.get(&runtime, work), slot.get(&runtime, work));
+        let runtime = Handle::current;
+        let (one, two) = tokio::join!(slot.get(runtime, work), slot.get(runtime, work));
         assert!(one.is_err() && two.is_err());
         assert_eq!(starts.load(Ordering::SeqCst), 1);
-        let first = slot.get(&runtime, work).await.unwrap();
-        assert_eq!(*slot.get(&runtime, work).await.unwrap(), 1);
+        let first = slot.get(runtime, work).await.unwrap();
+        assert_eq!(*slot.get(runtime, work).await.unwrap(), 1);
         slot.forget(&Arc::new(1));
         assert!(slot.peek().is_some());
         slot.forget(&first);

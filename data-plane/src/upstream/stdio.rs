@@ -87,7 +87,7 @@ impl StdioUpstream {
         let wait = self.pace.lock().wait()?;
         tokio::time::sleep(wait).await;
         let upstream = Arc::clone(self);
-        self.link.get(self.spawner.handle(), || upstream.start()).await
+        self.link.get(|| self.spawner.handle().clone(), || upstream.start()).await
     }
 
     /// A legacy child of its own that sees a client with these capabilities; it ends when

@@ -169,7 +169,7 @@ impl Endpoint {
         let body = era::request(speech, &id, method, members);
         let response = self.post(headers, body.into(), bounds).await?;
         let (head, body) = response.into_parts();
-        let message = if fetch::media_type(&head.headers) == "text/event-stream" {
+        let message = if fetch::is_event_stream(&head.headers) {
             bounds.within(first_response(body, bounds)).await?
         } else {
             whole_response(head.status, body, bounds).await

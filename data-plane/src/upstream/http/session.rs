@@ -136,7 +136,7 @@ fn refusal(refusal: Uninitialized) -> CallFailure {
 #[derive(Debug)]
 pub(crate) struct Sessions {
     born: Instant,
-    open: DashMap<SessionKey, Arc<Held>>,
+    open: DashMap<SessionKey, Arc<Held>, ahash::RandomState>,
 }
 
 #[derive(Debug, Default)]
@@ -148,7 +148,7 @@ struct Held {
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { born: Instant::now(), open: DashMap::new() }
+        Self { born: Instant::now(), open: DashMap::default() }
     }
 }
 
@@ -173,7 +173,7 @@ impl Sessions {
                 Ok(session)
             }
         };
-        held.slot.get(&Handle::current(), open).await
+        held.slot.get(Handle::current, open).await
     }
 
     /// The upstream lost this session: the next call opens another.
