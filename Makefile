@@ -36,8 +36,8 @@ check: deps ## fmt, clippy, doc, dependencies
 	@echo "make check: clean"
 
 bench: deps ## direct, bare hyper proxy, Lockgate; interleaved, under five minutes
-	cargo build --release --locked --workspace --bins
-	"$(TARGET)/release/bench" $(ARGS)
+	cargo build --profile dist --locked --workspace --bins
+	chrt --batch 0 "$(TARGET)/dist/bench" $(ARGS)
 
 soak: deps-test ## the long runs: 200 crash rounds (ARGS)
 	cargo build --workspace --locked --bins
