@@ -173,13 +173,21 @@ pub struct Uris {
     pub marked: AHashSet<Box<str>>,
     /// Templates whose URIs are.
     pub templates: Vec<UriTemplate>,
+    /// URIs that are listed as they are.
+    pub kept: AHashSet<Box<str>>,
+    /// Templates whose URIs are shown as they are.
+    pub kept_templates: Vec<UriTemplate>,
+    /// Schemes of what is marked: servers link to more than they list.
+    pub schemes: AHashSet<Box<str>>,
 }
 
 impl Uris {
     /// A URI of the upstream as clients see it; `None`: as it is.
     pub fn shown(&self, uri: &str) -> Option<String> {
-        let is_marked =
-            self.marked.contains(uri) || self.templates.iter().any(|it| it.matches(uri));
+        let fits = |templates: &[UriTemplate]| templates.iter().any(|it| it.matches(uri));
+        let is_unlisted = || !fits(&self.kept_templates) && self.schemes.contains(&*scheme(uri));
+        let is_marked = self.marked.contains(uri)
+            || (!self.kept.contains(uri) && (fits(&self.templates) || is_unlisted()));
         is_marked.then(|| format!("{}{uri}", self.marker))
     }
 }
@@ -248,10 +256,16 @@ mod tests {
             marker: "m:".into(),
             marked: AHashSet::from_iter(["a://1".into()]),
             templates: vec![UriTemplate::read("t://{id}")],
+            kept: AHashSet::from_iter(["t://kept".into()]),
+            kept_templates: vec![UriTemplate::read("s://own/{id}")],
+            schemes: AHashSet::from_iter(["s:".into(), "t:".into()]),
         };
         assert_eq!(uris.shown("a://1").as_deref(), Some("m:a://1"));
         assert_eq!(uris.shown("t://9").as_deref(), Some("m:t://9"));
         assert_eq!(uris.shown("a://2"), None);
+        assert_eq!(uris.shown("t://kept"), None);
+        assert_eq!(uris.shown("s://own/1"), None);
+        assert_eq!(uris.shown("s://linked").as_deref(), Some("m:s://linked"));
     }
 
     proptest! {

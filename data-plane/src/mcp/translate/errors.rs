@@ -38,7 +38,11 @@ pub(super) fn error_to_client(
     if sent != found {
         edits.replace(span, sent.to_string());
     }
-    let is_not_found = found == code::RESOURCE_NOT_FOUND || sent == code::RESOURCE_NOT_FOUND;
+    // The URI is the only parameter, so what is wrong with the parameters is the URI.
+    let is_not_found = match audience.era {
+        Era::Modern => sent == code::INVALID_PARAMS,
+        Era::Legacy => sent == code::RESOURCE_NOT_FOUND,
+    };
     let Some(asked) = audience.asked_uri.filter(|_| is_not_found || uri.is_some()) else { return };
     let named = format!("\"uri\":{}", quote(asked));
     match (uri, data) {

@@ -228,6 +228,12 @@ fn a_resource_that_is_not_there_is_missed_in_the_clients_words() {
         r#""code":-32002,"data":{"uri":"a:\/\/b"}"#,
     );
     check(Era::Legacy, r#""code":-32602,"message":"m""#, r#""code":-32602,"message":"m""#);
+    // Legacy SDKs of servers say it so.
+    check(
+        Era::Modern,
+        r#""code":-32602,"message":"m""#,
+        r#""code":-32602,"data":{"uri":"a://b"},"message":"m""#,
+    );
     let kept = r#""code":-32602,"data":{"uri":"a://b"}"#;
     check(Era::Modern, kept, kept);
 }
@@ -257,7 +263,7 @@ fn marked_uris_are_shown_with_their_marker_wherever_clients_look() {
     let uris = Uris {
         marker: "m:".into(),
         marked: ["a://1".into()].into_iter().collect(),
-        templates: vec![],
+        ..Uris::default()
     };
     let check = |asked_uri: Option<&str>, found: &str, sent: &str| {
         let audience = Audience { era: Era::Legacy, id: b"\"a\"", asked_uri, uris: Some(&uris) };

@@ -206,17 +206,25 @@ fn marks(upstreams: &[(&UpstreamResource, Vec<Arc<Offer>>)]) -> AHashMap<Arc<str
     let mut marks = AHashMap::new();
     for (upstream, offers) in ordered {
         let own = offers.iter().filter(|offer| offer.kind != EntryKind::Prompt);
-        let doubles: Vec<_> = own.clone().filter(|it| taken.contains(&*it.original)).collect();
-        if !doubles.is_empty() {
+        if own.clone().any(|it| taken.contains(&*it.original)) {
             let mut marker = uri::marker(upstream.name.as_str());
             if markers.contains(&marker) {
                 marker = uri::marker(&format!("{}-{}", upstream.name, upstream.id));
             }
             let mut uris = Uris { marker: marker.as_str().into(), ..Uris::default() };
-            for offer in doubles {
-                uris.marked.insert(offer.original.clone());
+            for offer in own.clone() {
+                let is_double = taken.contains(&*offer.original);
+                if is_double {
+                    uris.schemes.insert(uri::scheme(&offer.original).into());
+                }
+                let (texts, templates) = if is_double {
+                    (&mut uris.marked, &mut uris.templates)
+                } else {
+                    (&mut uris.kept, &mut uris.kept_templates)
+                };
+                texts.insert(offer.original.clone());
                 if offer.kind == EntryKind::ResourceTemplate {
-                    uris.templates.push(UriTemplate::read(&offer.original));
+                    templates.push(UriTemplate::read(&offer.original));
                 }
             }
             markers.insert(marker);

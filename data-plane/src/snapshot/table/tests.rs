@@ -379,6 +379,19 @@ fn a_uri_leads_to_its_upstream() {
 }
 
 #[test]
+fn links_of_a_marked_upstream_lead_back_to_it() {
+    let table = compile(&shelves()).unwrap();
+    let shelf = table.everything().shelf();
+    assert!(shelf.uris("a").is_none() && shelf.uris("c").is_none());
+    let uris = shelf.uris("b").unwrap();
+    assert_eq!(uris.shown("test://two"), None, "it is listed as it is");
+    assert_eq!(uris.shown("file:///x"), None);
+    let linked = uris.shown("test://unlisted").unwrap();
+    let found = shelf.resource(&linked).unwrap();
+    assert_eq!((&*found.upstream_id, &*found.uri), ("b", "test://unlisted"));
+}
+
+#[test]
 fn a_view_announces_what_it_can_serve() {
     let table = compile(&shelves()).unwrap();
     let features = table.everything().features().to_json();
