@@ -15,3 +15,4 @@ mod instances;
 mod interaction;
 mod operations;
 mod request_path;
+mod transports;
