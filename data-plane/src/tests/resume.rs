@@ -24,7 +24,7 @@ fn a_stream_is_given_to_sessions_only_and_to_clients_that_take_one() {
         (get(&session, "").replace("mcp-session-id", "x-other"), 400, -32000),
         (get("forged", ""), 404, -32001),
         (get(&session, "accept: application/json\r\n"), 406, -32000),
-        (get(&session, "mcp-protocol-version: 2025-03-26\r\n"), 400, -32600),
+        (get(&session, "mcp-protocol-version: 2031-01-01\r\n"), 400, -32600),
         (get(&session, "last-event-id: nonsense\r\n"), 400, -32000),
         (get(&session, "last-event-id: c1:1\r\n"), 400, -32000),
     ] {

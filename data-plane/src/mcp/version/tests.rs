@@ -146,10 +146,11 @@ fn versions_are_negotiated_down_to_the_newest_handshake() {
     }
     assert!(check_session_version(None, Version::V2025_06_18).is_ok());
     assert!(check_session_version(Some(b"2025-06-18"), Version::V2025_06_18).is_ok());
-    assert_eq!(
-        check_session_version(Some(b"2025-11-25"), Version::V2025_06_18).unwrap_err().status,
-        400
-    );
+    assert!(check_session_version(Some(b"2025-11-25"), Version::V2025_06_18).is_ok());
+    for unfit in [&b"2026-07-28"[..], b"2031-01-01", b"\xff", b""] {
+        let refusal = check_session_version(Some(unfit), Version::V2025_06_18).unwrap_err();
+        assert_eq!(refusal.status, 400);
+    }
 }
 
 #[test]
