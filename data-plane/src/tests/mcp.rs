@@ -33,7 +33,7 @@ fn bad_requests_get_the_status_and_code_of_the_guide() {
         ((400, -32000), post("/mcp", &[], ping)),
         ((404, -32001), post("/mcp", &[("mcp-session-id", "forged")], ping)),
         ((404, -32001), post("/servers/dev/mcp", &[("mcp-session-id", &session)], ping)),
-        ((400, -32600), with(&[("mcp-protocol-version", "2023-01-01")], ping)),
+        ((400, -32602), with(&[("mcp-protocol-version", "2023-01-01")], ping)),
         ((200, -32601), with(&[], r#"{"jsonrpc":"2.0","id":1,"method":"prompts/other"}"#)),
         ((200, -32602), with(&[], &call_body(1, "up-nothing"))),
     ] {
