@@ -183,3 +183,9 @@ async fn a_legacy_upstream_serves_both_revisions_through_the_gateway() -> anyhow
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_suite_does_not_score_yet_is_held_too() -> anyhow::Result<()> {
+    let gateway = Gateway::before(fixture::start(Era::Modern, "127.0.0.1:0").await?).await?;
+    list(&gateway, Release::Newest, &["--suite", "pending"], &[]).await
+}
