@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::listing::Listing;
 use crate::{
     mcp::Capabilities,
-    upstream::{Active, CallFailure, Limits},
+    upstream::{Active, Limits},
 };
 
 /// Sets of capabilities that are tried one by one, the small ones first.
@@ -42,27 +42,29 @@ pub(super) struct Everybody<'a> {
 
 impl Everybody<'_> {
     /// All that anybody is shown, each with what a client needs for it. `rich` is what the
-    /// most capable one sees. A look that fails explains nothing: then all is for all.
+    /// most capable one sees; if the least capable one cannot be asked, it is for all.
     pub(super) async fn sort(&self, rich: Listing) -> Listing {
         if let Some(sorted) = self.remembered(&rich) {
             return sorted;
         }
-        let sorting = self.explain(rich.clone());
         // The catalog itself must not be late because of this.
-        let sorted = match tokio::time::timeout(self.limits.call_timeout / 2, sorting).await {
-            Ok(Ok(sorted)) => sorted,
-            Ok(Err(failure)) => {
-                let upstream = self.active.name();
-                tracing::warn!(upstream, "cannot be seen as another client: it {failure}");
-                return rich;
+        let end = Instant::now() + self.limits.call_timeout / 2;
+        let Some(mut sorted) = self.look(Capabilities::NONE, end).await else { return rich };
+        let mut unexplained = rich.clone();
+        unexplained.take(&sorted.keys());
+        let mut is_whole = true;
+        for needs in STEPS {
+            if unexplained.is_empty() || !is_whole {
+                break;
             }
-            Err(_) => {
-                let upstream = self.active.name();
-                tracing::warn!(upstream, "takes too long to be seen as other clients");
-                return rich;
+            match self.look(Capabilities::of(needs), end).await {
+                Some(shown) => sorted.add(unexplained.take(&shown.keys()), needs),
+                None => is_whole = false,
             }
-        };
-        if self.is_costly {
+        }
+        // Better hidden from some who could use it than shown to those who cannot.
+        sorted.add(unexplained, EVERYTHING);
+        if self.is_costly && is_whole {
             let remembered = Remembered { rich, sorted: sorted.clone(), at: Instant::now() };
             *self.active.remembered.lock() = Some(remembered);
         }
@@ -75,22 +77,23 @@ impl Everybody<'_> {
         remembered.as_ref().filter(fits).map(|it| it.sorted.clone())
     }
 
-    async fn explain(&self, mut unexplained: Listing) -> Result<Listing, CallFailure> {
-        let mut sorted = self.look(Capabilities::NONE).await?;
-        unexplained.take(&sorted.keys());
-        for needs in STEPS {
-            if unexplained.is_empty() {
-                break;
+    /// `None`: the upstream could not be seen so, or not in time.
+    async fn look(&self, capabilities: Capabilities, end: Instant) -> Option<Listing> {
+        let upstream = self.active.name();
+        let looking = async {
+            let lister = self.active.lister(capabilities).await?;
+            Listing::read(&lister, upstream, self.limits).await
+        };
+        match tokio::time::timeout_at(end, looking).await {
+            Ok(Ok(listing)) => Some(listing),
+            Ok(Err(failure)) => {
+                tracing::warn!(upstream, "cannot be seen as another client: it {failure}");
+                None
             }
-            let shown = self.look(Capabilities::of(needs)).await?;
-            sorted.add(unexplained.take(&shown.keys()), needs);
+            Err(_) => {
+                tracing::warn!(upstream, "takes too long to be seen as other clients");
+                None
+            }
         }
-        sorted.add(unexplained, EVERYTHING);
-        Ok(sorted)
-    }
-
-    async fn look(&self, capabilities: Capabilities) -> Result<Listing, CallFailure> {
-        let lister = self.active.lister(capabilities).await?;
-        Listing::read(&lister, self.active.name(), self.limits).await
     }
 }

@@ -214,3 +214,25 @@ async fn what_only_some_clients_are_shown_carries_what_they_need() {
     );
     assert!(catalog.entries[0].needs_client_capabilities.is_empty());
 }
+
+#[tokio::test]
+async fn what_cannot_be_explained_is_hidden_from_those_who_can_less() {
+    let address = serve(|seen| {
+        let id = seen.member("/id");
+        let say = |rest: &str| json(format!(r#"{{"jsonrpc":"2.0","id":{id},{rest}}}"#));
+        let can = seen.member("/params/_meta/io.modelcontextprotocol~1clientCapabilities");
+        let declared = can.as_object().map_or(0, serde_json::Map::len);
+        match (seen.member("/method").as_str().unwrap_or_default(), declared) {
+            ("server/discover", _) => {
+                say(r#""result":{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}}"#)
+            }
+            ("tools/list", 0) => say(r#""result":{"tools":[{"name":"a"}]}"#),
+            ("tools/list", 3) => say(r#""result":{"tools":[{"name":"a"},{"name":"b"}]}"#),
+            _ => say(r#""error":{"code":-32603,"message":"out of order"}"#),
+        }
+    });
+    let catalog = read(&Proxy::new(upstream(http(address.await)))).await.unwrap();
+    let needs: Vec<_> =
+        catalog.tools.iter().map(|tool| tool.needs_client_capabilities.join(",")).collect();
+    assert_eq!(needs, ["", "sampling,elicitation,roots"]);
+}
