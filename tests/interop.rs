@@ -17,8 +17,9 @@ use tests::world::{World, program};
 use tokio::process::Command;
 
 /// One call per upstream, and a part of the right answer.
-const CALLS: [(&str, &str, &str); 6] = [
+const CALLS: [(&str, &str, &str); 7] = [
     ("everything-echo", r#"{"message":"over http"}"#, "over http"),
+    ("streamed-echo", r#"{"message":"over an event stream"}"#, "over an event stream"),
     ("piped-echo", r#"{"message":"over a pipe"}"#, "over a pipe"),
     ("piped-get-sum", r#"{"a":2,"b":40}"#, "42"),
     ("time-get_current_time", r#"{"timezone":"UTC"}"#, "UTC"),
@@ -41,7 +42,7 @@ fn installed(path: &str) -> anyhow::Result<String> {
 struct Matrix {
     world: World,
     token: String,
-    _everything: Process,
+    _everything: [Process; 2],
     _fixtures: [fixture::Server; 2],
 }
 
@@ -50,12 +51,17 @@ impl Matrix {
         let script =
             installed("node_modules/@modelcontextprotocol/server-everything/dist/index.js")?;
         let python = installed(".venv/bin/python")?;
-        let (everything, url) = everything_over_http(&script).await?;
+        let (http, url) = everything_over(&script, "streamableHttp", "/mcp").await?;
+        let (sse, stream) = everything_over(&script, "sse", "/sse").await?;
         let legacy = fixture::start(Era::Legacy, "127.0.0.1:0").await?;
         let modern = fixture::start(Era::Modern, "127.0.0.1:0").await?;
         let world = World::up().await?;
-        for (name, url) in [("everything", url), ("legacy", legacy.url()), ("modern", modern.url())]
-        {
+        for (name, url) in [
+            ("everything", url),
+            ("streamed", stream),
+            ("legacy", legacy.url()),
+            ("modern", modern.url()),
+        ] {
             world.ok(&["create", "upstream", name, "--url", &url]).await?;
         }
         let piped = [
@@ -83,7 +89,7 @@ impl Matrix {
         ];
         world.ok(&[&time[..], &["--arg", "--local-timezone", "--arg", "UTC"]].concat()).await?;
         let token = world.token("interop").await?;
-        Ok(Self { world, token, _everything: everything, _fixtures: [legacy, modern] })
+        Ok(Self { world, token, _everything: [http, sse], _fixtures: [legacy, modern] })
     }
 
     fn url(&self) -> String {
@@ -121,12 +127,16 @@ fn check(seen: &Value) -> anyhow::Result<()> {
 }
 
 /// Starts server-everything on a port of its own, which it cannot choose itself.
-async fn everything_over_http(script: &str) -> anyhow::Result<(Process, String)> {
+async fn everything_over(
+    script: &str,
+    transport: &str,
+    path: &str,
+) -> anyhow::Result<(Process, String)> {
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let mut command = Command::new("node");
-    command.args([script, "streamableHttp"]).env("PORT", port.to_string());
+    command.args([script, transport]).env("PORT", port.to_string());
     let process = Process::spawn(command)?;
-    let url = format!("http://127.0.0.1:{port}/mcp");
+    let url = format!("http://127.0.0.1:{port}{path}");
     let client = http();
     eventually("server-everything listens", Duration::from_secs(30), || async {
         Ok(client.get(&url).send().await.is_ok())

@@ -73,7 +73,10 @@ pub(crate) fn credential(args: &CredentialArgs) -> Result<Option<wire::Credentia
     } else if secret_headers.is_empty() {
         return Ok(None);
     } else {
-        let values = pairs("--secret-header", secret_headers)?;
+        let values = pairs("--secret-header", secret_headers)?.into_iter().map(|(name, value)| {
+            Ok((name, text_or_file(&value)?.trim_end_matches(['\r', '\n']).to_owned()))
+        });
+        let values = values.collect::<Result<_, Failure>>()?;
         Kind::Headers(wire::HeadersCredential { values })
     };
     Ok(Some(wire::Credential { kind: Some(kind) }))
@@ -98,6 +101,19 @@ mod tests {
         assert_eq!(failure.exit as u8, 7);
         assert!(failure.message.contains("line 1 column 2"), "{failure}");
         assert_eq!(json("--args", Some("@/no/such/file")).unwrap_err().exit as u8, 3);
+    }
+
+    #[test]
+    fn named_secrets_are_read_from_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        std::fs::write(&path, "s3cret\n").unwrap();
+        let secret_headers = vec![format!("KEY=@{}", path.display()), "B=plain".to_owned()];
+        let args = CredentialArgs { secret_headers, ..CredentialArgs::default() };
+        let kind = credential(&args).unwrap().unwrap().kind;
+        let Some(wire::credential::Kind::Headers(headers)) = kind else { panic!("{kind:?}") };
+        assert_eq!(headers.values["KEY"], "s3cret");
+        assert_eq!(headers.values["B"], "plain");
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod output;
 mod roles;
 #[cfg(feature = "data-plane")]
 mod tools;
+mod transport;
 mod tree;
 #[cfg(all(feature = "control-plane", feature = "data-plane"))]
 mod up;

@@ -7,8 +7,10 @@
 use proto::wire;
 
 use crate::{
+    args::objects::UrlTransport,
     failure::{Detail, Failure},
     nearest::did_you_mean,
+    transport,
     tree::{self, Node, Tree},
 };
 
@@ -80,14 +82,22 @@ fn upstream(fields: &mut Fields) -> wire::Upstream {
     use wire::upstream::Transport;
     let url = fields.text("url");
     let command = fields.text("command");
+    let how = transport_word(fields);
     let stdio = wire::StdioTransport {
         command: command.clone(),
         args: fields.texts("args"),
         env: fields.map("env").into_iter().collect(),
         working_directory: fields.text("working_directory"),
+        mode: fields.choice(
+            "stdio_mode",
+            &[
+                ("shared", wire::StdioMode::Shared.into()),
+                ("per-session", wire::StdioMode::PerSession.into()),
+            ],
+        ),
     };
     let transport = match (url.is_empty(), command.is_empty()) {
-        (false, true) => Some(Transport::Http(wire::HttpTransport { url })),
+        (false, true) => Some(transport::to_url(url, how)),
         (true, false) => Some(Transport::Stdio(stdio)),
         (false, false) => {
             fields.problem("command", "cannot be combined with `url`");
@@ -117,6 +127,13 @@ fn upstream(fields: &mut Fields) -> wire::Upstream {
         resource_version: fields.number("resource_version"),
         ..Default::default()
     }
+}
+
+fn transport_word(fields: &mut Fields) -> Option<UrlTransport> {
+    let known = [UrlTransport::Http, UrlTransport::Sse, UrlTransport::WebSocket];
+    let choices: Vec<_> = known.iter().zip(1..).map(|(known, n)| (known.as_str(), n)).collect();
+    let chosen = fields.choice("transport", &choices);
+    known.into_iter().zip(1..).find(|(_, n)| *n == chosen).map(|(known, _)| known)
 }
 
 fn tool(fields: &mut Fields) -> wire::Tool {

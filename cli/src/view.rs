@@ -10,8 +10,11 @@ use crate::output::Row;
 
 pub(crate) mod entry;
 mod system;
+mod transport;
 
 pub(crate) use system::{ProxyView, StatusView, TokenView};
+
+use transport::TransportView;
 
 #[derive(Serialize)]
 pub(crate) struct UpstreamView {
@@ -36,20 +39,6 @@ pub(crate) struct UpstreamView {
     resource_version: u64,
     create_time: String,
     update_time: String,
-}
-
-#[derive(Default, Serialize)]
-struct TransportView {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    url: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    command: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    args: Vec<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    env: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    working_directory: String,
 }
 
 #[derive(Serialize)]
@@ -86,19 +75,7 @@ impl From<wire::Upstream> for UpstreamView {
     fn from(upstream: wire::Upstream) -> Self {
         let catalog_scope =
             (upstream.catalog_scope() == wire::CatalogScope::Principal).then_some("principal");
-        let transport = match upstream.transport {
-            Some(wire::upstream::Transport::Http(http)) => {
-                TransportView { url: http.url, ..TransportView::default() }
-            }
-            Some(wire::upstream::Transport::Stdio(stdio)) => TransportView {
-                url: String::new(),
-                command: stdio.command,
-                args: stdio.args,
-                env: stdio.env.into_iter().collect(),
-                working_directory: stdio.working_directory,
-            },
-            None => TransportView::default(),
-        };
+        let transport = upstream.transport.map(TransportView::from).unwrap_or_default();
         Self {
             kind: "upstream",
             name: upstream.name,

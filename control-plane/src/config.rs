@@ -24,6 +24,16 @@ pub struct Config {
     /// Shown as `serverInfo.name` and in `/version`.
     pub app_name: String,
     pub strictness: Strictness,
+    pub stdio: StdioUpstreams,
+}
+
+/// Whether upstreams may be commands, in the whole deployment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StdioUpstreams {
+    #[default]
+    Allowed,
+    /// None can be defined, and those that are there are not run.
+    Forbidden,
 }
 
 /// What happens to a weak secret that somebody configured.
@@ -48,6 +58,7 @@ impl Config {
             encryption_secret: None,
             app_name: "Lockgate".to_owned(),
             strictness: Strictness::Lenient,
+            stdio: StdioUpstreams::Allowed,
         }
     }
 

@@ -76,10 +76,11 @@ impl ControlPlane {
         identity.settle_keys(&keys.jwt_secret, &keys.admin_password).await?;
         let fleet = Fleet::new(store.clone(), Arc::clone(&clock));
         let sealer = Arc::new(keys.sealer.clone());
-        let registry = Registry::new(store.clone(), sealer, Arc::clone(&clock));
+        let registry =
+            Registry::new(store.clone(), sealer, Arc::clone(&clock)).with_stdio(config.stdio);
         let sync = SyncApi {
             identity: identity.clone(),
-            publisher: Publisher::start(store.clone(), keys.sealer.clone()).await?,
+            publisher: Publisher::start(store.clone(), keys.sealer.clone(), config.stdio).await?,
             fleet: fleet.clone(),
             discovery: Discovery::new(
                 store.clone(),

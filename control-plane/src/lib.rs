@@ -22,6 +22,6 @@ pub mod store;
 pub mod tasks;
 pub(crate) mod upkeep;
 
-pub use config::{Config, Strictness};
+pub use config::{Config, StdioUpstreams, Strictness};
 pub use control_plane::{ControlPlane, StartError};
 pub use server::ServeError;

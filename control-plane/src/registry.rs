@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::{
     caller::Caller,
     clock::Clock,
+    config::StdioUpstreams,
     error::Error,
     seal::Sealer,
     store::{
@@ -45,6 +46,7 @@ pub struct Registry {
     sealer: Arc<Sealer>,
     clock: Arc<dyn Clock>,
     wishes: watch::Sender<u64>,
+    stdio: StdioUpstreams,
 }
 
 /// How a write is done.
@@ -86,7 +88,14 @@ pub enum Draft {
 
 impl Registry {
     pub fn new(store: Store, sealer: Arc<Sealer>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, sealer, clock, wishes: watch::Sender::new(0) }
+        let (wishes, stdio) = (watch::Sender::new(0), StdioUpstreams::Allowed);
+        Self { store, sealer, clock, wishes, stdio }
+    }
+
+    /// The same registry with another rule for commands.
+    #[must_use]
+    pub fn with_stdio(self, stdio: StdioUpstreams) -> Self {
+        Self { stdio, ..self }
     }
 
     /// Changes whenever this process wished for a discovery. Wishes of others

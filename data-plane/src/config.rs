@@ -159,6 +159,7 @@ impl From<&Config> for upstream::Limits {
             max_call_duration: config.timeouts.call_total,
             message_max: config.limits.message_bytes,
             session_idle: config.timeouts.session_idle,
+            ..Self::default()
         }
     }
 }

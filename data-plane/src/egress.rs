@@ -79,6 +79,9 @@ impl EgressError {
 /// A pooled client whose connections went through the door.
 pub(crate) type HttpClient = Client<Connector, Full<Bytes>>;
 
+/// A connection of its own that went through the door, for other things than HTTP.
+pub(crate) type Socket = TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>;
+
 /// The door. Cheap to clone: TLS configuration and home are shared.
 #[derive(Clone, Debug)]
 pub struct Egress {
@@ -121,6 +124,40 @@ impl Egress {
             .pool_max_idle_per_host(256)
             .build(Connector { https, home })
     }
+
+    /// One connection to a `ws` or `wss` URL.
+    pub(crate) async fn connect(
+        &self,
+        uri: &Uri,
+        provenance: Provenance,
+    ) -> Result<Socket, Arc<EgressError>> {
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config((*self.tls).clone())
+            .https_or_http()
+            // A socket begins as a request of HTTP/1.1.
+            .enable_http1()
+            .wrap_connector(Tcp { provenance, noticed: Arc::default() });
+        let uri = as_http(uri).ok_or_else(|| EgressError::NoHost(uri.to_string()))?;
+        let home = self.home.clone();
+        match (Connector { https, home }).call(uri).await {
+            Ok(stream) => Ok(TokioIo::new(stream)),
+            Err(error) => Err(match error.downcast::<Stopped>() {
+                Ok(stopped) => stopped.0,
+                // The connector gives nothing else.
+                Err(error) => {
+                    Arc::new(EgressError::Tls { host: String::new(), reason: chain(&*error) })
+                }
+            }),
+        }
+    }
+}
+
+/// The URL of the request that a socket begins with.
+fn as_http(uri: &Uri) -> Option<Uri> {
+    let scheme = if uri.scheme_str() == Some("wss") { "https" } else { "http" };
+    let mut parts = uri.clone().into_parts();
+    parts.scheme = Some(scheme.parse().ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 impl Default for Egress {

@@ -4,20 +4,25 @@ mod active;
 mod audience;
 mod call;
 mod credential;
+mod detected;
 mod era;
+mod event_stream;
 mod failure;
 pub(crate) mod fetch;
 mod health;
 mod http;
 mod patience;
+mod pipe;
 mod question;
 mod relay;
 mod rest;
+mod sessions;
 mod shared;
 mod spawner;
 pub(crate) mod sse;
 mod stderr;
 mod stdio;
+mod websocket;
 
 use std::{
     path::PathBuf,
@@ -70,6 +75,8 @@ pub struct Limits {
     pub message_max: usize,
     /// Upstream sessions without a call for this long are ended.
     pub session_idle: Duration,
+    /// Processes that one upstream may have at a time.
+    pub children_per_upstream: usize,
 }
 
 impl Default for Limits {
@@ -79,6 +86,7 @@ impl Default for Limits {
             max_call_duration: Duration::from_hours(1),
             message_max: 16 * 1024 * 1024,
             session_idle: Duration::from_mins(30),
+            children_per_upstream: 64,
         }
     }
 }
@@ -205,6 +213,11 @@ impl Upstreams {
     /// The health of all upstreams that were used so far.
     pub fn health(&self) -> Vec<UpstreamHealth> {
         self.active.load().values().filter_map(|active| active.health().current()).collect()
+    }
+
+    /// How many sessions, connections and children are open at upstreams.
+    pub fn open_count(&self) -> usize {
+        self.active.load().values().map(|active| active.open_count()).sum()
     }
 
     /// Ends all sessions and children; returns when they are gone or after six seconds.

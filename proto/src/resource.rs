@@ -197,6 +197,8 @@ impl TryFrom<wire::UpstreamResource> for UpstreamResource {
         } = upstream;
         let transport = match transport.ok_or_else(|| Invalid::missing("transport"))? {
             Wire::Http(http) => Transport::try_from(http).under("http")?,
+            Wire::Sse(sse) => Transport::try_from(sse).under("sse")?,
+            Wire::Websocket(websocket) => Transport::try_from(websocket).under("websocket")?,
             Wire::Stdio(stdio) => Transport::try_from(stdio).under("stdio")?,
         };
         Ok(Self {
@@ -231,6 +233,10 @@ impl From<UpstreamResource> for wire::UpstreamResource {
         } = upstream;
         let transport = match transport {
             Transport::Http { url } => Wire::Http(wire::HttpTransport { url: url.into() }),
+            Transport::Sse { url } => Wire::Sse(wire::SseTransport { url: url.into() }),
+            Transport::WebSocket { url } => {
+                Wire::Websocket(wire::WebSocketTransport { url: url.into() })
+            }
             Transport::Stdio(stdio) => Wire::Stdio(stdio.into()),
         };
         Self {

@@ -1,8 +1,8 @@
 //! Something we forward to.
 
-use std::collections::BTreeMap;
+mod transport;
 
-use url::Url;
+pub use transport::{Stdio, StdioMode, Transport, parse_url};
 
 use crate::{
     CredentialChange, CredentialSummary, Era, UpstreamName,
@@ -12,25 +12,6 @@ use crate::{
 
 /// Longest description or title, in bytes.
 pub const TEXT_MAX: usize = 8 * 1024;
-
-/// How to reach an upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// MCP over Streamable HTTP.
-    Http { url: Url },
-    /// A child process.
-    Stdio(Stdio),
-}
-
-/// A command that speaks MCP on stdin and stdout.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stdio {
-    pub command: String,
-    pub args: Vec<String>,
-    pub env: BTreeMap<String, String>,
-    /// Empty: the proxy's data directory.
-    pub working_directory: String,
-}
 
 /// Whose catalog it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -223,19 +204,6 @@ impl From<CatalogScope> for wire::CatalogScope {
     }
 }
 
-/// An absolute `http` or `https` URL with a host and without user information.
-pub fn parse_url(field: &str, text: &str) -> Result<Url, Invalid> {
-    let url =
-        Url::parse(text).map_err(|error| Invalid::new(field, format!("is not a URL: {error}")))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-        return Err(Invalid::new(field, "must be an http or https URL with a host"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(Invalid::new(field, "must not contain a user or password: use `credential`"));
-    }
-    Ok(url)
-}
-
 /// Text for people: bounded, without control characters other than line breaks.
 pub fn check_text(field: &str, text: &str) -> Result<(), Invalid> {
     if text.len() > TEXT_MAX {
@@ -245,71 +213,6 @@ pub fn check_text(field: &str, text: &str) -> Result<(), Invalid> {
         return Err(Invalid::new(field, "contains control characters"));
     }
     Ok(())
-}
-
-impl TryFrom<wire::HttpTransport> for Transport {
-    type Error = Invalid;
-
-    fn try_from(transport: wire::HttpTransport) -> Result<Self, Invalid> {
-        let wire::HttpTransport { url } = transport;
-        Ok(Self::Http { url: parse_url("url", &url)? })
-    }
-}
-
-impl TryFrom<wire::StdioTransport> for Transport {
-    type Error = Invalid;
-
-    fn try_from(transport: wire::StdioTransport) -> Result<Self, Invalid> {
-        let wire::StdioTransport { command, args, env, working_directory } = transport;
-        if command.is_empty() {
-            return Err(Invalid::missing("command"));
-        }
-        let texts = std::iter::once(&command).chain(&args).chain([&working_directory]);
-        if texts.chain(env.values()).any(|text| text.contains('\0')) {
-            return Err(Invalid::new("", "contains a NUL character"));
-        }
-        if let Some(name) = env.keys().find(|name| !is_variable(name)) {
-            return Err(Invalid::new(format!("env[{name}]"), "is not a variable name"));
-        }
-        Ok(Self::Stdio(Stdio { command, args, env, working_directory }))
-    }
-}
-
-fn is_variable(name: &str) -> bool {
-    !name.is_empty() && !name.contains(['=', '\0'])
-}
-
-impl From<Stdio> for wire::StdioTransport {
-    fn from(stdio: Stdio) -> Self {
-        let Stdio { command, args, env, working_directory } = stdio;
-        Self { command, args, env, working_directory }
-    }
-}
-
-impl Transport {
-    /// `http` or `stdio`.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Http { .. } => "http",
-            Self::Stdio(_) => "stdio",
-        }
-    }
-
-    fn from_upstream(transport: wire::upstream::Transport) -> Result<Self, Invalid> {
-        match transport {
-            wire::upstream::Transport::Http(http) => Self::try_from(http).under("http"),
-            wire::upstream::Transport::Stdio(stdio) => Self::try_from(stdio).under("stdio"),
-        }
-    }
-}
-
-impl From<Transport> for wire::upstream::Transport {
-    fn from(transport: Transport) -> Self {
-        match transport {
-            Transport::Http { url } => Self::Http(wire::HttpTransport { url: url.into() }),
-            Transport::Stdio(stdio) => Self::Stdio(stdio.into()),
-        }
-    }
 }
 
 impl TryFrom<wire::Upstream> for UpstreamDraft {
@@ -334,8 +237,10 @@ impl TryFrom<wire::Upstream> for UpstreamDraft {
         } = upstream;
         check_text("title", &title)?;
         check_text("description", &description)?;
-        let transport = transport
-            .ok_or_else(|| Invalid::new("transport", "is required: give `http` or `stdio`"))?;
+        let transport = transport.ok_or_else(|| {
+            let problem = "is required: give `http`, `sse`, `websocket` or `stdio`";
+            Invalid::new("transport", problem)
+        })?;
         Ok(Self {
             name: name.parse()?,
             title,
@@ -459,6 +364,15 @@ mod tests {
         assert_eq!(draft(Some(http("ftp://x"))).unwrap_err().field, "http.url");
         assert_eq!(draft(Some(http("http://u:p@x/"))).unwrap_err().field, "http.url");
         assert!(draft(Some(http("http://127.0.0.1:3001/mcp"))).is_ok());
+        let sse = wire::SseTransport { url: "ws://x".to_owned() };
+        let error = draft(Some(wire::upstream::Transport::Sse(sse))).unwrap_err();
+        assert_eq!(error.field, "sse.url");
+        let websocket = |url: &str| {
+            let websocket = wire::WebSocketTransport { url: url.to_owned() };
+            draft(Some(wire::upstream::Transport::Websocket(websocket)))
+        };
+        assert_eq!(websocket("http://x/ws").unwrap_err().field, "websocket.url");
+        assert!(websocket("wss://x/ws").is_ok());
     }
 
     #[test]

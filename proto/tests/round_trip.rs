@@ -11,7 +11,7 @@ use proto::{
         CredentialResource, Key, KeyResource, Resource, TokenResource, ToolResource, ToolTarget,
         UpstreamResource, VirtualServerResource,
     },
-    upstream::{CatalogScope, Stdio, Transport},
+    upstream::{CatalogScope, Stdio, StdioMode, Transport},
     virtual_server::Naming,
 };
 
@@ -28,14 +28,18 @@ fn variables() -> impl Strategy<Value = BTreeMap<String, String>> {
 }
 
 fn transport() -> impl Strategy<Value = Transport> {
-    let http = "[a-z]{1,8}"
-        .prop_map(|host| Transport::Http { url: format!("http://{host}/mcp").parse().unwrap() });
-    let stdio = ("[a-z]{1,8}", prop::collection::vec(text(), 0..3), variables(), text()).prop_map(
-        |(command, args, env, working_directory)| {
-            Transport::Stdio(Stdio { command, args, env, working_directory })
-        },
-    );
-    prop_oneof![http, stdio]
+    let url = |scheme: &str, host: &str| format!("{scheme}://{host}/mcp").parse().unwrap();
+    let remote = ("[a-z]{1,8}", 0..3_u8).prop_map(move |(host, kind)| match kind {
+        0 => Transport::Http { url: url("http", &host) },
+        1 => Transport::Sse { url: url("https", &host) },
+        _ => Transport::WebSocket { url: url("ws", &host) },
+    });
+    let mode = prop_oneof![Just(StdioMode::Shared), Just(StdioMode::PerSession)];
+    let stdio = ("[a-z]{1,8}", prop::collection::vec(text(), 0..3), variables(), text(), mode)
+        .prop_map(|(command, args, env, working_directory, mode)| {
+            Transport::Stdio(Stdio { command, args, env, working_directory, mode })
+        });
+    prop_oneof![remote, stdio]
 }
 
 fn upstream() -> impl Strategy<Value = Resource> {

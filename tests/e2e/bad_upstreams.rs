@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tests::client::eventually;
 use tests::fixture::{self, Era};
-use tests::hostile::{Behaviour, Upstream};
+use tests::hostile::{Behaviour, Piped, Upstream};
 use tests::world::World;
 
 const VARIABLES: &[(&str, &str)] =
@@ -67,6 +67,73 @@ async fn each_failure_of_an_upstream_is_one_clear_error_and_nobody_elses() -> an
     assert!(slowest < Duration::from_secs(2), "another upstream's call took {slowest:?}");
     let grown = world.process().resident()?.saturating_sub(before);
     assert!(grown < 200 << 20, "it grew by {grown} bytes");
+    for (name, server) in &servers {
+        assert_eq!(server.calls(), 1, "a call to {name} was repeated");
+    }
+    Ok(())
+}
+
+/// Behaviours that a pipe can have, and the name of each.
+const PIPED: [(&str, Behaviour); 6] = [
+    ("hangs", Behaviour::Hangs),
+    ("wrong-id", Behaviour::WrongId),
+    ("bad-json", Behaviour::BadJson),
+    ("endless", Behaviour::EndlessEvents),
+    ("huge", Behaviour::HugeBody),
+    ("cuts-off", Behaviour::CutsOff),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_failure_behind_a_pipe_is_one_clear_error_and_nobody_elses() -> anyhow::Result<()> {
+    let world = World::up_with(&[], VARIABLES).await?;
+    let good = fixture::start_sse(Era::Legacy, "127.0.0.1:0").await?;
+    world.ok(&["create", "upstream", "good", "--url", &good.url()]).await?;
+    let child = tests::world::program("fixture")?.display().to_string();
+    let mut servers = Vec::new();
+    for (behaviour, kind) in PIPED {
+        let (sse, ws) = (format!("sse-{behaviour}"), format!("ws-{behaviour}"));
+        let (stream, socket) = (Piped::sse(kind).await?, Piped::websocket(kind).await?);
+        world.ok(&["create", "upstream", &sse, "--url", stream.url()]).await?;
+        world.ok(&["create", "upstream", &ws, "--url", socket.url()]).await?;
+        let pipe = format!("pipe-{behaviour}");
+        let create = ["create", "upstream", &pipe, "--command", &child, "--arg", "--hostile"];
+        world.ok(&[&create[..], &["--arg", behaviour]].concat()).await?;
+        servers.extend([(sse, stream), (ws, socket)]);
+    }
+    let mut client = world.client("/mcp").await?;
+    client.initialize().await?;
+    let before = world.process().resident()?;
+    let calls = ["sse", "ws", "pipe"].into_iter().flat_map(|transport| {
+        PIPED.map(|(behaviour, _)| (format!("{transport}-{behaviour}"), client.clone()))
+    });
+    let calls = calls.map(|(name, client)| async move {
+        let begun = Instant::now();
+        let params = format!(r#"{{"name":"{name}-act","arguments":{{}}}}"#);
+        let answer = client.legacy("tools/call", &params).await.with_context(|| name.clone())?;
+        anyhow::Ok((name, answer.response()?, begun.elapsed()))
+    });
+    let others = async {
+        let mut slowest = Duration::ZERO;
+        for _ in 0..30 {
+            let begun = Instant::now();
+            client.call_text("good-echo", r#"{"message":"hi"}"#).await?;
+            slowest = slowest.max(begun.elapsed());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::Ok(slowest)
+    };
+    let (outcomes, slowest) = tokio::join!(futures_util::future::join_all(calls), others);
+    for outcome in outcomes {
+        let (name, response, took) = outcome?;
+        assert_eq!(response.pointer("/error/code"), Some(&(-32603).into()), "{name}: {response}");
+        let upstream = response.pointer("/error/data/upstream");
+        assert_eq!(upstream, Some(&name.as_str().into()), "{response}");
+        assert!(took < Duration::from_secs(15), "{name} took {took:?}: {response}");
+    }
+    let slowest = slowest?;
+    assert!(slowest < Duration::from_secs(3), "another upstream's call took {slowest:?}");
+    let grown = world.process().resident()?.saturating_sub(before);
+    assert!(grown < 300 << 20, "it grew by {grown} bytes");
     for (name, server) in &servers {
         assert_eq!(server.calls(), 1, "a call to {name} was repeated");
     }

@@ -13,6 +13,8 @@ mod failure;
 mod fleet;
 mod instances;
 mod interaction;
+mod leaks;
 mod operations;
 mod request_path;
 mod transports;
+mod upstream_transports;

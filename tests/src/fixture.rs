@@ -5,6 +5,7 @@
 mod answers;
 mod ask;
 mod inputs;
+mod pipes;
 mod prompts;
 mod resources;
 mod serve;
@@ -30,6 +31,7 @@ use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+pub use pipes::{Subprotocol, start_sse, start_websocket};
 pub use serve::{Server, serve_stdio, start};
 
 /// How long a client may keep a list of ours, in milliseconds.

@@ -1,5 +1,7 @@
 //! MCP servers that misbehave in one way each, and one that shows what reached it.
 
+mod pipes;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,6 +16,8 @@ use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 
 use crate::http_server::{Body, HttpServer, answer, empty, json};
+
+pub use pipes::{Piped, serve_stdio};
 
 /// What a server does when its tool `act` is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -81,6 +81,11 @@ impl World {
         self.process.terminate(PATIENCE).await
     }
 
+    /// Sets an environment variable for the next start.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Starts it again on the same data directory and the same port.
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         let address = self.url.trim_start_matches("http://").to_owned();

@@ -188,6 +188,7 @@ fn upstream(id: u8, kind: Kind, credential: Option<u8>) -> Resource {
             args: Vec::new(),
             env: BTreeMap::from([("TOKEN".to_owned(), "secret-environment".to_owned())]),
             working_directory: String::new(),
+            mode: proto::upstream::StdioMode::Shared,
         }),
         Kind::Http => Transport::Http { url: "http://127.0.0.1:1/mcp".parse().unwrap() },
     };

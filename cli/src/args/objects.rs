@@ -78,8 +78,9 @@ pub(crate) struct CredentialArgs {
     /// HTTP Basic credentials to present; `@FILE` reads them
     #[arg(long, value_name = "USER:PASSWORD")]
     pub basic: Option<String>,
-    /// Secret header to present (for a command: secret environment variable); may be repeated
-    #[arg(long = "secret-header", value_name = "NAME=VALUE")]
+    /// Secret header to present (for a command: secret environment variable); may be repeated;
+    /// `NAME=@FILE` reads it from a file
+    #[arg(long = "secret-header", visible_alias = "secret-env", value_name = "NAME=VALUE")]
     pub secret_headers: Vec<String>,
 }
 
@@ -94,13 +95,16 @@ pub(crate) struct CredentialChangeArgs {
 }
 
 #[derive(Clone, Debug, Args)]
-#[command(group(ArgGroup::new("transport").required(true).args(["url", "command"])))]
+#[command(group(ArgGroup::new("reach").required(true).args(["url", "command"])))]
 pub(crate) struct CreateUpstream {
     /// Its tools are shown as NAME-tool; cannot be changed later
     pub name: String,
-    /// Endpoint of an MCP server (Streamable HTTP)
+    /// Endpoint of an MCP server: http://, https://, ws:// or wss://
     #[arg(long)]
     pub url: Option<String>,
+    /// How --url is spoken to [default: what the URL and the server say]
+    #[arg(long, value_enum, requires = "url")]
+    pub transport: Option<UrlTransport>,
     /// Program that speaks MCP on stdin and stdout
     #[arg(long)]
     pub command: Option<String>,
@@ -113,6 +117,9 @@ pub(crate) struct CreateUpstream {
     /// Working directory of --command
     #[arg(long = "cwd", value_name = "DIR", requires = "command")]
     pub working_directory: Option<String>,
+    /// Who shares a process of --command [default: shared]
+    #[arg(long, value_enum, requires = "command")]
+    pub stdio_mode: Option<StdioMode>,
     #[command(flatten)]
     pub credential: CredentialArgs,
     #[command(flatten)]
@@ -125,6 +132,28 @@ pub(crate) struct CreateUpstream {
     pub no_wait: bool,
     #[command(flatten)]
     pub write: WriteArgs,
+}
+
+/// How an MCP server behind a URL is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UrlTransport {
+    /// Streamable HTTP, or HTTP+SSE if the server has only that
+    #[value(alias = "streamable-http", alias = "streamablehttp")]
+    Http,
+    /// HTTP+SSE of 2024-11-05: the URL is that of the event stream
+    Sse,
+    /// One JSON-RPC message per text frame, subprotocol `mcp`
+    #[value(name = "websocket", alias = "ws")]
+    WebSocket,
+}
+
+/// Who shares a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StdioMode {
+    /// One process for all clients
+    Shared,
+    /// A process per client session (modern clients: per principal)
+    PerSession,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -198,8 +227,14 @@ pub(crate) struct SwitchArgs {
 pub(crate) struct UpdateUpstream {
     /// Name or id
     pub name: String,
-    #[arg(long, conflicts_with_all = ["command", "args", "env", "working_directory"])]
+    #[arg(
+        long,
+        conflicts_with_all = ["command", "args", "env", "working_directory", "stdio_mode"]
+    )]
     pub url: Option<String>,
+    /// How --url is spoken to [default: what the URL and the server say]
+    #[arg(long, value_enum, requires = "url")]
+    pub transport: Option<UrlTransport>,
     #[arg(long)]
     pub command: Option<String>,
     /// Replaces all arguments; may be repeated
@@ -210,6 +245,9 @@ pub(crate) struct UpdateUpstream {
     pub env: Vec<String>,
     #[arg(long = "cwd", value_name = "DIR")]
     pub working_directory: Option<String>,
+    /// Who shares a process of --command
+    #[arg(long, value_enum)]
+    pub stdio_mode: Option<StdioMode>,
     #[command(flatten)]
     pub credential: CredentialChangeArgs,
     #[command(flatten)]

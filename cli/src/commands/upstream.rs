@@ -11,7 +11,7 @@ use crate::{
     args::objects::{CreateUpstream, DeleteArgs, UpdateUpstream},
     client::{Client, request_id, retrying},
     failure::Failure,
-    inputs,
+    inputs, transport,
     view::UpstreamView,
 };
 
@@ -38,12 +38,13 @@ pub(super) async fn create(context: &Context, args: CreateUpstream) -> Result<()
 fn from_args(args: CreateUpstream) -> Result<wire::Upstream, Failure> {
     let env = inputs::pairs("--env", &args.env)?;
     let transport = match (args.url, args.command) {
-        (Some(url), _) => Transport::Http(wire::HttpTransport { url }),
+        (Some(url), _) => transport::to_url(url, args.transport),
         (None, command) => Transport::Stdio(wire::StdioTransport {
             command: command.unwrap_or_default(),
             args: args.args,
             env,
             working_directory: args.working_directory.unwrap_or_default(),
+            mode: args.stdio_mode.map(wire::StdioMode::from).unwrap_or_default().into(),
         }),
     };
     Ok(wire::Upstream {
@@ -125,8 +126,9 @@ pub(super) async fn update(context: &Context, args: UpdateUpstream) -> Result<()
     let validate_only = args.write.dry_run;
     let (upstream, paths) = changed(current, args)?;
     // Other changes do not touch the catalog: there is nothing to wait for.
-    let reconnects =
-        paths.iter().any(|path| matches!(path.as_str(), "http" | "stdio" | "credential"));
+    let is_connecting =
+        |path: &str| matches!(path, "http" | "sse" | "websocket" | "stdio" | "credential");
+    let reconnects = paths.iter().any(|path| is_connecting(path));
     let wait = if reconnects { wait } else { Wait::No };
     let request = wire::UpdateUpstreamRequest {
         upstream: Some(upstream),
@@ -153,21 +155,26 @@ fn changed(
 ) -> Result<(wire::Upstream, Vec<String>), Failure> {
     let mut paths = Vec::new();
     if let Some(url) = args.url {
-        upstream.transport = Some(Transport::Http(wire::HttpTransport { url }));
-        paths.push("http".to_owned());
+        let transport = transport::to_url(url, args.transport);
+        paths.push(transport::field_of(&transport).to_owned());
+        upstream.transport = Some(transport);
     }
     let touches_stdio = args.command.is_some()
         || !args.args.is_empty()
         || !args.env.is_empty()
-        || args.working_directory.is_some();
+        || args.working_directory.is_some()
+        || args.stdio_mode.is_some();
     if touches_stdio {
         let mut stdio = match upstream.transport.take() {
             Some(Transport::Stdio(stdio)) => stdio,
-            Some(Transport::Http(_)) | None => wire::StdioTransport::default(),
+            Some(Transport::Http(_) | Transport::Sse(_) | Transport::Websocket(_)) | None => {
+                wire::StdioTransport::default()
+            }
         };
         if let Some(command) = args.command {
             // Another program has other arguments.
-            stdio = wire::StdioTransport { command, ..wire::StdioTransport::default() };
+            let mode = stdio.mode;
+            stdio = wire::StdioTransport { command, mode, ..wire::StdioTransport::default() };
         }
         if !args.args.is_empty() {
             stdio.args = args.args;
@@ -177,6 +184,9 @@ fn changed(
         }
         if let Some(directory) = args.working_directory {
             stdio.working_directory = directory;
+        }
+        if let Some(mode) = args.stdio_mode {
+            stdio.set_mode(mode.into());
         }
         upstream.transport = Some(Transport::Stdio(stdio));
         paths.push("stdio".to_owned());

@@ -41,6 +41,7 @@ pub(super) const KEYS: &[Key] = &[
     key("environment", Kind::Text, &["ENVIRONMENT"]),
     key("strict", Kind::Text, &[]),
     key("allow_stdio", Kind::Text, &[]),
+    key("stdio_upstreams", Kind::Text, &[]),
     key("allowed_hosts", Kind::List, &[]),
     key("allowed_origins", Kind::List, &["ALLOWED_ORIGINS"]),
     key("trusted_proxies", Kind::List, &[]),

@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     pub strict: bool,
     /// None: the role's default.
     pub allow_stdio: Option<bool>,
+    /// Whether anybody may define commands, in the whole deployment.
+    pub stdio_upstreams: bool,
     pub allowed_hosts: Vec<String>,
     pub allowed_origins: Vec<String>,
     pub trusted_proxies: Vec<String>,
@@ -89,6 +91,7 @@ impl Settings {
             root_path: reader.root_path(),
             strict: reader.flag("strict").unwrap_or(production),
             allow_stdio: reader.flag("allow_stdio"),
+            stdio_upstreams: reader.flag("stdio_upstreams").unwrap_or(true),
             allowed_hosts: reader.list("allowed_hosts"),
             allowed_origins: reader.list("allowed_origins"),
             trusted_proxies: reader.list("trusted_proxies"),

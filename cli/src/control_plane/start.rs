@@ -1,6 +1,8 @@
 //! The control plane's part of the settings, and what its refusals mean here.
 
-use control_plane::{Config, ControlPlane, ServeError, StartError, Strictness, config::DataDir};
+use control_plane::{
+    Config, ControlPlane, ServeError, StartError, StdioUpstreams, Strictness, config::DataDir,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -23,6 +25,11 @@ fn config(settings: &Settings) -> Config {
         encryption_secret: settings.encryption_secret.clone(),
         app_name: settings.app_name.clone(),
         strictness: if settings.strict { Strictness::Strict } else { Strictness::Lenient },
+        stdio: if settings.stdio_upstreams {
+            StdioUpstreams::Allowed
+        } else {
+            StdioUpstreams::Forbidden
+        },
         ..Config::new(&settings.data_dir)
     }
 }

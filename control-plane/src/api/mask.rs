@@ -34,7 +34,7 @@ pub(crate) fn upstream(
     wanted: wire::Upstream,
     mask: Mask,
 ) -> Result<wire::Upstream, Invalid> {
-    use wire::upstream::Transport::{Http, Stdio};
+    use wire::upstream::Transport::Stdio;
     let filled = [
         ("title", !wanted.title.is_empty()),
         ("description", !wanted.description.is_empty()),
@@ -49,10 +49,12 @@ pub(crate) fn upstream(
             "title" => current.title.clone_from(&wanted.title),
             "description" => current.description.clone_from(&wanted.description),
             "transport" => current.transport.clone_from(&wanted.transport),
-            "http" | "http.url" => match &wanted.transport {
-                Some(Http(http)) => current.transport = Some(Http(http.clone())),
-                Some(Stdio(_)) | None => return Err(Invalid::missing("http")),
-            },
+            "http" | "http.url" | "sse" | "sse.url" | "websocket" | "websocket.url" => {
+                let kind = path.trim_end_matches(".url");
+                let wanted = wanted.transport.clone();
+                let wanted = wanted.filter(|wanted| kind_of(wanted) == kind);
+                current.transport = Some(wanted.ok_or_else(|| Invalid::missing(kind))?);
+            }
             "credential" => current.credential.clone_from(&wanted.credential),
             "catalog_scope" => current.catalog_scope = wanted.catalog_scope,
             "disabled" => current.disabled = wanted.disabled,
@@ -69,15 +71,26 @@ pub(crate) fn upstream(
     Ok(current)
 }
 
+/// A transport's field.
+fn kind_of(transport: &wire::upstream::Transport) -> &'static str {
+    use wire::upstream::Transport::{Http, Sse, Stdio, Websocket};
+    match transport {
+        Http(_) => "http",
+        Sse(_) => "sse",
+        Websocket(_) => "websocket",
+        Stdio(_) => "stdio",
+    }
+}
+
 fn merge_stdio(
     current: Option<wire::upstream::Transport>,
     wanted: &wire::StdioTransport,
     path: &str,
 ) -> Result<wire::StdioTransport, Invalid> {
-    use wire::upstream::Transport::{Http, Stdio};
+    use wire::upstream::Transport::{Http, Sse, Stdio, Websocket};
     let mut stdio = match current {
         Some(Stdio(stdio)) => stdio,
-        Some(Http(_)) | None => return Ok(wanted.clone()),
+        Some(Http(_) | Sse(_) | Websocket(_)) | None => return Ok(wanted.clone()),
     };
     match path {
         "stdio" => stdio.clone_from(wanted),
@@ -87,6 +100,7 @@ fn merge_stdio(
         "stdio.working_directory" => {
             stdio.working_directory.clone_from(&wanted.working_directory);
         }
+        "stdio.mode" => stdio.mode = wanted.mode,
         path => return Err(unknown(path)),
     }
     Ok(stdio)

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{Registry, WriteOptions};
 use crate::{
     caller::Caller,
+    config::StdioUpstreams,
     error::Error,
     seal::Sealer,
     snapshot::build,
@@ -23,6 +24,7 @@ pub(super) struct Unit<'a> {
     pub(super) write: Write,
     pub(super) caller: &'a Caller,
     pub(super) sealer: &'a Sealer,
+    pub(super) stdio: StdioUpstreams,
     pub(super) now_ms: i64,
     ending: Ending<'a>,
 }
@@ -78,7 +80,14 @@ impl Registry {
                 }
             }
         };
-        Ok(Begun::New(Unit { write, caller, sealer: &self.sealer, now_ms, ending }))
+        Ok(Begun::New(Unit {
+            write,
+            caller,
+            sealer: &self.sealer,
+            stdio: self.stdio,
+            now_ms,
+            ending,
+        }))
     }
 
     /// Begins a write of the gateway itself, on behalf of nobody.
@@ -88,7 +97,14 @@ impl Registry {
     ) -> Result<Unit<'a>, Error> {
         let write = self.store.begin_write().await?;
         let now_ms = self.clock.now_ms();
-        Ok(Unit { write, caller, sealer: &self.sealer, now_ms, ending: Ending::Record })
+        Ok(Unit {
+            write,
+            caller,
+            sealer: &self.sealer,
+            stdio: self.stdio,
+            now_ms,
+            ending: Ending::Record,
+        })
     }
 }
 

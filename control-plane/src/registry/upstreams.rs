@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     caller::Caller,
+    config::StdioUpstreams,
     error::Error,
     store::{
         discoveries, entries, tools,
@@ -168,9 +169,13 @@ async fn found(unit: &mut Unit<'_>, name_or_id: &str) -> Result<StoredUpstream, 
 /// Rules that a new definition must keep.
 fn check(unit: &Unit<'_>, draft: &UpstreamDraft) -> Result<(), Error> {
     match &draft.transport {
-        Transport::Http { .. } => Ok(()),
+        Transport::Http { .. } | Transport::Sse { .. } | Transport::WebSocket { .. } => Ok(()),
         Transport::Stdio(_) => {
             unit.caller.require(Permission::StdioDefine)?;
+            if unit.stdio == StdioUpstreams::Forbidden {
+                let problem = "cannot be defined here: `stdio_upstreams` is false";
+                return Err(Invalid::new("stdio", problem).into());
+            }
             let CredentialChange::Set(credential) = &draft.credential else { return Ok(()) };
             match credential {
                 Credential::Headers(_) => Ok(()),

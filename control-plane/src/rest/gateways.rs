@@ -56,16 +56,16 @@ struct GatewayCreate {
 impl GatewayCreate {
     fn draft(self) -> Result<UpstreamDraft, Invalid> {
         let called = body::called::<UpstreamName>(self.name)?;
-        check_transport(self.transport.as_deref())?;
         if self.passthrough_headers.is_some_and(|headers| !headers.items().is_empty()) {
             return Err(Invalid::new("passthrough_headers", "is not served yet"));
         }
         let url = self.url.ok_or_else(|| Invalid::missing("url"))?;
+        let transport = transport_of(self.transport.as_deref(), url)?;
         UpstreamDraft::try_from(wire::Upstream {
             name: called.name,
             title: called.title,
             description: self.description.unwrap_or_default(),
-            transport: Some(wire::upstream::Transport::Http(wire::HttpTransport { url })),
+            transport: Some(transport),
             credential: self.auth.credential()?,
             tags: self.tags.map(Listed::items).unwrap_or_default(),
             ..wire::Upstream::default()
@@ -73,18 +73,32 @@ impl GatewayCreate {
     }
 }
 
-/// Without a transport Streamable HTTP is tried, though ContextForge's default is SSE.
-fn check_transport(transport: Option<&str>) -> Result<(), Invalid> {
-    let Some(transport) = transport else { return Ok(()) };
-    let plain: String = transport.chars().filter(char::is_ascii_alphanumeric).collect();
-    match plain.to_ascii_uppercase().as_str() {
-        "" | "STREAMABLEHTTP" | "HTTP" => Ok(()),
-        "SSE" => {
-            let problem = "SSE is not served yet: leave `transport` out, or use STREAMABLEHTTP \
-                           with the server's Streamable HTTP URL";
-            Err(Invalid::new("transport", problem))
-        }
-        _ => Err(Invalid::new("transport", "must be STREAMABLEHTTP")),
+/// Without a transport the URL's scheme tells, and which HTTP transport it is the server does;
+/// `ContextForge`'s default is SSE.
+fn transport_of(
+    transport: Option<&str>,
+    url: String,
+) -> Result<wire::upstream::Transport, Invalid> {
+    use wire::upstream::Transport as Wire;
+    let word: String =
+        transport.unwrap_or_default().chars().filter(char::is_ascii_alphanumeric).collect();
+    let is_websocket = ["ws:", "wss:"].iter().any(|scheme| url.starts_with(scheme));
+    match word.to_ascii_uppercase().as_str() {
+        "" if is_websocket => Ok(Wire::Websocket(wire::WebSocketTransport { url })),
+        "" | "STREAMABLEHTTP" | "HTTP" => Ok(Wire::Http(wire::HttpTransport { url })),
+        "SSE" => Ok(Wire::Sse(wire::SseTransport { url })),
+        "WEBSOCKET" | "WS" => Ok(Wire::Websocket(wire::WebSocketTransport { url })),
+        _ => Err(Invalid::new("transport", "must be STREAMABLEHTTP, SSE or WEBSOCKET")),
+    }
+}
+
+/// A transport as `ContextForge` spells it.
+pub(crate) fn transport_word(transport: &Transport) -> &'static str {
+    match transport {
+        Transport::Http { .. } => "STREAMABLEHTTP",
+        Transport::Sse { .. } => "SSE",
+        Transport::WebSocket { .. } => "WEBSOCKET",
+        Transport::Stdio(_) => "STDIO",
     }
 }
 
@@ -130,10 +144,6 @@ impl From<Upstream> for GatewayRead {
             create_time_ms,
             update_time_ms,
         } = upstream;
-        let (url, transport) = match transport {
-            Transport::Http { url } => (Some(url.to_string()), "STREAMABLEHTTP"),
-            Transport::Stdio(_) => (None, "STDIO"),
-        };
         // Only tools are taken from upstreams yet, whatever else they offer.
         let capabilities =
             if status.discovered_time_ms == 0 { json!({}) } else { json!({ "tools": {} }) };
@@ -141,9 +151,9 @@ impl From<Upstream> for GatewayRead {
             id,
             slug: slug(name.as_str()),
             name: if title.is_empty() { name.to_string() } else { title },
-            url,
+            url: transport.url().map(ToString::to_string),
             description,
-            transport,
+            transport: transport_word(&transport),
             capabilities,
             created_at: time(create_time_ms),
             updated_at: time(update_time_ms),

@@ -215,7 +215,9 @@ fn need_of(resource: &Resource) -> Option<(wire::ResourceKey, Group)> {
     let (id, group) = match resource {
         Resource::Upstream(upstream) => {
             let group = match upstream.transport {
-                Transport::Http { .. } => Group::Edge,
+                Transport::Http { .. } | Transport::Sse { .. } | Transport::WebSocket { .. } => {
+                    Group::Edge
+                }
                 Transport::Stdio(_) => Group::StdioHost,
             };
             (upstream.credential_id.as_ref()?, group)

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use proto::resource::{Resource, key, kind};
+use proto::{
+    resource::{Resource, key, kind},
+    upstream::Transport,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +15,7 @@ use super::{
     ledger::Ledger,
 };
 use crate::{
+    config::StdioUpstreams,
     identity::keys::{self, KeyError},
     seal::Sealer,
     store::{
@@ -35,16 +39,21 @@ pub struct Publisher {
 struct Inner {
     store: Store,
     sealer: Sealer,
+    stdio: StdioUpstreams,
     ledger: Mutex<Ledger>,
     head: watch::Sender<u64>,
 }
 
 impl Publisher {
     /// Builds everything once.
-    pub(crate) async fn start(store: Store, sealer: Sealer) -> Result<Self, KeyError> {
+    pub(crate) async fn start(
+        store: Store,
+        sealer: Sealer,
+        stdio: StdioUpstreams,
+    ) -> Result<Self, KeyError> {
         let mut read = store.begin_read().await?;
         let revision = read.revision().await?;
-        let resources = read_all(&mut read, &sealer).await?;
+        let resources = read_all(&mut read, &sealer, stdio).await?;
         let (mut ledger, touched) = Ledger::new(store.epoch().to_owned(), revision, resources);
         report(&touched);
         let floor = revision.saturating_sub(LOOK_BACK);
@@ -54,7 +63,7 @@ impl Publisher {
         }
         let (head, _) = watch::channel(revision);
         let ledger = Mutex::new(ledger);
-        Ok(Self { inner: Arc::new(Inner { store, sealer, ledger, head }) })
+        Ok(Self { inner: Arc::new(Inner { store, sealer, stdio, ledger, head }) })
     }
 
     /// The revision that is published, now and whenever it grows.
@@ -91,7 +100,7 @@ impl Publisher {
 
     /// Takes what changed since the published revision; gives the new one.
     async fn publish(&self) -> Result<u64, KeyError> {
-        let Inner { store, sealer, ledger, head } = &*self.inner;
+        let Inner { store, sealer, stdio, ledger, head } = &*self.inner;
         let mut read = store.begin_read().await?;
         let published = ledger.lock().revision();
         let revision = read.revision().await?;
@@ -99,10 +108,10 @@ impl Publisher {
             return Ok(revision);
         }
         let touched = if let Some(log) = changes_since(&mut read, published).await? {
-            let changes = load(&mut read, sealer, &log).await?;
+            let changes = load(&mut read, (sealer, *stdio), &log).await?;
             ledger.lock().advance(revision, changes)
         } else {
-            let resources = read_all(&mut read, sealer).await?;
+            let resources = read_all(&mut read, sealer, *stdio).await?;
             ledger.lock().rebuild(revision, resources)
         };
         report(&touched);
@@ -119,17 +128,21 @@ async fn sleep(wait: Option<Duration>) {
 }
 
 /// Every resource of every kind.
-async fn read_all(read: &mut Read, sealer: &Sealer) -> Result<Vec<Resource>, KeyError> {
+async fn read_all(
+    read: &mut Read,
+    sealer: &Sealer,
+    stdio: StdioUpstreams,
+) -> Result<Vec<Resource>, KeyError> {
     let mut resources = configuration::read_all(read, sealer).await?.resources;
     resources.extend(tokens::resources(read.connection()).await?);
     resources.extend(keys::resources(read.connection(), sealer).await?);
-    Ok(resources)
+    Ok(resources.into_iter().map(|resource| permitted(resource, stdio)).collect())
 }
 
 /// The named resources as they are now.
 async fn load(
     read: &mut Read,
-    sealer: &Sealer,
+    (sealer, stdio): (&Sealer, StdioUpstreams),
     log: &[ChangedKey],
 ) -> Result<Vec<Change>, KeyError> {
     let mut loaded = configuration::load(read, sealer, log).await?;
@@ -143,10 +156,20 @@ async fn load(
         loaded.push((changed.clone(), resource));
     }
     let changes = loaded.into_iter().map(|(key, resource)| match resource {
-        Some(resource) => Change::Upsert(resource),
+        Some(resource) => Change::Upsert(permitted(resource, stdio)),
         None => Change::Remove(resource_key(&key)),
     });
     Ok(changes.collect())
+}
+
+/// A command that may not run is told as disabled.
+fn permitted(mut resource: Resource, stdio: StdioUpstreams) -> Resource {
+    if let Resource::Upstream(upstream) = &mut resource
+        && let (Transport::Stdio(_), StdioUpstreams::Forbidden) = (&upstream.transport, stdio)
+    {
+        upstream.disabled = true;
+    }
+    resource
 }
 
 fn resource_key(changed: &ChangedKey) -> proto::wire::ResourceKey {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use proto::{
     Era, Invalid,
-    upstream::{CatalogScope, FailureReason, Phase, Stdio, Transport, Upstream, UpstreamStatus},
+    upstream::{
+        CatalogScope, FailureReason, Phase, Stdio, StdioMode, Transport, Upstream, UpstreamStatus,
+    },
     wire,
 };
 use serde::{Deserialize, Serialize};
@@ -32,12 +34,29 @@ pub(super) enum StoredTransport {
     Http {
         url: String,
     },
+    Sse {
+        url: String,
+    },
+    WebSocket {
+        url: String,
+    },
     Stdio {
         command: String,
         args: Vec<String>,
         env: BTreeMap<String, String>,
         working_directory: String,
+        /// Not there in what was stored before it could be chosen.
+        #[serde(default)]
+        mode: StoredMode,
     },
+}
+
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum StoredMode {
+    #[default]
+    Shared,
+    PerSession,
 }
 
 macro_rules! select {
@@ -153,8 +172,14 @@ impl From<&Transport> for StoredTransport {
     fn from(transport: &Transport) -> Self {
         match transport.clone() {
             Transport::Http { url } => Self::Http { url: url.into() },
-            Transport::Stdio(Stdio { command, args, env, working_directory }) => {
-                Self::Stdio { command, args, env, working_directory }
+            Transport::Sse { url } => Self::Sse { url: url.into() },
+            Transport::WebSocket { url } => Self::WebSocket { url: url.into() },
+            Transport::Stdio(Stdio { command, args, env, working_directory, mode }) => {
+                let mode = match mode {
+                    StdioMode::Shared => StoredMode::Shared,
+                    StdioMode::PerSession => StoredMode::PerSession,
+                };
+                Self::Stdio { command, args, env, working_directory, mode }
             }
         }
     }
@@ -166,8 +191,15 @@ impl TryFrom<StoredTransport> for Transport {
     fn try_from(transport: StoredTransport) -> Result<Self, Invalid> {
         match transport {
             StoredTransport::Http { url } => wire::HttpTransport { url }.try_into(),
-            StoredTransport::Stdio { command, args, env, working_directory } => {
-                wire::StdioTransport { command, args, env, working_directory }.try_into()
+            StoredTransport::Sse { url } => wire::SseTransport { url }.try_into(),
+            StoredTransport::WebSocket { url } => wire::WebSocketTransport { url }.try_into(),
+            StoredTransport::Stdio { command, args, env, working_directory, mode } => {
+                let mode = match mode {
+                    StoredMode::Shared => wire::StdioMode::Shared,
+                    StoredMode::PerSession => wire::StdioMode::PerSession,
+                };
+                let mode = mode.into();
+                wire::StdioTransport { command, args, env, working_directory, mode }.try_into()
             }
         }
     }
@@ -286,9 +318,12 @@ mod tests {
             args: vec!["mcp-server-time".to_owned()],
             env: BTreeMap::from([("TZ".to_owned(), "UTC".to_owned())]),
             working_directory: String::new(),
+            mode: StdioMode::PerSession,
         });
         let http = Transport::Http { url: "http://127.0.0.1:3001/mcp".parse().unwrap() };
-        for transport in [stdio, http] {
+        let sse = Transport::Sse { url: "http://127.0.0.1:3001/sse".parse().unwrap() };
+        let websocket = Transport::WebSocket { url: "ws://127.0.0.1:3001/ws".parse().unwrap() };
+        for transport in [stdio, http, sse, websocket] {
             let text = transport_text(&transport);
             let stored: StoredTransport = serde_json::from_str(&text).unwrap();
             assert_eq!(Transport::try_from(stored).unwrap(), transport);

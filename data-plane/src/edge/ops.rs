@@ -49,6 +49,7 @@ impl Edge {
         let table = self.current.load();
         let gauges = Gauges {
             sessions: self.sessions.len(),
+            upstream_sessions: self.upstreams.open_count(),
             revision: table.as_ref().map_or(0, |table| table.position.revision),
             upstreams: table.map(|table| self.upstreams_of(&table)).unwrap_or_default(),
             is_draining: self.drain.is_leaving(),

@@ -15,6 +15,7 @@ use super::{METHODS, OUTCOMES, REFUSALS, Telemetry, VERSIONS};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gauges {
     pub(crate) sessions: usize,
+    pub(crate) upstream_sessions: usize,
     pub(crate) revision: u64,
     /// Name of each upstream, and whether it answered when it was last used.
     pub(crate) upstreams: Vec<(String, Option<bool>)>,
@@ -48,12 +49,18 @@ impl Collector for Scrape {
         self.refused(&mut encoder)?;
         self.upstreams(&mut encoder)?;
         let Telemetry { connections, calls, .. } = &*self.telemetry;
-        let Gauges { sessions, revision, ref upstreams, is_draining } = self.gauges;
+        let Gauges { sessions, upstream_sessions, revision, ref upstreams, is_draining } =
+            self.gauges;
         let signed = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         for (name, help, value) in [
             ("lockgate_connections", "Open client connections", connections.load(Relaxed)),
             ("lockgate_operations_running", "Operations being served", calls.load(Relaxed)),
             ("lockgate_sessions", "Legacy sessions used here lately", signed(sessions)),
+            (
+                "lockgate_upstream_sessions",
+                "Open sessions, connections and processes at upstreams",
+                signed(upstream_sessions),
+            ),
             ("lockgate_upstreams", "Configured upstreams", signed(upstreams.len())),
             (
                 "lockgate_config_revision",

@@ -2,24 +2,30 @@
 
 use std::{sync::Arc, time::Duration};
 
+use ::http::{HeaderMap, Uri};
 use parking_lot::Mutex;
 use proto::{
     Era,
     resource::{CredentialResource, UpstreamResource},
-    upstream::{Stdio, Transport},
+    upstream::{self, Transport},
 };
+use url::Url;
 
 use super::{
     AllowStdio, Call, Event, Events, Limits, Reply, SessionKey, Upstreams,
     call::Source,
     credential,
+    detected::{Detected, DetectedUpstream},
     era::{Handshake, Speech},
+    event_stream::EventStream,
     failure::{CallError, CallFailure},
     fetch::Bounds,
     health::Health,
     http::{Answer, Endpoint, HttpUpstream, Session},
+    pipe::{Link, Opener, PipeUpstream},
     spawner::Program,
-    stdio::{Link, StdioUpstream},
+    stdio::Stdio,
+    websocket::WebSocket,
 };
 use crate::{
     discovery::Remembered,
@@ -41,8 +47,8 @@ pub(crate) struct Active {
 /// One adapter per kind.
 #[derive(Debug)]
 enum Adapter {
-    Http(HttpUpstream),
-    Stdio(Arc<StdioUpstream>),
+    Http(Box<DetectedUpstream>),
+    Pipe(Arc<PipeUpstream>),
     /// It cannot work here, for this reason.
     Refused(CallFailure),
 }
@@ -52,8 +58,8 @@ enum Adapter {
 pub(crate) enum Lister {
     Modern(Arc<Endpoint>, Handshake, Capabilities),
     Session(Arc<Endpoint>, Session),
-    /// The shared child, or one of its own.
-    Child(Arc<Link>, Capabilities),
+    /// The shared pipe, or one of its own.
+    Pipe(Arc<Link>, Capabilities),
 }
 
 impl Upstreams {
@@ -84,40 +90,62 @@ impl Upstreams {
         if resource.disabled {
             return Err(CallFailure::Disabled);
         }
-        let health = Arc::clone(health);
+        let pipe = |opener| {
+            let health = Arc::clone(health);
+            Arc::new(PipeUpstream::new(opener, self.limits, health, resource.era))
+        };
         match &resource.transport {
             Transport::Http { url } => {
-                let uri = url.as_str().parse();
-                let uri =
-                    uri.map_err(|_| CallFailure::Initialize("its URL is not valid".to_owned()))?;
-                let mut secrets = ::http::HeaderMap::new();
-                credential::add_to(&mut secrets, None, credential);
-                let client = self.egress.client(Provenance::Registered);
-                let shared = (health, self.farewells.clone());
-                let endpoint = Endpoint::new(client, uri, secrets, self.limits, shared);
+                let endpoint = self.endpoint(url, credential, health)?;
+                let stream = EventStream::new(Arc::clone(&endpoint));
                 let era = resource.era.map(|era| (era, resource.protocol_version.as_str()));
-                Ok(Adapter::Http(HttpUpstream::new(endpoint, era)))
+                let http = HttpUpstream::new(endpoint, era);
+                let detected = DetectedUpstream::new(http, pipe(Opener::EventStream(stream)));
+                Ok(Adapter::Http(Box::new(detected)))
+            }
+            Transport::Sse { url } => {
+                let stream = EventStream::new(self.endpoint(url, credential, health)?);
+                Ok(Adapter::Pipe(pipe(Opener::EventStream(stream))))
+            }
+            Transport::WebSocket { url } => {
+                let mut secrets = HeaderMap::new();
+                credential::add_to(&mut secrets, None, credential);
+                let socket = WebSocket::new(self.egress.clone(), uri(url)?, secrets);
+                Ok(Adapter::Pipe(pipe(Opener::WebSocket(socket))))
             }
             Transport::Stdio(_) if self.allow_stdio == AllowStdio::No => {
                 Err(CallFailure::StdioRefused)
             }
             Transport::Stdio(stdio) => {
                 let program = self.program(resource, stdio, credential);
-                let spawner = self.spawner()?;
-                let upstream =
-                    StdioUpstream::new(spawner, program, self.limits, health, resource.era);
-                Ok(Adapter::Stdio(Arc::new(upstream)))
+                let places = self.limits.children_per_upstream;
+                let stdio = Stdio::new(self.spawner()?, program, stdio.mode, places);
+                Ok(Adapter::Pipe(pipe(Opener::Stdio(stdio))))
             }
         }
+    }
+
+    fn endpoint(
+        &self,
+        url: &Url,
+        credential: Option<&CredentialResource>,
+        health: &Arc<Health>,
+    ) -> Result<Arc<Endpoint>, CallFailure> {
+        let mut secrets = HeaderMap::new();
+        credential::add_to(&mut secrets, None, credential);
+        let client = self.egress.client(Provenance::Registered);
+        let shared = (Arc::clone(health), self.farewells.clone());
+        let endpoint = Endpoint::new(client, uri(url)?, secrets, self.limits, shared);
+        Ok(Arc::new(endpoint))
     }
 
     fn program(
         &self,
         resource: &UpstreamResource,
-        stdio: &Stdio,
+        stdio: &upstream::Stdio,
         credential: Option<&CredentialResource>,
     ) -> Program {
-        let Stdio { command, args, env, working_directory } = stdio;
+        let upstream::Stdio { command, args, env, working_directory, mode: _ } = stdio;
         let plain = env.iter().map(|(name, value)| (name.clone(), value.clone().into()));
         let secret =
             credential::variables(credential).map(|(name, value)| (name.to_owned(), value.clone()));
@@ -131,6 +159,10 @@ impl Upstreams {
             line_max: self.limits.message_max,
         }
     }
+}
+
+fn uri(url: &Url) -> Result<Uri, CallFailure> {
+    url.as_str().parse().map_err(|_| CallFailure::Initialize("its URL is not valid".to_owned()))
 }
 
 impl Active {
@@ -184,12 +216,17 @@ impl Active {
     async fn answer(&self, call: &Call, bounds: Bounds) -> Result<Reply, CallFailure> {
         let (first, source) = match &self.adapter {
             Adapter::Http(http) => match http.call(call, bounds).await? {
-                Answer::Whole(body) => return Ok(Reply::Response(body)),
-                Answer::Stream(first, conversation) => (first, Source::Http(conversation)),
+                Detected::Http(Answer::Whole(body)) | Detected::Pipe(Event::Response(body), _) => {
+                    return Ok(Reply::Response(body));
+                }
+                Detected::Http(Answer::Stream(first, conversation)) => {
+                    (first, Source::Http(conversation))
+                }
+                Detected::Pipe(first, conversation) => (first, Source::Pipe(conversation)),
             },
-            Adapter::Stdio(stdio) => match stdio.call(call, bounds).await? {
+            Adapter::Pipe(pipe) => match pipe.call(call, bounds).await? {
                 (Event::Response(body), _) => return Ok(Reply::Response(body)),
-                (first, conversation) => (first, Source::Stdio(Box::new(conversation))),
+                (first, conversation) => (first, Source::Pipe(Box::new(conversation))),
             },
             Adapter::Refused(failure) => return Err(failure.clone()),
         };
@@ -201,30 +238,14 @@ impl Active {
         }))
     }
 
-    /// A connection of our own as a client with these capabilities, with a fresh look at the
-    /// era.
+    /// A connection of our own as a client with these capabilities, with a fresh look at
+    /// transport and era.
     pub(crate) async fn lister(&self, capabilities: Capabilities) -> Result<Lister, CallFailure> {
         match &self.adapter {
-            Adapter::Http(http) => {
-                let endpoint = Arc::clone(http.endpoint());
-                let spoken = http.probe().await?;
-                match spoken.era {
-                    Era::Modern => Ok(Lister::Modern(endpoint, spoken, capabilities)),
-                    Era::Legacy => {
-                        let session = Session::open(Arc::clone(&endpoint), capabilities).await?;
-                        Ok(Lister::Session(endpoint, session))
-                    }
-                }
-            }
-            Adapter::Stdio(stdio) => {
-                let shared = stdio.link().await?;
-                // The shared child was told of everything.
-                let fits = match shared.handshake.era {
-                    Era::Modern => true,
-                    Era::Legacy => capabilities == Capabilities::all(),
-                };
-                let link = if fits { shared } else { stdio.glimpse(capabilities).await? };
-                Ok(Lister::Child(link, capabilities))
+            Adapter::Http(http) => http.lister(capabilities).await,
+            Adapter::Pipe(pipe) => {
+                let link = pipe.lister(capabilities).await?;
+                Ok(Lister::Pipe(link, capabilities))
             }
             Adapter::Refused(failure) => Err(failure.clone()),
         }
@@ -232,25 +253,35 @@ impl Active {
 
     pub(super) fn close_session(&self, key: &SessionKey) {
         match &self.adapter {
-            Adapter::Http(http) => http.sessions().close(key),
-            // A child is shared by all.
-            Adapter::Stdio(_) | Adapter::Refused(_) => (),
+            Adapter::Http(http) => http.close_session(key),
+            Adapter::Pipe(pipe) => pipe.close_session(key),
+            Adapter::Refused(_) => (),
         }
     }
 
-    /// Ends sessions and child when the calls in flight are done.
+    /// Ends sessions and children when the calls in flight are done.
     pub(super) fn close(&self) {
         match &self.adapter {
-            Adapter::Http(http) => http.sessions().close_all(),
-            Adapter::Stdio(stdio) => stdio.close(),
+            Adapter::Http(http) => http.close(),
+            Adapter::Pipe(pipe) => pipe.close(),
             Adapter::Refused(_) => (),
         }
     }
 
     pub(super) fn sweep(&self, idle: Duration) {
         match &self.adapter {
-            Adapter::Http(http) => http.sessions().sweep(idle),
-            Adapter::Stdio(_) | Adapter::Refused(_) => (),
+            Adapter::Http(http) => http.sweep(idle),
+            Adapter::Pipe(pipe) => pipe.sweep(idle),
+            Adapter::Refused(_) => (),
+        }
+    }
+
+    /// How many sessions, connections and children it has.
+    pub(super) fn open_count(&self) -> usize {
+        match &self.adapter {
+            Adapter::Http(http) => http.open_count(),
+            Adapter::Pipe(pipe) => pipe.open_count(),
+            Adapter::Refused(_) => 0,
         }
     }
 }
@@ -260,7 +291,7 @@ impl Lister {
         match self {
             Self::Modern(_, handshake, _) => handshake,
             Self::Session(_, session) => &session.handshake,
-            Self::Child(link, _) => &link.handshake,
+            Self::Pipe(link, _) => &link.handshake,
         }
     }
 
@@ -268,13 +299,13 @@ impl Lister {
     pub(crate) fn is_http(&self) -> bool {
         match self {
             Self::Modern(..) | Self::Session(..) => true,
-            Self::Child(..) => false,
+            Self::Pipe(..) => false,
         }
     }
 
     /// Whether a look as another client takes a process of its own.
     pub(crate) fn is_costly(&self) -> bool {
-        matches!(self, Self::Child(link, _) if link.handshake.era == Era::Legacy)
+        matches!(self, Self::Pipe(link, _) if link.is_child() && link.handshake.era == Era::Legacy)
     }
 
     /// Sends a request and waits for its response.
@@ -295,7 +326,7 @@ impl Lister {
                 let headers = session.headers.clone();
                 endpoint.ask(Era::Legacy, headers, question, bounds).await?.message
             }
-            Self::Child(link, capabilities) => link.ask(*capabilities, question, bounds).await,
+            Self::Pipe(link, capabilities) => link.ask(*capabilities, question, bounds).await,
         }
     }
 }

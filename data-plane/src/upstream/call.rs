@@ -9,8 +9,8 @@ use super::{
     failure::{CallError, CallFailure},
     health::Health,
     http::HttpConversation,
+    pipe::PipeConversation,
     question::Question,
-    stdio::StdioConversation,
 };
 use crate::{
     mcp::{Capabilities, Kind, Message, Method, Version},
@@ -93,14 +93,14 @@ pub struct Events {
 #[derive(Debug)]
 pub(super) enum Source {
     Http(Box<HttpConversation>),
-    Stdio(Box<StdioConversation>),
+    Pipe(Box<PipeConversation>),
 }
 
 impl Source {
     async fn next(&mut self) -> Result<Event, CallFailure> {
         match self {
             Self::Http(conversation) => conversation.next().await.map(|(event, _)| event),
-            Self::Stdio(conversation) => conversation.next().await,
+            Self::Pipe(conversation) => conversation.next().await,
         }
     }
 }

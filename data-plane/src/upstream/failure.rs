@@ -27,6 +27,10 @@ pub enum CallFailure {
     Unreachable(#[from] Arc<EgressError>),
     #[error("could not be started: {0}")]
     Spawn(String),
+    #[error("runs {0} processes already, which is as many as it may")]
+    TooManyChildren(usize),
+    #[error("cannot be started: this proxy runs {0} processes already, which is as many as it may")]
+    ProxyFull(usize),
     #[error("ended while it was working: {0}")]
     Exited(String),
     #[error("is overloaded: its queue of {0} messages is full")]
@@ -75,7 +79,9 @@ impl CallFailure {
     pub(crate) fn reason(&self, step: Step) -> FailureReason {
         match self {
             Self::Unknown | Self::Disabled | Self::Gone => FailureReason::NoProxy,
-            Self::StdioRefused | Self::Spawn(_) => FailureReason::Spawn,
+            Self::StdioRefused | Self::Spawn(_) | Self::TooManyChildren(_) | Self::ProxyFull(_) => {
+                FailureReason::Spawn
+            }
             Self::Unreachable(error) => error.reason(),
             Self::Auth { .. } => FailureReason::Auth,
             Self::HttpStatus { .. } => FailureReason::HttpStatus,

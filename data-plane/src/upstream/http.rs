@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use proto::Era;
 use tokio::runtime::Handle;
 
-use self::{conversation::Cancel, endpoint::mirror_into, session::Sessions};
+use self::{conversation::Cancel, endpoint::mirror_into};
 pub(crate) use self::{conversation::HttpConversation, endpoint::Endpoint, session::Session};
 use super::{
     Call, Event, SessionKey,
@@ -22,6 +22,7 @@ use super::{
     failure::CallFailure,
     fetch::{self, Bounds},
     relay::{Relay, Taken},
+    sessions::Sessions,
     shared::Slot,
 };
 use crate::mcp::{code, message::parse};
@@ -34,7 +35,7 @@ pub(crate) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct HttpUpstream {
     endpoint: Arc<Endpoint>,
     spoken: Slot<Handshake>,
-    sessions: Sessions,
+    sessions: Sessions<Session>,
 }
 
 /// What a call got.
@@ -55,19 +56,19 @@ enum Attempt {
 
 impl HttpUpstream {
     /// `era` is what the configuration remembers of it.
-    pub(crate) fn new(endpoint: Endpoint, era: Option<(Era, &str)>) -> Self {
+    pub(crate) fn new(endpoint: Arc<Endpoint>, era: Option<(Era, &str)>) -> Self {
         let spoken = Slot::default();
         if let Some((era, version)) = era {
             spoken.put(Arc::new(Handshake::remembered(era, version)));
         }
-        Self { endpoint: Arc::new(endpoint), spoken, sessions: Sessions::default() }
+        Self { endpoint, spoken, sessions: Sessions::default() }
     }
 
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
 
-    pub(crate) fn sessions(&self) -> &Sessions {
+    pub(crate) fn sessions(&self) -> &Sessions<Session> {
         &self.sessions
     }
 
@@ -137,7 +138,14 @@ impl HttpUpstream {
     }
 
     async fn legacy(&self, call: &Call, bounds: Bounds) -> Result<Attempt, CallFailure> {
-        let session = self.sessions.get(&call.session, &self.endpoint, call.capabilities);
+        let (endpoint, capabilities) = (Arc::clone(&self.endpoint), call.capabilities);
+        let key = call.session.clone();
+        let open = || async move {
+            let session = Arc::new(Session::open(endpoint, capabilities).await?);
+            session.listen(key);
+            Ok(session)
+        };
+        let session = self.sessions.get(&call.session, Handle::current, open);
         let session = bounds.within(session).await??;
         let relay = match (&call.session, call.client_era) {
             // The session is this client's alone, and so are its ids and tokens.
@@ -149,6 +157,7 @@ impl HttpUpstream {
         let parts = (relay, &session.handshake, session.headers.clone());
         let attempt = self.exchange(call, parts, Some(Arc::clone(&session)), bounds).await?;
         if matches!(attempt, Attempt::SessionLost) {
+            session.lose();
             self.sessions.forget(&call.session, &session);
         }
         Ok(attempt)
@@ -280,13 +289,13 @@ fn take_whole(body: Bytes, relay: &Relay) -> Result<(Bytes, Option<i64>), CallFa
 }
 
 /// 404, or a 400 that speaks of sessions, as server-everything answers.
-fn is_session_lost(status: StatusCode, body: &[u8]) -> bool {
+pub(super) fn is_session_lost(status: StatusCode, body: &[u8]) -> bool {
     let speaks_of = |word: &str| {
         let text = String::from_utf8_lossy(body).to_ascii_lowercase();
         text.contains(word) && !text.contains("\"result\"")
     };
     match status {
-        StatusCode::NOT_FOUND => true,
+        StatusCode::NOT_FOUND | StatusCode::GONE => true,
         StatusCode::BAD_REQUEST => speaks_of("session") || speaks_of("not initialized"),
         _ => false,
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{http::Session, stdio::Connection};
+use super::{http::Session, pipe::Connection};
 use crate::mcp::{
     Ask, Capabilities, Kind, Message, Span, ask, code,
     message::{Response, splice},

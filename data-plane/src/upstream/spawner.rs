@@ -20,7 +20,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, ChildStdin, Command},
     runtime::{Builder, Handle},
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -94,9 +94,14 @@ pub(crate) struct Spawner {
     handle: Handle,
     children: TaskTracker,
     stop: CancellationToken,
+    /// For the children of all upstreams.
+    places: Arc<Semaphore>,
 }
 
 impl Spawner {
+    /// Processes that one proxy may run at a time.
+    pub(crate) const CHILDREN_MAX: usize = 256;
+
     /// Starts the thread.
     pub(crate) fn start() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -111,7 +116,13 @@ impl Spawner {
                 tracker.wait().await;
             });
         })?;
-        Ok(Self { handle, children, stop })
+        let places = Arc::new(Semaphore::new(Self::CHILDREN_MAX));
+        Ok(Self { handle, children, stop, places })
+    }
+
+    /// A place for one more child; `None` if there are as many as there may be.
+    pub(crate) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
     /// The runtime of the thread; what runs there must not block.

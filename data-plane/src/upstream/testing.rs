@@ -20,8 +20,8 @@ use tokio::sync::{broadcast, mpsc};
 use super::{
     AllowStdio, Call, CallError, Event, Health, Limits, Reply, SessionKey, Upstreams,
     audience::Stage,
+    pipe::Connection,
     question::{Back, Question},
-    stdio::Connection,
 };
 use crate::{
     egress::Egress,
@@ -173,7 +173,7 @@ impl Proxy {
         Self::limited(upstreams, credentials, limits())
     }
 
-    fn limited(
+    pub(crate) fn limited(
         upstreams: Vec<UpstreamResource>,
         credentials: Vec<CredentialResource>,
         limits: Limits,
@@ -257,7 +257,7 @@ pub(crate) fn tool() -> ToolResource {
 pub(crate) fn question(id: &str, rest: &str) -> (Question, mpsc::Receiver<Bytes>) {
     let (signals, _) = broadcast::channel(1);
     let (pipe, said) =
-        Connection::new(Arc::new(Health::new(String::new(), signals, Stage::default())));
+        Connection::new(Arc::new(Health::new(String::new(), signals, Stage::default())), None);
     let body = format!(r#"{{"jsonrpc":"2.0","id":{id},{rest}}}"#);
     let question =
         Question::new(Box::new(parse(body.into()).unwrap()), Back::Pipe(pipe), Arc::default());

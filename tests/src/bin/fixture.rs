@@ -1,9 +1,11 @@
-//! The fixture as a program: `fixture --listen 127.0.0.1:0 --era dual`, or `fixture --stdio`.
+//! The fixture as a program: `fixture --listen 127.0.0.1:0 --era dual`, `fixture --stdio`, or
+//! `fixture --hostile huge` for a child that misbehaves.
 
 use std::io::Write;
 
 use anyhow::{Context, bail};
 use tests::fixture::{Era, serve_stdio, start};
+use tests::hostile::{self, Behaviour};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -15,6 +17,10 @@ async fn main() -> anyhow::Result<()> {
             "--stdio" => listen = None,
             "--listen" => listen = Some(arguments.next().context("--listen needs an address")?),
             "--era" => era = parse_era(&arguments.next().context("--era needs a value")?)?,
+            "--hostile" => {
+                let behaviour = arguments.next().context("--hostile needs a value")?;
+                return hostile::serve_stdio(parse_behaviour(&behaviour)?);
+            }
             other => bail!("unknown argument `{other}`"),
         }
     }
@@ -22,6 +28,18 @@ async fn main() -> anyhow::Result<()> {
     let server = start(era, &listen).await?;
     writeln!(std::io::stdout(), "{}", server.url())?;
     std::future::pending().await
+}
+
+fn parse_behaviour(text: &str) -> anyhow::Result<Behaviour> {
+    match text {
+        "hangs" => Ok(Behaviour::Hangs),
+        "wrong-id" => Ok(Behaviour::WrongId),
+        "bad-json" => Ok(Behaviour::BadJson),
+        "endless" => Ok(Behaviour::EndlessEvents),
+        "huge" => Ok(Behaviour::HugeBody),
+        "cuts-off" => Ok(Behaviour::CutsOff),
+        other => bail!("unknown behaviour `{other}`"),
+    }
 }
 
 fn parse_era(text: &str) -> anyhow::Result<Era> {

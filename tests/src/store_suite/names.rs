@@ -208,6 +208,7 @@ pub async fn commands_take_named_secrets_only(place: &Place) -> anyhow::Result<(
         args: vec!["mcp-server-time".to_owned()],
         env: [].into(),
         working_directory: String::new(),
+        mode: proto::upstream::StdioMode::Shared,
     });
     draft.credential = CredentialChange::Set(Credential::Bearer("x".into()));
     let options = WriteOptions::default;

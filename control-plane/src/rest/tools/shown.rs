@@ -13,6 +13,7 @@ use serde_json::{Value, value::RawValue};
 
 use crate::rest::{
     credential::MaskedAuth,
+    gateways::transport_word,
     shapes::{Metrics, Provenance, time},
 };
 
@@ -78,11 +79,9 @@ impl Origin {
             },
             ToolSource::Upstream { id, name: gateway, original_name } => {
                 let gateway_slug = slug(gateway.as_str());
-                let (url, request_type) = match upstream.map(|upstream| &upstream.transport) {
-                    Some(Transport::Http { url }) => (Some(url.to_string()), "STREAMABLEHTTP"),
-                    Some(Transport::Stdio(_)) => (None, "STDIO"),
-                    None => (None, "STREAMABLEHTTP"),
-                };
+                let transport = upstream.map(|upstream| &upstream.transport);
+                let url = transport.and_then(Transport::url).map(ToString::to_string);
+                let request_type = transport.map_or("STREAMABLEHTTP", transport_word);
                 Self {
                     name: format!("{gateway_slug}-{}", slug(&original_name)),
                     original_name,

@@ -5,7 +5,6 @@ use proto::{
     EntryKind,
     proxy::FieldError,
     resource::{ToolTarget, kind},
-    upstream::Transport,
 };
 
 use super::Parts;
@@ -60,7 +59,7 @@ impl<'a> Check<'a> {
             let resource = (kind::UPSTREAM, upstream.id.as_str());
             self.unique(&mut names, resource, upstream.name.as_str());
             // Only hosts of children are given what children need.
-            if let Transport::Http { .. } = upstream.transport {
+            if upstream.transport.url().is_some() {
                 self.credential(resource, upstream.credential_id.as_deref());
             }
         }

@@ -82,6 +82,24 @@ impl Endpoint {
         &self.template
     }
 
+    /// Where its messages are posted.
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// The same upstream under another URL of its origin.
+    pub(crate) fn at(&self, uri: Uri) -> Self {
+        Self {
+            client: self.client.clone(),
+            uri,
+            template: self.template.clone(),
+            limits: self.limits,
+            health: Arc::clone(&self.health),
+            next_id: AtomicU64::new(1),
+            farewells: self.farewells.clone(),
+        }
+    }
+
     /// An id that no other request of ours has.
     pub(crate) fn next_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
@@ -143,7 +161,8 @@ impl Endpoint {
         Ok(response.into_body())
     }
 
-    async fn send(
+    /// Sends one message and waits for the head of the answer.
+    pub(crate) async fn send(
         &self,
         method: Method,
         headers: HeaderMap,

@@ -1,19 +1,17 @@
-//! Sessions at a legacy upstream: opened on first use, one per client session or principal,
-//! ended with DELETE when nobody holds them any more (MCP 2025-11-25, transports).
+//! A session at a legacy upstream, ended with DELETE when nobody holds it any more
+//! (MCP 2025-11-25, transports).
 
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use dashmap::DashMap;
 use http::{HeaderMap, HeaderValue, Method};
 use proto::Era;
-use tokio::{runtime::Handle, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::endpoint::{Endpoint, SESSION_ID, VERSION};
@@ -25,7 +23,6 @@ use crate::{
         era::{self, Handshake, Uninitialized},
         failure::CallFailure,
         fetch::Bounds,
-        shared::Slot,
     },
 };
 
@@ -94,6 +91,11 @@ impl Session {
         &self.endpoint
     }
 
+    /// The upstream does not know it any more.
+    pub(super) fn lose(&self) {
+        self.is_lost.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the upstream gave a session id at all.
     pub(crate) fn has_id(&self) -> bool {
         self.headers.contains_key(SESSION_ID)
@@ -129,82 +131,5 @@ fn refusal(refusal: Uninitialized) -> CallFailure {
         }
         Uninitialized::Refused(why) => CallFailure::Initialize(why),
         Uninitialized::Incompatible(version) => CallFailure::Incompatible(version),
-    }
-}
-
-/// All sessions at one upstream.
-#[derive(Debug)]
-pub(crate) struct Sessions {
-    born: Instant,
-    open: DashMap<SessionKey, Arc<Held>, ahash::RandomState>,
-}
-
-#[derive(Debug, Default)]
-struct Held {
-    slot: Slot<Session>,
-    /// Seconds after `born` at which it was last used.
-    used: AtomicU64,
-}
-
-impl Default for Sessions {
-    fn default() -> Self {
-        Self { born: Instant::now(), open: DashMap::default() }
-    }
-}
-
-impl Sessions {
-    /// The session of `key`; callers that come while it is being opened share the opening.
-    pub(crate) async fn get(
-        &self,
-        key: &SessionKey,
-        endpoint: &Arc<Endpoint>,
-        capabilities: Capabilities,
-    ) -> Result<Arc<Session>, CallFailure> {
-        let held = match self.open.get(key) {
-            Some(held) => Arc::clone(&held),
-            None => Arc::clone(&self.open.entry(key.clone()).or_default()),
-        };
-        held.used.store(self.born.elapsed().as_secs(), Ordering::Relaxed);
-        let open = || {
-            let (endpoint, key) = (Arc::clone(endpoint), key.clone());
-            async move {
-                let session = Arc::new(Session::open(endpoint, capabilities).await?);
-                session.listen(key);
-                Ok(session)
-            }
-        };
-        held.slot.get(Handle::current, open).await
-    }
-
-    /// The upstream lost this session: the next call opens another.
-    pub(crate) fn forget(&self, key: &SessionKey, lost: &Arc<Session>) {
-        lost.is_lost.store(true, Ordering::Relaxed);
-        let held = self.open.get(key).map(|held| Arc::clone(&held));
-        if let Some(held) = held {
-            held.slot.forget(lost);
-        }
-    }
-
-    /// Ends the session of `key` when its calls are done.
-    pub(crate) fn close(&self, key: &SessionKey) {
-        if let Some((_, held)) = self.open.remove(key) {
-            held.slot.take();
-        }
-    }
-
-    /// Ends all sessions when their calls are done.
-    pub(crate) fn close_all(&self) {
-        self.open.clear();
-    }
-
-    /// Ends sessions that were not used for `idle` and have no call in flight.
-    pub(crate) fn sweep(&self, idle: Duration) {
-        let now = self.born.elapsed().as_secs();
-        self.open.retain(|_, held| {
-            let unused = now.saturating_sub(held.used.load(Ordering::Relaxed));
-            // One handle is the slot's, one is ours.
-            let in_use = held.slot.peek().is_some_and(|session| Arc::strong_count(&session) > 2);
-            in_use || unused < idle.as_secs()
-        });
     }
 }

@@ -4,11 +4,14 @@ use std::{collections::BTreeMap, path::Path};
 
 use proto::{
     resource::UpstreamResource,
-    upstream::{Stdio, Transport},
+    upstream::{Stdio, StdioMode, Transport},
 };
 
 use super::*;
-use crate::upstream::testing::{Proxy, legacy_call, modern_call, table, upstream};
+use crate::upstream::{
+    Limits, SessionKey,
+    testing::{Proxy, legacy_call, modern_call, table, upstream},
+};
 
 /// A server of which `act` says what it does with `tools/call` (variables: `m`, `say`, `args`).
 fn server(discover: &str, act: &str) -> UpstreamResource {
@@ -42,6 +45,7 @@ fn command(command: &str, args: &[&str]) -> UpstreamResource {
         args: args.iter().map(|&arg| arg.to_owned()).collect(),
         env: BTreeMap::new(),
         working_directory: String::new(),
+        mode: StdioMode::Shared,
     }))
 }
 
@@ -206,18 +210,30 @@ async fn a_command_that_cannot_run_says_why_and_is_not_tried_at_once() {
     assert!(told.is_some_and(|error| error.contains("broken")), "{errors:?}");
 }
 
-#[test]
-fn backoff_doubles_up_to_a_cap_and_forgets_after_a_stable_life() {
-    let mut pace = Pace::default();
-    assert_eq!(pace.wait().unwrap(), Duration::ZERO);
-    pace.failed("x".to_owned());
-    assert!(pace.wait().unwrap() <= BACKOFF_MIN);
-    for _ in 0..20 {
-        pace.failed("x".to_owned());
-    }
-    assert!(pace.wait().is_err());
-    let cap = pace.not_before.unwrap() - Instant::now();
-    assert!(cap <= BACKOFF_MAX && cap > BACKOFF_MAX / 2);
-    pace.ended(STABLE, "y");
-    assert!(pace.wait().unwrap() <= BACKOFF_MIN);
+#[tokio::test]
+async fn a_session_has_a_child_of_its_own_and_there_are_only_so_many() {
+    let mut resource = server(LEGACY, PID);
+    let Transport::Stdio(stdio) = &mut resource.transport else { panic!("no command") };
+    stdio.mode = StdioMode::PerSession;
+    let limits = Limits {
+        call_timeout: Duration::from_secs(30),
+        children_per_upstream: 2,
+        ..crate::upstream::testing::limits()
+    };
+    let proxy = Proxy::limited(vec![resource], Vec::new(), limits);
+    let of = |session: u8| {
+        let mut call = legacy_call("1", "{}");
+        call.session = SessionKey::Client([session; 16]);
+        call
+    };
+    let one = proxy.run(of(1)).await;
+    assert_eq!(proxy.run(of(1)).await, one);
+    let two = proxy.run(of(2)).await;
+    assert_ne!(one, two);
+    let third = proxy.run(of(3)).await.remove(0);
+    assert!(third.contains("runs 2 processes already"), "{third}");
+    proxy.upstreams.close_session(&SessionKey::Client([1; 16]));
+    let answer: serde_json::Value = serde_json::from_str(&one[0]).unwrap();
+    wait_until_gone(answer["result"]["content"].as_str().unwrap()).await;
+    assert_eq!(proxy.run(of(2)).await, two);
 }

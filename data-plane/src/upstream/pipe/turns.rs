@@ -1,6 +1,6 @@
-//! Which tools of a child ask their callers, and whose turn it is to be asked.
+//! Which tools of a server ask their callers, and whose turn it is to be asked.
 //!
-//! A pipe does not tell which call a child's request belongs to. So calls of tools that have
+//! A pipe does not tell which call a server's request belongs to. So calls of tools that have
 //! ever asked run one after the other: then there is only one that it can be.
 
 use std::sync::Arc;

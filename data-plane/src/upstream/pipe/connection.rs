@@ -1,7 +1,7 @@
-//! One pipe to a child, shared by many calls: sorts what the child says by id and token.
+//! The calls on one pipe: sorts what the server says by id and token.
 
 use std::sync::{
-    Arc, OnceLock,
+    Arc, OnceLock, Weak,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -15,18 +15,20 @@ use crate::{
         message::{Notification, parse},
     },
     upstream::{
+        SessionKey,
+        audience::Said,
         era::{self, Speech},
         failure::CallFailure,
         fetch::Bounds,
         health::Health,
-        question,
+        question::{self, Back, Open, Question},
         spawner::Listener,
     },
 };
 
-use super::turns::Turns;
+use super::turns::{Turn, Turns};
 
-/// Messages that may wait for the child to read them.
+/// Messages that may wait for the server to read them.
 const INPUT_MAX: usize = 1024;
 /// Notifications that may wait for a slow client; more are dropped.
 const NOTIFICATIONS_MAX: usize = 64;
@@ -37,11 +39,14 @@ type Heard = Result<Message, CallFailure>;
 /// The state of a pipe.
 #[derive(Debug)]
 pub(crate) struct Connection {
+    me: Weak<Self>,
     input: mpsc::Sender<Bytes>,
+    /// Whose it is; `None`: everybody's.
+    owner: Option<SessionKey>,
     next_id: AtomicU64,
     calls: DashMap<u64, Caller>,
-    pub(super) turns: Turns,
-    ended: OnceLock<String>,
+    turns: Turns,
+    ended: OnceLock<CallFailure>,
     health: Arc<Health>,
 }
 
@@ -53,7 +58,7 @@ struct Caller {
     tool: Option<Arc<str>>,
 }
 
-/// A call in flight. Dropping it before the answer tells the child that nobody waits.
+/// A call in flight. Dropping it before the answer tells the server that nobody waits.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     connection: Arc<Connection>,
@@ -65,23 +70,54 @@ pub(crate) struct Ticket {
 }
 
 impl Connection {
-    /// A connection and the messages that have to be fed to the child.
-    pub(crate) fn new(health: Arc<Health>) -> (Arc<Self>, mpsc::Receiver<Bytes>) {
+    /// A connection and the messages that have to be sent to the server. `owner` is whose
+    /// calls alone are made on it.
+    pub(crate) fn new(
+        health: Arc<Health>,
+        owner: Option<SessionKey>,
+    ) -> (Arc<Self>, mpsc::Receiver<Bytes>) {
         let (input, fed) = mpsc::channel(INPUT_MAX);
-        let connection = Self {
+        let connection = Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             input,
+            owner,
             next_id: AtomicU64::new(1),
             calls: DashMap::new(),
             turns: Turns::default(),
             ended: OnceLock::new(),
             health,
-        };
-        (Arc::new(connection), fed)
+        });
+        (connection, fed)
     }
 
-    /// Why the child is gone; `None` while it lives.
-    pub(crate) fn ended(&self) -> Option<&str> {
-        self.ended.get().map(String::as_str)
+    /// Whether all calls come from one client: whatever the server asks, it asks that one.
+    fn is_of_one_client(&self) -> bool {
+        matches!(self.owner, Some(SessionKey::Client(_)))
+    }
+
+    /// Why the server is gone; `None` while it lives.
+    pub(crate) fn ended(&self) -> Option<&CallFailure> {
+        self.ended.get()
+    }
+
+    /// The server is gone. Only the first reason is told.
+    pub(crate) fn end(&self, failure: CallFailure) {
+        // The calls that wait see it when their channel closes.
+        self.ended.set(failure).ok();
+        self.calls.clear();
+    }
+
+    /// The server did not take the request with this id (raw JSON).
+    pub(crate) fn fail(&self, id: Option<&[u8]>, failure: CallFailure) {
+        let call = id.and_then(number).and_then(|id| self.calls.remove(&id));
+        if let Some((_, call)) = call {
+            call.heard.try_send(Err(failure)).ok();
+        }
+    }
+
+    /// Waits for the turn of a call; most need none.
+    pub(super) async fn turn_of(&self, tool: &str) -> Option<Turn> {
+        if self.is_of_one_client() { None } else { self.turns.wait(tool).await }
     }
 
     /// Takes a place for a call; nothing is sent yet.
@@ -114,7 +150,8 @@ impl Connection {
     }
 
     fn gone(&self) -> CallFailure {
-        CallFailure::Exited(self.ended().unwrap_or("its input is closed").to_owned())
+        let closed = || CallFailure::Broken("its input is closed".to_owned());
+        self.ended().cloned().unwrap_or_else(closed)
     }
 
     /// The only call in flight, to which things without a name must belong.
@@ -124,12 +161,15 @@ impl Connection {
         only.filter(|_| calls.next().is_none())
     }
 
-    /// The call that asks: the only one in flight, or the only one of a tool that has ever
-    /// asked, since such calls take turns.
+    /// The call that asks: any of the only client; else the only one in flight, or the only
+    /// one of a tool that has ever asked, since such calls take turns.
     fn asking_call(&self) -> Option<mpsc::Sender<Heard>> {
         let callers = self.calls.iter();
         let callers: Vec<_> =
             callers.filter_map(|call| Some((call.tool.clone()?, call.heard.clone()))).collect();
+        if self.is_of_one_client() {
+            return callers.into_iter().next().map(|(_, heard)| heard);
+        }
         if let [(tool, heard)] = callers.as_slice() {
             self.turns.has_asked(tool);
             return Some(heard.clone());
@@ -144,9 +184,10 @@ impl Connection {
             Kind::Response(_) => self.hear_response(message),
             Kind::Notification(notification) => {
                 // A client that reads slowly misses some; there is always room for the answer.
-                let call = self.call_of(&message, notification);
-                if let Some(call) = call.filter(|call| call.capacity() > 1) {
-                    call.try_send(Ok(message)).ok();
+                match self.call_of(&message, notification) {
+                    Some(call) if call.capacity() > 1 => drop(call.try_send(Ok(message))),
+                    Some(_) => (),
+                    None => self.notice(message),
                 }
             }
             Kind::Request(_) => self.hear_request(message),
@@ -179,8 +220,8 @@ impl Connection {
                 let call = self.calls.get(&number(message.raw(token))?)?;
                 Some(call.value().heard.clone())
             }
-            Notice::Log => self.only_call(),
-            Notice::Cancelled | Notice::ElicitationComplete => self.asking_call(),
+            Notice::Log if !self.is_of_one_client() => self.only_call(),
+            Notice::Log | Notice::Cancelled | Notice::ElicitationComplete => self.asking_call(),
             Notice::ToolsChanged | Notice::PromptsChanged | Notice::ResourcesChanged => {
                 self.health.catalog_is_stale();
                 None
@@ -189,19 +230,45 @@ impl Connection {
         }
     }
 
+    /// Passes on what belongs to no call, if it can be said whose it is.
+    fn notice(&self, message: Message) {
+        let notice = message.method().and_then(|method| Notice::of(method.as_str()));
+        let (Some(owner), Some(notice)) = (&self.owner, notice) else { return };
+        match notice {
+            Notice::ToolsChanged | Notice::PromptsChanged | Notice::ResourcesChanged => (),
+            Notice::Progress
+            | Notice::Log
+            | Notice::Cancelled
+            | Notice::ElicitationComplete
+            | Notice::ResourceUpdated
+            | Notice::Acknowledged => {
+                self.health.say(owner, Said::Notice(notice, Box::new(message)));
+            }
+        }
+    }
+
+    /// A request outside of all calls goes to the client whose pipe it is.
+    fn ask_owner(&self, message: Message) {
+        let (Some(owner), Some(me)) = (&self.owner, self.me.upgrade()) else {
+            return self.refuse(&message);
+        };
+        let question = Question::new(Box::new(message), Back::Pipe(me), Open::default());
+        self.health.say(owner, Said::Request(question));
+    }
+
     /// Hands a request to the call that it belongs to. A sign of life we give ourselves.
     fn hear_request(&self, message: Message) {
         if question::is_ping(&message) {
             return self.refuse(&message);
         }
         let call = self.asking_call().filter(|call| call.capacity() > 1);
-        let Some(call) = call else { return self.refuse(&message) };
+        let Some(call) = call else { return self.ask_owner(message) };
         if call.try_send(Ok(message.clone())).is_err() {
             self.refuse(&message);
         }
     }
 
-    /// A child that does not read its answers is told by the next call's failure.
+    /// A server that does not read its answers is told by the next call's failure.
     fn refuse(&self, message: &Message) {
         self.notify(question::refusal_of(message)).ok();
     }
@@ -218,7 +285,7 @@ impl Listener for Connection {
         match parse(line) {
             Ok(message) => self.hear(message),
             // Many servers print their own words among the messages.
-            Err(_) if !is_ours => tracing::debug!("a child printed something else than messages"),
+            Err(_) if !is_ours => tracing::debug!("a server sent something else than messages"),
             Err(error) => {
                 if let Some(call) = self.only_call() {
                     call.try_send(Err(CallFailure::NotJsonRpc(error.to_string()))).ok();
@@ -228,9 +295,7 @@ impl Listener for Connection {
     }
 
     fn ended(&self, reason: String) {
-        // Told once; the calls that wait see it when their channel closes.
-        self.ended.set(reason).ok();
-        self.calls.clear();
+        self.end(CallFailure::Exited(reason));
     }
 }
 
@@ -251,7 +316,8 @@ impl Ticket {
         let heard = self.heard.recv().await.unwrap_or_else(|| Err(self.connection.gone()));
         self.is_answered |= match &heard {
             Ok(message) => matches!(message.kind, Kind::Response(_)),
-            Err(failure) => matches!(failure, CallFailure::Exited(_)),
+            // Else the server may still be at work on it.
+            Err(failure) => !matches!(failure, CallFailure::WrongId | CallFailure::NotJsonRpc(_)),
         };
         heard
     }
@@ -280,7 +346,7 @@ impl Drop for Ticket {
                 r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{}}}}}"#,
                 self.id
             );
-            // A child that is gone or overloaded need not know.
+            // A server that is gone or overloaded need not know.
             self.connection.notify(cancelled.into()).ok();
         }
     }
