@@ -166,6 +166,11 @@ pub(crate) enum ProxyCommand {
         #[arg(long, value_name = "MINUTES", default_value_t = 10)]
         valid: u32,
     },
+    /// End the trust in a proxy: its credential, its certificate, its place among the others
+    Revoke {
+        /// As `get proxies` shows it
+        id: String,
+    },
 }
 
 #[cfg(test)]

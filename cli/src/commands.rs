@@ -82,6 +82,9 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Proxy { command: ProxyCommand::JoinToken { valid } } => {
             proxy::join_token(context, valid).await
         }
+        Command::Proxy { command: ProxyCommand::Revoke { id } } => {
+            proxy::revoke(context, &id).await
+        }
         Command::Status => status::status(context).await,
         Command::Version { client: true } => status::client_version(context),
         Command::Version { client: false } => status::version(context).await,

@@ -26,9 +26,9 @@ const MESSAGE_MAX: usize = 4 * 1024 * 1024;
 
 /// The services that need a caller.
 pub(crate) fn routes(services: &Services) -> Router {
-    let Services { registry, identity, operations, .. } = services.clone();
+    let Services { registry, identity, operations, peers, .. } = services.clone();
     let registry = registry::RegistryApi { registry };
-    let operations = operations::OperationsApi { operations, identity: identity.clone() };
+    let operations = operations::OperationsApi { operations, identity: identity.clone(), peers };
     let identity = identity::IdentityApi { identity };
     let routes = Routes::new(RegistryServer::new(registry).max_decoding_message_size(MESSAGE_MAX))
         .add_service(IdentityServer::new(identity).max_decoding_message_size(MESSAGE_MAX))

@@ -1,9 +1,14 @@
 //! What the control plane has to be told before it starts. The CLI fills it from
 //! flags, environment and file.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use proto::Secret;
+
+const MONTH: Duration = Duration::from_hours(30 * 24);
 
 /// The start configuration. Only `data_dir` has no default.
 #[derive(Clone, Debug)]
@@ -25,6 +30,10 @@ pub struct Config {
     pub app_name: String,
     pub strictness: Strictness,
     pub stdio: StdioUpstreams,
+    /// How long the certificate of a proxy is valid; it is renewed at half of that.
+    pub peer_certificate_lifetime: Duration,
+    /// A proxy that was not seen for so long is forgotten.
+    pub proxy_forget_after: Duration,
 }
 
 /// Whether upstreams may be commands, in the whole deployment.
@@ -59,6 +68,8 @@ impl Config {
             app_name: "Lockgate".to_owned(),
             strictness: Strictness::Lenient,
             stdio: StdioUpstreams::Allowed,
+            peer_certificate_lifetime: MONTH,
+            proxy_forget_after: MONTH,
         }
     }
 

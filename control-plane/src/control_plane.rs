@@ -17,6 +17,7 @@ use crate::{
     identity::{self, Identity, jwt::Jwt, password::Password},
     keys::{Keys, KeysError, certificate::Certificate, file::DirLock},
     operations::Operations,
+    peers::Peers,
     registry::Registry,
     rest,
     server::{self, ServeError, Server},
@@ -74,7 +75,14 @@ impl ControlPlane {
         let tasks = Tasks::default();
         let identity = identity(&config, &keys, &store, &clock)?;
         identity.settle_keys(&keys.jwt_secret, &keys.admin_password).await?;
-        let fleet = Fleet::new(store.clone(), Arc::clone(&clock));
+        let fleet = Fleet::new(store.clone(), Arc::clone(&clock), config.proxy_forget_after);
+        let peers = Peers::start(
+            store.clone(),
+            Arc::clone(&clock),
+            (fleet.clone(), &keys.sealer),
+            config.peer_certificate_lifetime,
+        )
+        .await?;
         let sealer = Arc::new(keys.sealer.clone());
         let registry =
             Registry::new(store.clone(), sealer, Arc::clone(&clock)).with_stdio(config.stdio);
@@ -88,12 +96,14 @@ impl ControlPlane {
                 fleet.clone(),
                 Arc::clone(&clock),
             ),
+            peers: peers.clone(),
             tasks: tasks.clone(),
         };
         let services = Services {
             registry,
             operations: Operations::new(store.clone(), Arc::clone(&clock), fleet),
             identity,
+            peers,
             tasks: tasks.clone(),
             app_name: config.app_name.as_str().into(),
             database_shown: store.dialect().into(),
@@ -116,8 +126,8 @@ impl ControlPlane {
 
     fn run_tasks(&self, weak: Vec<&'static str>) {
         let stop = self.tasks.stop();
-        let identity = self.services.identity.clone();
-        self.tasks.run("upkeep", upkeep::run(identity, weak, stop.clone()));
+        let (identity, peers) = (self.services.identity.clone(), self.services.peers.clone());
+        self.tasks.run("upkeep", upkeep::run(identity, peers, weak, stop.clone()));
         self.tasks.run("changes", Changes::new(self.store.clone()).run(stop.clone()));
         let SyncApi { publisher, fleet, discovery, .. } = self.sync.clone();
         self.tasks.run("publisher", publisher.run(stop.clone()));

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use proto::{
     Applied, Outcome, Position,
     proxy::{Proxy, STDIO_HOST},
+    resource::kind,
 };
 use tokio::{
     sync::watch,
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     store::{
-        Store, StoreError,
+        Store, StoreError, join_tokens, peers,
         proxies::{self, StoredProxy},
     },
 };
@@ -35,8 +36,8 @@ const WRITE: Duration = Duration::from_secs(1);
 const CONNECTED_MS: i64 = 30_000;
 /// How often that is renewed.
 const RENEW_MS: i64 = 10_000;
-/// A proxy that was not seen for so long is forgotten.
-const FORGET_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+/// How often proxies that were not seen for long are looked for.
+const FORGET_EVERY_MS: i64 = 60 * 60 * 1000;
 
 /// All proxies. Cloning shares them.
 #[derive(Clone)]
@@ -51,6 +52,8 @@ struct Inner {
     streams: AtomicU64,
     /// Grows when a proxy connects or leaves.
     changes: watch::Sender<u64>,
+    /// A proxy that was not seen for so long is forgotten.
+    forget_after: Duration,
 }
 
 struct Member {
@@ -59,6 +62,8 @@ struct Member {
     stream: Option<u64>,
     superseded: CancellationToken,
     is_dirty: bool,
+    /// It holds a credential, which may be taken from it by another control plane.
+    is_enrolled: bool,
 }
 
 impl Member {
@@ -79,6 +84,10 @@ pub(crate) struct Hello {
     pub(crate) capabilities: Vec<String>,
     pub(crate) advertise_address: String,
     pub(crate) position: Option<Position>,
+    /// Where other proxies reach it; empty: nowhere.
+    pub(crate) peer_address: String,
+    /// It came with a credential: it is not the proxy in this process.
+    pub(crate) is_enrolled: bool,
 }
 
 /// A stream that is served. Dropped, the proxy has left.
@@ -102,10 +111,10 @@ pub(crate) struct Superseded {
 }
 
 impl Fleet {
-    pub(crate) fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(store: Store, clock: Arc<dyn Clock>, forget_after: Duration) -> Self {
         let (changes, _) = watch::channel(0);
         let (members, streams) = (Mutex::default(), AtomicU64::new(0));
-        Self { inner: Arc::new(Inner { store, clock, members, streams, changes }) }
+        Self { inner: Arc::new(Inner { store, clock, members, streams, changes, forget_after }) }
     }
 
     /// Takes a stream in. Of two lives of one proxy the later is served, of
@@ -125,8 +134,13 @@ impl Fleet {
         let superseded = CancellationToken::new();
         let rejected = same_life.as_ref().and_then(|it| it.rejected.clone());
         let stored = self.stored(&hello, same_life);
-        let member =
-            Member { stored, stream: Some(stream), superseded: superseded.clone(), is_dirty: true };
+        let member = Member {
+            stored,
+            stream: Some(stream),
+            superseded: superseded.clone(),
+            is_dirty: true,
+            is_enrolled: hello.is_enrolled,
+        };
         members.insert(hello.proxy_id.clone(), member);
         drop(members);
         self.inner.changes.send_modify(|number| *number += 1);
@@ -202,6 +216,32 @@ impl Fleet {
         described.collect()
     }
 
+    /// Ends the streams of a proxy that is no longer trusted.
+    pub(crate) fn expel(&self, proxy_id: &str) {
+        if let Some(member) = self.inner.members.lock().remove(proxy_id) {
+            member.superseded.cancel();
+        }
+        self.inner.changes.send_modify(|number| *number += 1);
+    }
+
+    /// Expels proxies whose credential another control plane has taken from them.
+    async fn expel_revoked(&self) -> Result<(), StoreError> {
+        let enrolled = |member: &Member| member.stream.is_some() && member.is_enrolled;
+        if !self.inner.members.lock().values().any(enrolled) {
+            return Ok(());
+        }
+        let mut read = self.inner.store.begin_read().await?;
+        let valid = join_tokens::enrolled(read.connection()).await?;
+        let mut revoked: Vec<String> = Vec::new();
+        for (id, member) in &*self.inner.members.lock() {
+            if enrolled(member) && !valid.contains(id) {
+                revoked.push(id.clone());
+            }
+        }
+        revoked.iter().for_each(|id| self.expel(id));
+        Ok(())
+    }
+
     /// Changes whenever a proxy connects or leaves.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()
@@ -211,7 +251,8 @@ impl Fleet {
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut ticks = interval(WRITE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut forgot_ms = 0;
+        let forget_ms = i64::try_from(self.inner.forget_after.as_millis()).unwrap_or(i64::MAX);
+        let (mut forgot_ms, mut checked_ms) = (0, self.inner.clock.now_ms());
         loop {
             let stopping = tokio::select! {
                 _ = ticks.tick() => false,
@@ -221,8 +262,15 @@ impl Fleet {
                 self.all_left();
             }
             let now = self.inner.clock.now_ms();
-            let forget = now - forgot_ms > FORGET_MS / 720;
-            if let Err(error) = self.write(now, forget.then_some(now - FORGET_MS)).await {
+            if now - checked_ms > RENEW_MS {
+                checked_ms = now;
+                if let Err(error) = self.expel_revoked().await {
+                    tracing::warn!(%error, "cannot tell which proxies are revoked");
+                }
+            }
+            let forget = now - forgot_ms > FORGET_EVERY_MS.min(forget_ms / 2);
+            let before = forget.then_some(now.saturating_sub(forget_ms));
+            if let Err(error) = self.write(now, before).await {
                 tracing::warn!(%error, "cannot write what proxies reported");
             } else if forget {
                 forgot_ms = now;
@@ -264,6 +312,11 @@ impl Fleet {
             proxies::put(write.connection(), stored).await?;
         }
         if let Some(before) = forget_before {
+            let unseen = peers::unseen(write.connection(), before).await?;
+            for id in &unseen {
+                peers::remove(write.connection(), id).await?;
+                write.changed(kind::PROXY, "", id).await?;
+            }
             proxies::delete_unseen(write.connection(), before).await?;
         }
         write.commit().await.map(drop)

@@ -12,6 +12,7 @@ pub mod fleet;
 pub mod identity;
 pub(crate) mod keys;
 pub mod operations;
+pub(crate) mod peers;
 pub mod registry;
 pub(crate) mod rest;
 pub mod seal;

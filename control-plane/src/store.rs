@@ -20,17 +20,20 @@ use sqlx::{
 };
 use tokio::sync::watch;
 
+pub(crate) mod authorities;
 pub mod changes;
 pub mod configuration;
 pub mod counts;
 pub(crate) mod credentials;
 pub mod discoveries;
+pub(crate) mod ended_sessions;
 pub(crate) mod entries;
 mod error;
 pub(crate) mod join_tokens;
 pub(crate) mod keys;
 mod migrations;
 pub(crate) mod operations;
+pub(crate) mod peers;
 pub(crate) mod proxies;
 pub(crate) mod requests;
 pub(crate) mod row;

@@ -5,14 +5,19 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::identity::Identity;
+use crate::{identity::Identity, peers::Peers};
 
 const EVERY: Duration = Duration::from_mins(1);
 /// Rounds between two reminders: an hour.
 const REMIND_EVERY: u64 = 60;
 
-/// Looks after identity until `stop`. A failed round is tried again with the next.
-pub(crate) async fn run(identity: Identity, weak: Vec<&'static str>, stop: CancellationToken) {
+/// Looks after identity and ended sessions until `stop`. A failed round is tried again with the next.
+pub(crate) async fn run(
+    identity: Identity,
+    peers: Peers,
+    weak: Vec<&'static str>,
+    stop: CancellationToken,
+) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for round in 0_u64.. {
@@ -25,6 +30,9 @@ pub(crate) async fn run(identity: Identity, weak: Vec<&'static str>, stop: Cance
         }
         if let Err(error) = identity.upkeep().await {
             tracing::warn!(%error, "keys and tokens were not looked after");
+        }
+        if let Err(error) = peers.upkeep().await {
+            tracing::warn!(%error, "ended sessions were not looked after");
         }
     }
 }

@@ -1,9 +1,19 @@
 //! A running data-plane process, as the control plane knows it.
 
+use sha2::{Digest as _, Sha256};
+
 use crate::wire;
 
 /// Capability of a proxy that may run stdio children.
 pub const STDIO_HOST: &str = "stdio-host";
+
+/// The name in a proxy's certificate: what it is called by other proxies. An id may hold
+/// characters that a host name may not, so the name is made of its hash.
+pub fn peer_name(proxy_id: &str) -> String {
+    let digest: [u8; 32] = Sha256::digest(proxy_id.as_bytes()).into();
+    let half = digest.first_chunk().map_or(0, |half| u128::from_be_bytes(*half));
+    format!("p{half:032x}.proxy.lockgate.internal")
+}
 
 /// What is wrong with one field of one resource of a refused update.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

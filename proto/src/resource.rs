@@ -3,6 +3,8 @@
 //! Control plane and proxy read a resource with the same code, so a proxy
 //! refuses only what a newer or broken control plane sends.
 
+mod proxy;
+
 use std::collections::BTreeMap;
 
 use prost::Message as _;
@@ -17,6 +19,8 @@ use crate::{
     wire,
 };
 
+pub use self::proxy::{EndedSessionResource, ProxyResource};
+
 /// Kinds of resources, as they stand in keys.
 pub mod kind {
     pub const UPSTREAM: &str = "upstream";
@@ -28,6 +32,8 @@ pub mod kind {
     pub const TOKEN: &str = "token";
     pub const KEY: &str = "key";
     pub const CREDENTIAL: &str = "credential";
+    pub const PROXY: &str = "proxy";
+    pub const ENDED_SESSION: &str = "ended_session";
 }
 
 /// A resource after its one conversion.
@@ -40,6 +46,8 @@ pub enum Resource {
     Token(TokenResource),
     Key(KeyResource),
     Credential(CredentialResource),
+    Proxy(ProxyResource),
+    EndedSession(EndedSessionResource),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -134,6 +142,8 @@ impl Resource {
             Body::Token(token) => token.try_into().map(Self::Token),
             Body::Key(key) => key.try_into().map(Self::Key),
             Body::Credential(credential) => Ok(Self::Credential(credential.into())),
+            Body::Proxy(proxy) => proxy.try_into().map(Self::Proxy),
+            Body::EndedSession(session) => session.try_into().map(Self::EndedSession),
         }
     }
 
@@ -151,6 +161,10 @@ impl Resource {
             Self::Key(it) => (key(kind::KEY, "", &it.id), Body::Key(it.into())),
             Self::Credential(it) => {
                 (key(kind::CREDENTIAL, "", &it.id), Body::Credential(it.into()))
+            }
+            Self::Proxy(it) => (key(kind::PROXY, "", &it.id), Body::Proxy(it.into())),
+            Self::EndedSession(it) => {
+                (key(kind::ENDED_SESSION, "", &it.name()), Body::EndedSession(it.into()))
             }
         };
         wire::Resource {

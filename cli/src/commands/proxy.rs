@@ -1,4 +1,4 @@
-//! `get proxies` and `proxy join-token`.
+//! `get proxies`, `proxy join-token` and `proxy revoke`.
 
 use proto::wire;
 
@@ -51,5 +51,13 @@ pub(super) async fn join_token(context: &Context, minutes: u32) -> Result<(), Fa
         "one proxy can join with it within {minutes} min: \
          lockgate data-plane --control https://HOST:4447 --join TOKEN"
     ));
+    Ok(())
+}
+
+pub(super) async fn revoke(context: &Context, id: &str) -> Result<(), Failure> {
+    let client = context.client().await?;
+    let request = wire::RevokeProxyRequest { id: id.to_owned() };
+    client.operations().revoke_proxy(request).await?;
+    context.output.say(&format!("revoked proxy `{id}`: the others refuse it from now on"));
     Ok(())
 }

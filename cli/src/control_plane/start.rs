@@ -17,7 +17,12 @@ pub(crate) async fn start(settings: &Settings) -> Result<ControlPlane, Failure> 
 }
 
 fn config(settings: &Settings) -> Config {
+    let usual = Config::new(&settings.data_dir);
     Config {
+        peer_certificate_lifetime: settings
+            .peer_certificate_lifetime
+            .unwrap_or(usual.peer_certificate_lifetime),
+        proxy_forget_after: settings.proxy_forget_after.unwrap_or(usual.proxy_forget_after),
         database_url: settings.database_url.clone(),
         admin_user: settings.admin_user.clone(),
         admin_password: settings.admin_password.clone(),
@@ -30,7 +35,7 @@ fn config(settings: &Settings) -> Config {
         } else {
             StdioUpstreams::Forbidden
         },
-        ..Config::new(&settings.data_dir)
+        ..usual
     }
 }
 
@@ -41,7 +46,9 @@ fn refused(error: StartError) -> Failure {
         StartError::NewerDatabase { .. } => (Exit::Conflict, "newer_database"),
         StartError::WeakSecrets { .. } => (Exit::Usage, "weak_secrets"),
         StartError::DataDirUnwritable { .. } => (Exit::General, "data_dir_unwritable"),
-        StartError::Keys(_) | StartError::StoredKeys(_) => (Exit::General, "keys"),
+        StartError::Keys(_) | StartError::StoredKeys(_) | StartError::Authority(_) => {
+            (Exit::General, "keys")
+        }
         StartError::Store(_) => (Exit::General, "database"),
     };
     Failure::new(exit, code, one_line(&error))

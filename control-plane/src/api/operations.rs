@@ -3,11 +3,12 @@
 use proto::wire;
 use tonic::{Request, Response, Status};
 
-use crate::{api::authenticate::caller, identity::Identity, operations::Operations};
+use crate::{api::authenticate::caller, identity::Identity, operations::Operations, peers::Peers};
 
 pub(crate) struct OperationsApi {
     pub(crate) operations: Operations,
     pub(crate) identity: Identity,
+    pub(crate) peers: Peers,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -55,5 +56,15 @@ impl wire::operations_server::Operations for OperationsApi {
             join_token: token.expose().clone(),
             expire_time_ms,
         }))
+    }
+
+    async fn revoke_proxy(
+        &self,
+        request: Request<wire::RevokeProxyRequest>,
+    ) -> Answer<wire::RevokeProxyResponse> {
+        let caller = caller(&request)?;
+        let wire::RevokeProxyRequest { id } = request.into_inner();
+        let revision = self.peers.revoke(&caller, &id).await?;
+        Ok(Response::new(wire::RevokeProxyResponse { revision }))
     }
 }

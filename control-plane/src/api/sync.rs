@@ -18,6 +18,7 @@ use crate::{
     error::Error,
     fleet::Fleet,
     identity::{Identity, ProxyCaller},
+    peers::{Certified, Peers},
     snapshot::publish::Publisher,
     tasks::Tasks,
 };
@@ -32,6 +33,7 @@ pub(crate) struct SyncApi {
     pub(crate) publisher: Publisher,
     pub(crate) fleet: Fleet,
     pub(crate) discovery: Discovery,
+    pub(crate) peers: Peers,
     pub(crate) tasks: Tasks,
 }
 
@@ -61,6 +63,23 @@ impl sync_server::Sync for SyncApi {
         Ok(Response::new(wire::EnrollResponse { credential: credential.expose().clone() }))
     }
 
+    async fn certify(
+        &self,
+        request: Request<wire::CertifyRequest>,
+    ) -> Result<Response<wire::CertifyResponse>, Status> {
+        let caller = proxy_of(&request)?;
+        let wire::CertifyRequest { proxy_id, public_key } = request.into_inner();
+        is_itself(&caller, &proxy_id)?;
+        let Certified { certificate, authority, issue_time_ms, expire_time_ms } =
+            self.peers.certify(&proxy_id, &public_key)?;
+        Ok(Response::new(wire::CertifyResponse {
+            certificate: certificate.to_vec(),
+            authority: authority.to_vec(),
+            issue_time_ms,
+            expire_time_ms,
+        }))
+    }
+
     type SyncStream = Answers<wire::ControlMessage>;
 
     async fn sync(
@@ -82,8 +101,8 @@ impl reports_server::Reports for SyncApi {
         request: Request<Streaming<wire::ReportMessage>>,
     ) -> Result<Response<Self::ReportStream>, Status> {
         let caller = proxy_of(&request)?;
-        let (discovery, inbox) = (self.discovery.clone(), request.into_inner());
-        Ok(self.answer(move |outbox, stop| report::serve(discovery, caller, inbox, outbox, stop)))
+        let (api, inbox) = (self.clone(), request.into_inner());
+        Ok(self.answer(move |outbox, stop| report::serve(api, caller, inbox, outbox, stop)))
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
         KeysError,
         file::{self, DirLock, LockError},
     },
+    peers::AuthorityError,
     store::StoreError,
 };
 
@@ -33,6 +34,8 @@ pub enum StartError {
     Keys(#[from] KeysError),
     #[error(transparent)]
     StoredKeys(#[from] KeyError),
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     #[error("cannot open the database: {0}")]
     Store(#[source] StoreError),
 }

@@ -87,7 +87,9 @@ fn open(sealer: &Sealer, row: &KeyRow) -> Result<KeyResource, KeyError> {
         | Resource::Entry(_)
         | Resource::VirtualServer(_)
         | Resource::Token(_)
-        | Resource::Credential(_) => {
+        | Resource::Credential(_)
+        | Resource::Proxy(_)
+        | Resource::EndedSession(_) => {
             let source = proto::Invalid::new("body", "is not a key");
             Err(KeyError::Damaged { id: id(), source })
         }

@@ -114,7 +114,7 @@ impl Identity {
 }
 
 /// Ids are chosen by proxies and stand in logs and tables.
-fn check_proxy_id(id: &str) -> Result<(), Invalid> {
+pub(crate) fn check_proxy_id(id: &str) -> Result<(), Invalid> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if id.is_empty() || id.len() > 64 || !id.chars().all(allowed) {
         return Err(Invalid::new("proxy_id", "must be 1-64 of A-Z, a-z, 0-9, `_`, `-`, `.`"));

@@ -230,7 +230,9 @@ fn need_of(resource: &Resource) -> Option<(wire::ResourceKey, Group)> {
         | Resource::VirtualServer(_)
         | Resource::Token(_)
         | Resource::Key(_)
-        | Resource::Credential(_) => return None,
+        | Resource::Credential(_)
+        | Resource::Proxy(_)
+        | Resource::EndedSession(_) => return None,
     };
     Some((key(kind::CREDENTIAL, "", id), group))
 }

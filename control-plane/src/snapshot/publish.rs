@@ -21,7 +21,7 @@ use crate::{
     store::{
         Read, Store,
         changes::{ChangedKey, changes_since},
-        configuration, tokens,
+        configuration, ended_sessions, peers, tokens,
     },
 };
 
@@ -136,6 +136,8 @@ async fn read_all(
     let mut resources = configuration::read_all(read, sealer).await?.resources;
     resources.extend(tokens::resources(read.connection()).await?);
     resources.extend(keys::resources(read.connection(), sealer).await?);
+    resources.extend(peers::resources(read.connection()).await?);
+    resources.extend(ended_sessions::resources(read.connection()).await?);
     Ok(resources.into_iter().map(|resource| permitted(resource, stdio)).collect())
 }
 
@@ -151,6 +153,8 @@ async fn load(
         let resource = match changed.kind.as_str() {
             kind::TOKEN => tokens::resource(read.connection(), id).await?,
             kind::KEY => keys::resource(read.connection(), sealer, id).await?,
+            kind::PROXY => peers::resource(read.connection(), id).await?,
+            kind::ENDED_SESSION => ended_sessions::resource(read.connection(), id).await?,
             _ => continue,
         };
         loaded.push((changed.clone(), resource));

@@ -90,3 +90,21 @@ pub(crate) async fn proxy_of(
         .await?;
     row.map(|row| Row::of("proxy_credentials", "?", &row).text("proxy_id")).transpose()
 }
+
+/// Takes a proxy its credential. False: it had none.
+pub(crate) async fn remove_credential(
+    connection: &mut AnyConnection,
+    proxy_id: &str,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query("DELETE FROM proxy_credentials WHERE proxy_id = $1")
+        .bind(proxy_id)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Every proxy that has a credential.
+pub(crate) async fn enrolled(connection: &mut AnyConnection) -> Result<Vec<String>, StoreError> {
+    let rows = sqlx::query("SELECT proxy_id FROM proxy_credentials").fetch_all(connection).await?;
+    rows.iter().map(|row| Row::of("proxy_credentials", "?", row).text("proxy_id")).collect()
+}

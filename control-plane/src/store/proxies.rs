@@ -95,6 +95,13 @@ pub(crate) async fn delete_unseen(
     Ok(())
 }
 
+/// Forgets a proxy. False: it was not known.
+pub(crate) async fn remove(connection: &mut AnyConnection, id: &str) -> Result<bool, StoreError> {
+    let done =
+        sqlx::query("DELETE FROM proxies WHERE id = $1").bind(id).execute(connection).await?;
+    Ok(done.rows_affected() > 0)
+}
+
 fn from_row(row: &AnyRow, now_ms: i64) -> Result<StoredProxy, StoreError> {
     let row = Row::new("proxies", row)?;
     let connected_until_ms = row.time("connected_until_ms")?;

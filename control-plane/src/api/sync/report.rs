@@ -1,14 +1,15 @@
 //! One stream of reports: results and news in, discoveries out.
 
 use futures_util::StreamExt as _;
-use proto::{Catalog, upstream::FailureReason, wire};
+use proto::{Catalog, resource::EndedSessionResource, upstream::FailureReason, wire};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::{Outbox, is_itself};
+use super::{Outbox, SyncApi, is_itself};
 use crate::{
-    discovery::{Discovery, Reporting, schedule::Health},
+    discovery::{Reporting, schedule::Health},
     identity::ProxyCaller,
+    peers::Peers,
 };
 
 /// Largest report: a catalog with its definitions.
@@ -16,7 +17,7 @@ pub(super) const MESSAGE_MAX: usize = 64 * 1024 * 1024;
 
 /// Serves the stream until either side ends it.
 pub(super) async fn serve(
-    discovery: Discovery,
+    api: SyncApi,
     caller: ProxyCaller,
     mut inbox: Streaming<wire::ReportMessage>,
     outbox: Outbox<wire::ReportDirective>,
@@ -32,13 +33,13 @@ pub(super) async fn serve(
         return Err(Status::invalid_argument("the first message must be a hello"));
     };
     is_itself(&caller, &proxy_id)?;
-    let (reporting, mut discoveries) = discovery.report(&proxy_id);
+    let (reporting, mut discoveries) = api.discovery.report(&proxy_id);
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             message = inbox.next() => match message {
                 None => return Ok(()),
-                Some(message) => take(&reporting, message?).await?,
+                Some(message) => take(&reporting, &api.peers, message?).await?,
             },
             discover = discoveries.recv() => {
                 // A newer stream of the same proxy has taken over.
@@ -53,7 +54,11 @@ pub(super) async fn serve(
     }
 }
 
-async fn take(reporting: &Reporting, message: wire::ReportMessage) -> Result<(), Status> {
+async fn take(
+    reporting: &Reporting,
+    peers: &Peers,
+    message: wire::ReportMessage,
+) -> Result<(), Status> {
     use wire::report_message::Message;
     match message.message {
         Some(Message::Catalog(report)) => catalog(reporting, report).await?,
@@ -63,6 +68,13 @@ async fn take(reporting: &Reporting, message: wire::ReportMessage) -> Result<(),
                 tracing::debug!(upstream_id, up, message, "the health of an upstream");
                 reporting.health(&upstream_id, if up { Health::Up } else { Health::Down });
             }
+        }
+        Some(Message::SessionsEnded(wire::SessionsEnded { sessions })) => {
+            let sessions = sessions.into_iter().map(EndedSessionResource::try_from);
+            let sessions: Result<Vec<_>, _> = sessions.collect();
+            let sessions =
+                sessions.map_err(|invalid| Status::invalid_argument(invalid.to_string()))?;
+            peers.end_sessions(&sessions).await?;
         }
         Some(Message::Hello(_)) => return Err(Status::invalid_argument("a second hello")),
         // From a newer proxy.

@@ -42,12 +42,13 @@ pub(super) async fn serve(
         () = stop.cancelled() => return Ok(()),
     };
     let hello = match hello {
-        Ok(Some(message)) => hello_of(message?)?,
+        Ok(Some(message)) => hello_of(message?, &caller)?,
         Ok(None) => return Ok(()),
         Err(_) => return Err(Status::deadline_exceeded("no hello in time")),
     };
     is_itself(&caller, &hello.proxy_id)?;
     let (group, active) = (Group::of(&hello.capabilities), hello.position.clone());
+    let unannounced = Some(hello.peer_address.clone());
     let member = api
         .fleet
         .join(hello)
@@ -56,27 +57,46 @@ pub(super) async fn serve(
     tracing::info!(proxy_id = member.proxy_id(), "a proxy has connected");
     let follower = Follower::new(group, active, member.rejected.clone());
     let sent = Instant::now();
-    let served = Served { api, member, follower, outbox, sent, heard: sent };
+    let served = Served { api, member, group, unannounced, follower, outbox, sent, heard: sent };
     served.run(inbox, stop).await
 }
 
-fn hello_of(message: wire::ProxyMessage) -> Result<Hello, Status> {
+fn hello_of(message: wire::ProxyMessage, caller: &ProxyCaller) -> Result<Hello, Status> {
     use wire::proxy_message::Message;
     let Some(Message::Hello(hello)) = message.message else {
         return Err(Status::invalid_argument("the first message must be a hello"));
     };
-    let wire::Hello { proxy_id, boot_epoch, version, capabilities, position, advertise_address } =
-        hello;
+    let wire::Hello {
+        proxy_id,
+        boot_epoch,
+        version,
+        capabilities,
+        position,
+        advertise_address,
+        peer_address,
+    } = hello;
     if proxy_id.is_empty() {
         return Err(Status::invalid_argument("`proxy_id` is required"));
     }
     let position = position.map(Into::into);
-    Ok(Hello { proxy_id, boot_epoch, version, capabilities, advertise_address, position })
+    Ok(Hello {
+        proxy_id,
+        boot_epoch,
+        version,
+        capabilities,
+        advertise_address,
+        position,
+        peer_address,
+        is_enrolled: matches!(caller, ProxyCaller::Enrolled { .. }),
+    })
 }
 
 struct Served {
     api: SyncApi,
     member: Membership,
+    group: Group,
+    /// Its address for other proxies, until they are told.
+    unannounced: Option<String>,
     follower: Follower,
     outbox: Outbox<wire::ControlMessage>,
     /// When the update in flight was sent.
@@ -94,6 +114,7 @@ impl Served {
         let superseded = self.member.superseded.clone();
         let mut head = self.api.publisher.subscribe();
         let mut beats = beats();
+        self.announce().await;
         loop {
             let ended = tokio::select! {
                 () = superseded.cancelled() => return self.goodbye("superseded", &stop).await,
@@ -177,7 +198,18 @@ impl Served {
         Ok(())
     }
 
+    /// Tells the other proxies where this one is; tried again with each beat.
+    async fn announce(&mut self) {
+        let Some(address) = &self.unannounced else { return };
+        let (id, is_host) = (self.member.proxy_id(), self.group == Group::StdioHost);
+        match self.api.peers.announce(id, address, is_host).await {
+            Ok(()) => self.unannounced = None,
+            Err(error) => tracing::warn!(%error, proxy_id = id, "others cannot be told of it"),
+        }
+    }
+
     async fn beat(&mut self) -> Result<(), Status> {
+        self.announce().await;
         if self.heard.elapsed() > SILENCE {
             return Err(Status::deadline_exceeded("the proxy is silent"));
         }
