@@ -23,7 +23,7 @@ pub(crate) fn run(context: &Context, args: &DataPlaneArgs) -> Result<(), Failure
     roles::proxy_flags(&args.proxy, &mut flags);
     let settings = config::load(&context.global, flags, &context.environment)?;
     roles::begin(&settings, context.output)?;
-    let listeners = start::Listeners::bind(&settings)?;
+    let listeners = start::Listeners::bind(&settings, start::PeerListen::BesideClients)?;
     let (control, management) = (control(&settings)?, management(&settings)?);
     let sources = start::Sources { control, management, stdio: Stdio::Refused };
     let config = start::config(&settings, listeners, sources)?;
@@ -34,12 +34,17 @@ pub(crate) fn run(context: &Context, args: &DataPlaneArgs) -> Result<(), Failure
         .map_err(|error| Failure::new(Exit::General, "io", error.to_string()))?;
     runtime.block_on(async {
         let mut signals = Signals::watch()?;
+        let peer_address = match config.peer_address.as_str() {
+            "" => "off".to_owned(),
+            address => address.to_owned(),
+        };
         let data_plane = start::start(config)?;
         let addresses = data_plane.addresses().iter();
         let urls = addresses.map(|address| format!("http://{address}")).collect::<Vec<_>>();
         let data_dir = settings.data_dir.display();
         context.output.say(&format!(
-            "Lockgate {} data plane\n  listening on  {}\n  data          {data_dir}",
+            "Lockgate {} data plane\n  listening on  {}\n  other proxies {peer_address}\n  \
+             data          {data_dir}",
             env!("CARGO_PKG_VERSION"),
             urls.join("  "),
         ));

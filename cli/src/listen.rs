@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _, UdpSocket},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -68,6 +68,33 @@ fn taken(address: SocketAddr, error: &io::Error) -> Failure {
         }
         _ => Failure::new(Exit::General, "io", format!("cannot listen on {address}: {error}")),
     }
+}
+
+/// One more listener on the address of the first, on `port` or, if that is taken, on any.
+pub(crate) fn beside(listeners: &[TcpListener], port: u16) -> Result<TcpListener, Failure> {
+    let address = addresses(listeners).first().map_or(Ipv4Addr::LOCALHOST.into(), SocketAddr::ip);
+    let wanted = SocketAddr::new(address, port);
+    let bound = match bind_one(wanted) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            bind_one(SocketAddr::new(address, 0))
+        }
+        bound => bound,
+    };
+    bound.map_err(|error| taken(wanted, &error))
+}
+
+/// The address of this machine on the way to a URL or `HOST:PORT`. Nothing is sent.
+pub(crate) fn outward_ip(to: &str) -> Option<IpAddr> {
+    let authority = to.split("://").last()?.split('/').next()?;
+    let target = authority.to_socket_addrs().or_else(|_| (authority, 80).to_socket_addrs());
+    let target = target.ok()?.next()?;
+    let any: IpAddr = match target {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(target).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 /// The addresses that were bound; with port 0, the real ports.

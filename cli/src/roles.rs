@@ -19,6 +19,8 @@ pub(crate) fn store_flags(args: &StoreArgs, flags: &mut Flags) {
 pub(crate) fn proxy_flags(args: &ProxyArgs, flags: &mut Flags) {
     flags.set("allow_stdio", args.allow_stdio);
     flags.set("advertise_address", args.advertise_address.as_ref());
+    flags.set_list("peer_listen", &args.peer_listen);
+    flags.set("peer_advertise_address", args.peer_advertise_address.as_ref());
     flags.set_list("ops_listen", args.ops_listen.as_slice());
     flags.set_list("allowed_hosts", &args.allowed_hosts);
     flags.set_list("allowed_origins", &args.allowed_origins);

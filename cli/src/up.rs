@@ -36,7 +36,7 @@ pub(crate) fn run(context: &Context, args: &UpArgs) -> Result<(), Failure> {
     roles::proxy_flags(&args.proxy, &mut flags);
     let settings = config::load(&context.global, flags, &context.environment)?;
     roles::begin(&settings, context.output)?;
-    let listeners = proxy::Listeners::bind(&settings)?;
+    let listeners = proxy::Listeners::bind(&settings, proxy::PeerListen::Off)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control-plane")

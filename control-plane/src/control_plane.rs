@@ -17,7 +17,7 @@ use crate::{
     identity::{self, Identity, jwt::Jwt, password::Password},
     keys::{Keys, KeysError, certificate::Certificate, file::DirLock},
     operations::Operations,
-    peers::Peers,
+    peers::{AuthorityError, Peers},
     registry::Registry,
     rest,
     server::{self, ServeError, Server},
@@ -76,13 +76,7 @@ impl ControlPlane {
         let identity = identity(&config, &keys, &store, &clock)?;
         identity.settle_keys(&keys.jwt_secret, &keys.admin_password).await?;
         let fleet = Fleet::new(store.clone(), Arc::clone(&clock), config.proxy_forget_after);
-        let peers = Peers::start(
-            store.clone(),
-            Arc::clone(&clock),
-            (fleet.clone(), &keys.sealer),
-            config.peer_certificate_lifetime,
-        )
-        .await?;
+        let peers = peers(&config, &keys, &clock, (&store, &fleet)).await?;
         let sealer = Arc::new(keys.sealer.clone());
         let registry =
             Registry::new(store.clone(), sealer, Arc::clone(&clock)).with_stdio(config.stdio);
@@ -249,6 +243,16 @@ impl ControlPlane {
         self.tasks.shutdown().await;
         self.store.close().await;
     }
+}
+
+async fn peers(
+    config: &Config,
+    keys: &Keys,
+    clock: &Arc<dyn Clock>,
+    (store, fleet): (&Store, &Fleet),
+) -> Result<Peers, AuthorityError> {
+    let parts = (fleet.clone(), &keys.sealer);
+    Peers::start(store.clone(), Arc::clone(clock), parts, config.peer_certificate_lifetime).await
 }
 
 fn identity(

@@ -238,7 +238,9 @@ impl Fleet {
                 revoked.push(id.clone());
             }
         }
-        revoked.iter().for_each(|id| self.expel(id));
+        for id in &revoked {
+            self.expel(id);
+        }
         Ok(())
     }
 
@@ -252,7 +254,7 @@ impl Fleet {
         let mut ticks = interval(WRITE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let forget_ms = i64::try_from(self.inner.forget_after.as_millis()).unwrap_or(i64::MAX);
-        let (mut forgot_ms, mut checked_ms) = (0, self.inner.clock.now_ms());
+        let (mut looked_ms, mut checked_ms) = (0, self.inner.clock.now_ms());
         loop {
             let stopping = tokio::select! {
                 _ = ticks.tick() => false,
@@ -268,12 +270,12 @@ impl Fleet {
                     tracing::warn!(%error, "cannot tell which proxies are revoked");
                 }
             }
-            let forget = now - forgot_ms > FORGET_EVERY_MS.min(forget_ms / 2);
+            let forget = now - looked_ms > FORGET_EVERY_MS.min(forget_ms / 2);
             let before = forget.then_some(now.saturating_sub(forget_ms));
             if let Err(error) = self.write(now, before).await {
                 tracing::warn!(%error, "cannot write what proxies reported");
             } else if forget {
-                forgot_ms = now;
+                looked_ms = now;
             }
             if stopping {
                 return;

@@ -17,7 +17,7 @@ use crate::{
     caller::Caller,
     clock::Clock,
     error::Error,
-    fleet::Fleet,
+    fleet::{Fleet, Host},
     identity::proxies::check_proxy_id,
     seal::Sealer,
     store::{Store, Write, ended_sessions, join_tokens, peers, proxies},
@@ -86,13 +86,13 @@ impl Peers {
         &self,
         proxy_id: &str,
         peer_address: &str,
-        stdio_host: bool,
+        host: Host,
     ) -> Result<(), Error> {
         let Inner { store, clock, .. } = &*self.inner;
         let wanted = is_address(peer_address).then(|| ProxyResource {
             id: proxy_id.to_owned(),
             peer_address: peer_address.to_owned(),
-            stdio_host,
+            stdio_host: host == Host::Stdio,
         });
         if wanted.is_none() && !peer_address.is_empty() {
             tracing::warn!(proxy_id, "its address for other proxies is no HOST:PORT: left out");

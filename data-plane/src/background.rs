@@ -12,7 +12,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{Config, Control, Stdio},
+    control::{Addresses, Link},
     edge::Edge,
+    peer::renewal,
     reports::Reports,
     snapshot::stream::Snapshot,
 };
@@ -34,16 +36,17 @@ pub(crate) struct Background {
 struct Follow {
     snapshot: Snapshot,
     control: Control,
-    advertise_address: String,
+    addresses: Addresses,
     stdio: Stdio,
 }
 
 impl Background {
     pub(crate) fn new(config: Config, snapshot: Snapshot, edge: Arc<Edge>) -> Self {
-        let Config { control, advertise_address, stdio, .. } = config;
+        let Config { control, advertise_address, peer_address, stdio, .. } = config;
+        let addresses = Addresses { advertise: advertise_address, peer: peer_address };
         Self {
             edge,
-            follow: Mutex::new(Some(Follow { snapshot, control, advertise_address, stdio })),
+            follow: Mutex::new(Some(Follow { snapshot, control, addresses, stdio })),
             stop: CancellationToken::new(),
             work: TaskTracker::new(),
         }
@@ -60,15 +63,35 @@ impl Background {
     /// Follows the control plane and reports to it until the end.
     async fn follow(&self) {
         let Some(follow) = self.follow.lock().take() else { return };
-        let Follow { snapshot, control, advertise_address, stdio } = follow;
-        let link = snapshot.link(control, advertise_address);
+        let Follow { snapshot, control, addresses, stdio } = follow;
+        let link = snapshot.link(control, addresses);
         let reports = Reports {
             link: link.clone(),
             current: Arc::clone(self.edge.current()),
             upstreams: Arc::clone(self.edge.upstreams()),
+            ended: Arc::clone(self.edge.outbox()),
         };
+        let certified = self.certified(link.clone());
         let (stop, reports_stop) = (self.stop.clone(), self.stop.clone());
-        tokio::join!(snapshot.run(link, stdio, stop), reports.run(reports_stop));
+        tokio::join!(snapshot.run(link, stdio, stop), reports.run(reports_stop), certified);
+    }
+
+    /// Holds a certificate for other proxies, if this one takes part among them.
+    async fn certified(&self, link: Link) {
+        if !link.peer_address().is_empty() {
+            let peers = Arc::clone(self.edge.peers());
+            renewal::run(peers, link, self.stop.clone()).await;
+        }
+    }
+
+    /// Ends what was deleted elsewhere, whenever the configuration tells of it.
+    async fn end_sessions(&self) {
+        let mut position = self.edge.current().watch();
+        while let Some(Ok(())) = self.stop.run_until_cancelled(position.changed()).await {
+            if let Some(table) = self.edge.current().load() {
+                self.edge.end_sessions(&table);
+            }
+        }
     }
 
     async fn sweep(&self) {
@@ -103,6 +126,12 @@ impl BackgroundService for Background {
         ready: ServiceReadyNotifier,
     ) {
         let _work = self.work.token();
-        tokio::join!(self.follow(), self.sweep(), self.leave(), self.announce(ready));
+        tokio::join!(
+            self.follow(),
+            self.sweep(),
+            self.leave(),
+            self.end_sessions(),
+            self.announce(ready)
+        );
     }
 }

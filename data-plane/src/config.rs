@@ -18,8 +18,13 @@ pub struct Config {
     pub listeners: Vec<TcpListener>,
     /// Serve `/health`, `/ready` and `/metrics` only, without authentication.
     pub ops_listeners: Vec<TcpListener>,
-    /// Where other proxies reach this one.
+    /// Serve other proxies of the same control plane, with mutual TLS; none: this proxy keeps to
+    /// itself, and serves whatever session reaches it.
+    pub peer_listeners: Vec<TcpListener>,
+    /// Where clients reach this proxy.
     pub advertise_address: String,
+    /// Where other proxies reach it, `HOST:PORT`; empty without `peer_listeners`.
+    pub peer_address: String,
     pub control: Control,
     pub management: Management,
     pub stdio: Stdio,

@@ -15,6 +15,7 @@ use pingora::{apps::ServerApp, protocols::Stream, server::ShutdownWatch};
 use crate::{
     drain::Drain,
     edge::{Client, Edge},
+    peer,
     stream::{Protocol, Requests, Timed, Timers},
 };
 
@@ -27,6 +28,8 @@ pub(crate) enum Door {
     Loopback,
     /// Health and metrics only.
     Ops,
+    /// Other proxies, which pass on requests of their clients.
+    Peer,
 }
 
 /// The listeners and their doors.
@@ -53,9 +56,11 @@ impl Doors {
         self.0.iter().map(|(address, _)| *address).collect()
     }
 
-    /// Without the ops listeners.
+    /// Those for clients.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        self.0.iter().filter(|(_, door)| *door != Door::Ops).map(|(address, _)| *address).collect()
+        let is_public = |door: Door| matches!(door, Door::Public | Door::Loopback);
+        let public = self.0.iter().filter(|(_, door)| is_public(*door));
+        public.map(|(address, _)| *address).collect()
     }
 }
 
@@ -75,25 +80,29 @@ impl Front {
     /// Serves one connection to its end.
     async fn serve(&self, session: Stream, mut closing: ShutdownWatch) -> Option<()> {
         let digest = session.get_socket_digest()?;
-        let peer = *digest.peer_addr()?.as_inet()?;
+        let address = *digest.peer_addr()?.as_inet()?;
         let local = *digest.local_addr()?.as_inet()?;
         let _held = self.drain.hold();
-        let _counted = self.per_ip.enter(peer.ip(), self.edge.connections_allowed(peer.ip()))?;
+        let _counted =
+            self.per_ip.enter(address.ip(), self.edge.connections_allowed(address.ip()))?;
         let _open = self.edge.telemetry().connection();
+        if self.doors.of(local) == Door::Peer {
+            return peer::door::serve(&self.edge, session, address, closing).await;
+        }
         let limits = self.edge.timeouts();
         let timers = Timers { head: limits.head, idle: limits.idle };
         let (stream, requests) = tokio::select! {
             opened = Timed::open(session, timers) => opened.ok()?,
             () = closed(&mut closing) => return None,
         };
-        let client = Client::new(peer, self.doors.of(local));
+        let client = Client::new(address, self.doors.of(local));
         self.edge.upstreams().settle();
         let result = match stream.protocol() {
             Protocol::Http1 => self.http1(stream, requests, client, closing).await,
             Protocol::Http2 => self.http2(stream, requests, client, closing).await,
         };
         if let Err(error) = result {
-            tracing::debug!(%peer, %error, "connection ended");
+            tracing::debug!(peer = %address, %error, "connection ended");
         }
         Some(())
     }

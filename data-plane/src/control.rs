@@ -3,7 +3,11 @@
 mod backoff;
 mod pin;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
@@ -62,10 +66,19 @@ pub struct Link {
 struct Inner {
     control: Control,
     identity: ProxyIdentity,
-    advertise_address: String,
+    addresses: Addresses,
     /// Where the credential is kept.
     directory: PathBuf,
     state: Mutex<State>,
+}
+
+/// Where this proxy is reached.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    /// By clients.
+    pub advertise: String,
+    /// By other proxies, `HOST:PORT`; empty: it takes no part among them.
+    pub peer: String,
 }
 
 #[derive(Default)]
@@ -98,11 +111,11 @@ impl Link {
     pub(crate) fn new(
         control: Control,
         identity: ProxyIdentity,
-        advertise_address: String,
+        addresses: Addresses,
         directory: PathBuf,
     ) -> Self {
         let state = Mutex::default();
-        Self { inner: Arc::new(Inner { control, identity, advertise_address, directory, state }) }
+        Self { inner: Arc::new(Inner { control, identity, addresses, directory, state }) }
     }
 
     pub(crate) fn identity(&self) -> &ProxyIdentity {
@@ -110,7 +123,16 @@ impl Link {
     }
 
     pub(crate) fn advertise_address(&self) -> &str {
-        &self.inner.advertise_address
+        &self.inner.addresses.advertise
+    }
+
+    pub(crate) fn peer_address(&self) -> &str {
+        &self.inner.addresses.peer
+    }
+
+    /// Where this proxy keeps what it is.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.inner.directory
     }
 
     /// The connection; joins first if this proxy has not.
@@ -163,7 +185,7 @@ impl Link {
         let request = wire::EnrollRequest {
             join_token: token.expose().trim().to_owned(),
             proxy_id: self.inner.identity.id.clone(),
-            advertise_address: self.inner.advertise_address.clone(),
+            advertise_address: self.inner.addresses.advertise.clone(),
         };
         let answer = SyncClient::new(channel(address, fingerprint)?).enroll(request).await;
         let answer = answer.map_err(|status| match status.code() {

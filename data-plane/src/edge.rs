@@ -1,6 +1,7 @@
 //! What happens to a request, in order: its path, who may send it, and who answers it.
 
 mod batch;
+mod elsewhere;
 mod events;
 mod known;
 mod mcp;
@@ -35,8 +36,9 @@ use crate::{
     error::Failure,
     forward::{Forward, ForwardError, is_grpc},
     limit::{self, Limiter},
+    peer::{Peers, outbox::Outbox},
     sessions::Sessions,
-    snapshot::current::Current,
+    snapshot::{current::Current, table::Table},
     stream::Served,
     telemetry::Telemetry,
     transport::{
@@ -60,6 +62,8 @@ pub(crate) struct Edge {
     current: Arc<Current>,
     upstreams: Arc<Upstreams>,
     sessions: Arc<Sessions>,
+    peers: Arc<Peers>,
+    outbox: Arc<Outbox>,
     limiter: Arc<Limiter>,
     /// Open pipes, by principal.
     places: Arc<Limiter>,
@@ -99,6 +103,8 @@ impl Edge {
             current,
             upstreams,
             sessions,
+            peers: Arc::default(),
+            outbox: Arc::default(),
             limiter: Limiter::new(&limit::Limits::default()),
             places: Limiter::new(&limit::Limits {
                 principal_in_flight_max: config.limits.streams_per_principal,
@@ -125,14 +131,33 @@ impl Edge {
         &self.sessions
     }
 
+    pub(crate) fn peers(&self) -> &Arc<Peers> {
+        &self.peers
+    }
+
+    /// Sessions that were deleted here.
+    pub(crate) fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
     pub(crate) fn current(&self) -> &Arc<Current> {
         &self.current
+    }
+
+    /// Ends the sessions that their clients have deleted at other proxies.
+    pub(crate) fn end_sessions(&self, table: &Table) {
+        for id in self.sessions.end_where(|id| table.has_ended(id)) {
+            self.upstreams.close_session(&SessionKey::Client(id));
+        }
     }
 
     /// Forgets idle and expired sessions.
     pub(crate) fn sweep(&self) {
         let now_ms = now_ms();
         let idle = i64::try_from(self.timeouts.session_idle.as_millis()).unwrap_or(i64::MAX);
+        if let Some(table) = self.current.load() {
+            self.peers.sweep(&table);
+        }
         for id in self.sessions.sweep(now_ms, now_ms.saturating_sub(idle)) {
             self.upstreams.close_session(&SessionKey::Client(id));
         }
@@ -199,6 +224,11 @@ impl Edge {
             Path::Ready => return Ok(self.ready()),
             Path::Metrics if client.door == Door::Ops => return Ok(self.metrics()),
             _ if client.door == Door::Ops => return Err(Failure::NotFound),
+            // The proxy that passes it on has judged it.
+            Path::Mcp(transport, endpoint) if client.door == Door::Peer => {
+                return Ok(self.mcp(request, client, served, (transport, endpoint)).await);
+            }
+            _ if client.door == Door::Peer => return Err(Failure::NotFound),
             _ => {}
         }
         self.trust.check(&request, client.peer.ip(), client.door)?;

@@ -79,6 +79,9 @@ pub(crate) enum Failure {
     NoResponse,
     #[error("the control plane cannot be reached")]
     Management,
+    /// A request that another proxy may have received.
+    #[error("the proxy that holds the session went away during the request")]
+    OwnerLost,
     #[error("internal error, see the proxy's log")]
     Internal(&'static str),
 }
@@ -134,7 +137,9 @@ impl Failure {
             Self::Route(error) => route_line(error),
             Self::Cancelled => (S::OK, CANCELLED, Level::DEBUG),
             // In band, since many clients lose the body of any other status.
-            Self::Call(_) | Self::NoResponse => (S::OK, code::INTERNAL_ERROR, Level::WARN),
+            Self::Call(_) | Self::NoResponse | Self::OwnerLost => {
+                (S::OK, code::INTERNAL_ERROR, Level::WARN)
+            }
             Self::Management => (S::BAD_GATEWAY, code::INTERNAL_ERROR, Level::WARN),
             Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, code::INTERNAL_ERROR, Level::ERROR),
         };
@@ -204,6 +209,7 @@ impl Failure {
             | Self::Call(_)
             | Self::NoResponse
             | Self::Management
+            | Self::OwnerLost
             | Self::Internal(_) => "message",
         }
     }

@@ -88,15 +88,23 @@ pub(crate) enum ForwardError {
 }
 
 /// Headers that belong to one connection (RFC 9110 §7.6.1).
-const HOP_BY_HOP: [HeaderName; 7] = [
+const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
+    header::TE,
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
+
+/// Takes off what belongs to one connection.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
 
 impl Forward {
     pub(crate) fn new(management: Management) -> Self {
@@ -161,9 +169,7 @@ impl Remote {
             Uri::from_parts(target).map_err(|error| ForwardError::Target(error.into()))?;
         let is_grpc = is_grpc(request.headers());
         let headers = request.headers_mut();
-        for name in &HOP_BY_HOP {
-            headers.remove(name);
-        }
+        strip_hop_by_hop(headers);
         if let Some(host) = headers.remove(header::HOST) {
             headers.insert("x-forwarded-host", host);
         }
@@ -173,9 +179,7 @@ impl Remote {
         *request.version_mut() = Version::default();
         let connections = if is_grpc { &self.http2 } else { &self.http1 };
         let mut response = connections.request(request).await.map_err(ForwardError::Unreachable)?;
-        for name in &HOP_BY_HOP {
-            response.headers_mut().remove(name);
-        }
+        strip_hop_by_hop(response.headers_mut());
         Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
     }
 }

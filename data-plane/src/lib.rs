@@ -9,6 +9,8 @@ mod engine;
 mod error;
 mod exchange;
 mod network;
+mod ownership;
+mod peer;
 mod server;
 mod sessions;
 mod stream;
@@ -41,7 +43,7 @@ use crate::{
     drain::Drain,
     edge::{Edge, Shared},
     egress::Egress,
-    server::{Listeners, Parts, Shell},
+    server::{Listeners, Parts, Shell, Use},
     snapshot::{current::Current, stream::Snapshot},
     upstream::Upstreams,
 };
@@ -59,10 +61,11 @@ impl DataPlane {
     /// returns at once.
     pub fn start(mut config: Config) -> Result<Self, StartError> {
         server::raise_file_limit();
-        let listeners = Listeners::new(
-            std::mem::take(&mut config.listeners),
-            std::mem::take(&mut config.ops_listeners),
-        )?;
+        let listeners = Listeners::new([
+            (std::mem::take(&mut config.listeners), Use::Clients),
+            (std::mem::take(&mut config.ops_listeners), Use::Operators),
+            (std::mem::take(&mut config.peer_listeners), Use::Peers),
+        ])?;
         let addresses = listeners.addresses();
         let allow_stdio = config.stdio.into();
         let limits = upstream::Limits::from(&config);

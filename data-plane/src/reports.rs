@@ -16,9 +16,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
+pub use crate::peer::outbox::Outbox;
 use crate::{
     control::{Backoff, Link, LinkError, told},
     discovery::discover,
+    edge::now_ms,
     snapshot::current::Current,
     upstream::{Signal, UpstreamHealth, Upstreams},
 };
@@ -27,12 +29,18 @@ use crate::{
 const OPEN: Duration = Duration::from_secs(15);
 /// Reports that wait to be sent.
 const QUEUE: usize = 64;
+/// How long ended sessions are collected, since each report becomes a revision.
+const COLLECT: Duration = Duration::from_millis(300);
+/// Ended sessions in one report, and reports at once.
+const ENDED: (usize, usize) = (2_000, 20);
 
 /// What reports are made of.
 pub struct Reports {
     pub link: Link,
     pub current: Arc<Current>,
     pub upstreams: Arc<Upstreams>,
+    /// Sessions that other proxies must hear of.
+    pub ended: Arc<Outbox>,
 }
 
 /// A discovery that has ended.
@@ -80,6 +88,8 @@ impl Reports {
         let mut signals = self.upstreams.signals();
         let (outbox, mut inbox) = timeout(OPEN, self.open()).await.map_err(|_| Ended::Silent)??;
         self.tell_health(&outbox)?;
+        self.tell_ended(&outbox)?;
+        let mut ended_due: Option<Instant> = None;
         let mut running = JoinSet::new();
         loop {
             tokio::select! {
@@ -92,6 +102,13 @@ impl Reports {
                     // Its lease ends, and then another attempt is made.
                     Err(error) => tracing::error!(%error, "a discovery has failed"),
                 },
+                () = self.ended.changed(), if ended_due.is_none() => {
+                    ended_due = Some(Instant::now() + COLLECT);
+                }
+                () = sleep_until(ended_due) => {
+                    ended_due = None;
+                    self.tell_ended(&outbox)?;
+                }
                 signal = signals.recv() => self.tell(&outbox, signal)?,
             }
         }
@@ -145,9 +162,27 @@ impl Reports {
         }
     }
 
+    /// Tells of sessions that were deleted here, as long as the configuration does not.
+    fn tell_ended(&self, outbox: &mpsc::Sender<wire::ReportMessage>) -> Result<(), Ended> {
+        let waiting = self.ended.waiting(self.current.load().as_deref(), now_ms());
+        let (size, most) = ENDED;
+        for part in waiting.chunks(size).take(most) {
+            let sessions = part.iter().map(|session| (*session).into()).collect();
+            send(outbox, Message::SessionsEnded(wire::SessionsEnded { sessions }))?;
+        }
+        Ok(())
+    }
+
     fn tell_health(&self, outbox: &mpsc::Sender<wire::ReportMessage>) -> Result<(), Ended> {
         let upstreams = self.upstreams.health().into_iter().map(wire_health).collect();
         send(outbox, Message::Health(wire::HealthReport { upstreams }))
+    }
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

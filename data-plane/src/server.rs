@@ -62,21 +62,32 @@ pub(crate) struct Listeners {
     doors: Doors,
 }
 
+/// Who connects to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    Clients,
+    Operators,
+    Peers,
+}
+
 impl Listeners {
     /// Takes the sockets over; they are closed at the end of the drain.
-    pub(crate) fn new(public: Vec<TcpListener>, ops: Vec<TcpListener>) -> Result<Self, StartError> {
+    pub(crate) fn new(
+        sockets: impl IntoIterator<Item = (Vec<TcpListener>, Use)>,
+    ) -> Result<Self, StartError> {
         let mut listeners = Self { table: Fds::new(), doors: Doors::default() };
-        for (sockets, is_ops) in [(public, false), (ops, true)] {
+        for (sockets, who) in sockets {
             for socket in sockets {
                 let address = socket.local_addr().map_err(StartError::Listener)?;
                 socket.set_nonblocking(true).map_err(StartError::Listener)?;
                 listeners.table.add(address.to_string(), socket.as_raw_fd());
                 // pingora owns and closes the descriptor from here on.
                 let _owned_by_pingora = socket.into_raw_fd();
-                let door = match (is_ops, address.ip().is_loopback()) {
-                    (true, _) => Door::Ops,
-                    (false, true) => Door::Loopback,
-                    (false, false) => Door::Public,
+                let door = match who {
+                    Use::Operators => Door::Ops,
+                    Use::Peers => Door::Peer,
+                    Use::Clients if address.ip().is_loopback() => Door::Loopback,
+                    Use::Clients => Door::Public,
                 };
                 listeners.doors.add(address, door);
             }

@@ -109,6 +109,21 @@ impl Sessions {
         }
     }
 
+    /// Ends the live sessions that `has_ended` knows, which it gives. Their ids are refused by
+    /// whoever told of them.
+    pub(crate) fn end_where(&self, has_ended: impl Fn(&SessionId) -> bool) -> Vec<SessionId> {
+        let mut ended = Vec::new();
+        self.live.retain(|id, live| {
+            let ends = has_ended(id);
+            if ends {
+                live.end();
+                ended.push(*id);
+            }
+            !ends
+        });
+        ended
+    }
+
     /// Forgets ids that have expired, and sessions idle since `idle_since_ms`, which it gives.
     pub(crate) fn sweep(&self, now_ms: i64, idle_since_ms: i64) -> Vec<SessionId> {
         self.ended.retain(|_, expire_ms| *expire_ms > now_ms);
@@ -233,6 +248,16 @@ impl Drop for Ticket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_that_was_deleted_elsewhere_ends_here_too() {
+        let sessions = Sessions::default();
+        let (gone, stays) =
+            (sessions.enter([1; 16], 0).unwrap(), sessions.enter([2; 16], 0).unwrap());
+        assert_eq!(sessions.end_where(|id| *id == [1; 16]), [[1; 16]]);
+        assert!(!gone.touch(1) && stays.touch(1));
+        assert_eq!(sessions.len(), 1);
+    }
 
     #[test]
     fn a_session_bounds_its_calls_and_gives_places_back() {

@@ -16,5 +16,6 @@ mod interaction;
 mod leaks;
 mod operations;
 mod request_path;
+mod spread;
 mod transports;
 mod upstream_transports;

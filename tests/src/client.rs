@@ -113,6 +113,13 @@ impl Client {
         self
     }
 
+    /// The same client and session at another URL, with a connection for each request.
+    #[must_use]
+    pub fn scattered(&self, url: &str) -> Self {
+        let http = builder().pool_max_idle_per_host(0).build().unwrap_or_default();
+        Self { http, url: url.to_owned(), ..self.clone() }
+    }
+
     /// The id of its session.
     pub fn session(&self) -> Option<&str> {
         self.session.as_deref()
@@ -304,7 +311,11 @@ pub fn http() -> reqwest::Client {
         // Somebody in this process may have installed it before, which is as good.
         rustls::crypto::ring::default_provider().install_default().ok();
     });
-    reqwest::Client::builder().no_proxy().build().unwrap_or_default()
+    builder().build().unwrap_or_default()
+}
+
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().no_proxy()
 }
 
 /// Polls `/ready` until it answers 200.

@@ -66,6 +66,38 @@ pub struct Fixture {
     next_listener: Arc<AtomicU64>,
     tasks: TaskManager,
     state: RequestStateCodec,
+    executions: Executions,
+}
+
+/// Every tool call that was begun, in order. Clones share them.
+#[derive(Clone, Default)]
+pub struct Executions(Arc<std::sync::Mutex<Vec<Execution>>>);
+
+/// One call of a tool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Execution {
+    /// The session of the HTTP request that carried it, if there is one.
+    pub session: Option<String>,
+    pub tool: String,
+    pub arguments: Value,
+}
+
+impl Executions {
+    /// All so far.
+    pub fn all(&self) -> Vec<Execution> {
+        self.0.lock().map(|all| all.clone()).unwrap_or_default()
+    }
+
+    fn begin(&self, request: &CallToolRequestParams, context: &RequestContext<RoleServer>) {
+        let head = context.extensions.get::<http::request::Parts>();
+        let session = head.and_then(|head| head.headers.get("mcp-session-id"));
+        let session = session.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let arguments = request.arguments.clone().map_or(Value::Null, Value::Object);
+        let execution = Execution { session, tool: request.name.to_string(), arguments };
+        if let Ok(mut all) = self.0.lock() {
+            all.push(execution);
+        }
+    }
 }
 
 impl Fixture {
@@ -78,6 +110,7 @@ impl Fixture {
             next_listener: Arc::default(),
             tasks: TaskManager::new(),
             state: RequestStateCodec::new_unchecked(STATE_KEY),
+            executions: Executions::default(),
         })
     }
 
@@ -164,6 +197,7 @@ impl ServerHandler for Fixture {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
+        self.executions.begin(&request, &context);
         let name = request.name.to_string();
         if name.starts_with("test_input_required_result_") || name == "test_streaming_elicitation" {
             return self.call_with_inputs(&name, &request, &context);

@@ -1,5 +1,6 @@
 //! Harness of the whole-system tests: servers to talk to, worlds to start, clients to ask with.
 
+pub mod balancer;
 pub mod bench;
 pub mod client;
 pub mod fixture;

@@ -5,6 +5,7 @@ use std::{net::TcpListener, path::Path, sync::Arc, time::Duration};
 use control_plane::{Config, ControlPlane};
 use data_plane::{
     config::{Control, Stdio},
+    control::Addresses,
     egress::Egress,
     reports::Reports,
     snapshot::{current::Current, disk::Disk, stream::Snapshot},
@@ -168,9 +169,14 @@ impl Edge {
         let snapshot = Snapshot::open(dir, Arc::clone(&current), 0).unwrap();
         let address = format!("https://127.0.0.1:{}", central.port).parse().unwrap();
         let control = Control::Remote { address, join_token };
-        let link = snapshot.link(control, "127.0.0.1:4444".to_owned());
+        let link = snapshot.link(control, Addresses::default());
         let (id, stop) = (snapshot.identity().id.clone(), CancellationToken::new());
-        let reports = Reports { link: link.clone(), current: Arc::clone(&current), upstreams };
+        let reports = Reports {
+            link: link.clone(),
+            current: Arc::clone(&current),
+            upstreams,
+            ended: Arc::default(),
+        };
         tokio::spawn(reports.run(stop.clone()));
         let running = tokio::spawn(snapshot.run(link, Stdio::Refused, stop.clone()));
         Self { current, id, stop, running }

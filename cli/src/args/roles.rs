@@ -76,6 +76,13 @@ pub(crate) struct ProxyArgs {
     /// URL under which clients and other proxies reach this one [default: the first --listen]
     #[arg(long, value_name = "URL")]
     pub advertise_address: Option<String>,
+    /// Address for other proxies, mutual TLS; may be repeated; `off` for none
+    /// [default: port 4448 beside --listen in `data-plane`, off in `up`]
+    #[arg(long, value_name = "ADDRESS")]
+    pub peer_listen: Vec<String>,
+    /// HOST:PORT under which other proxies reach this one [default: of --peer-listen]
+    #[arg(long, value_name = "ADDRESS")]
+    pub peer_advertise_address: Option<String>,
     /// Accepted `Host` besides the loopback names; may be repeated
     #[arg(long = "allowed-host", value_name = "HOST")]
     pub allowed_hosts: Vec<String>,

@@ -53,6 +53,11 @@ pub(crate) struct Settings {
     pub max_call_duration: Option<Duration>,
     pub drain_delay: Option<Duration>,
     pub drain_timeout: Option<Duration>,
+    /// None: the role's default; empty: no listener.
+    pub peer_listen: Option<Vec<SocketAddr>>,
+    pub peer_advertise_address: Option<String>,
+    pub peer_certificate_lifetime: Option<Duration>,
+    pub proxy_forget_after: Option<Duration>,
     /// 0: one per core.
     pub threads: usize,
     pub log_level: String,
@@ -101,6 +106,10 @@ impl Settings {
             max_call_duration: reader.seconds("max_call_duration"),
             drain_delay: reader.seconds("drain_delay"),
             drain_timeout: reader.seconds("drain_timeout"),
+            peer_listen: reader.peer_listen(),
+            peer_advertise_address: reader.text("peer_advertise_address"),
+            peer_certificate_lifetime: reader.seconds("peer_certificate_lifetime"),
+            proxy_forget_after: reader.seconds("proxy_forget_after"),
             threads: reader.number("threads").unwrap_or_default(),
             log_level: reader.text("log_level").unwrap_or_else(|| "info".to_owned()),
             log_format: reader.log_format(),
@@ -201,6 +210,15 @@ impl Reader<'_> {
             addresses.extend(parsed);
         }
         addresses
+    }
+
+    /// `off` is no listener, which is something else than none given.
+    fn peer_listen(&mut self) -> Option<Vec<SocketAddr>> {
+        match self.list("peer_listen").as_slice() {
+            [] => None,
+            [text] if text == "off" => Some(Vec::new()),
+            _ => Some(self.addresses("peer_listen")),
+        }
     }
 
     /// `/gateway`: with a slash in front and none behind; empty: none.

@@ -18,19 +18,38 @@ use crate::{
 pub(crate) struct Listeners {
     pub clients: Vec<TcpListener>,
     pub ops: Vec<TcpListener>,
+    pub peers: Vec<TcpListener>,
 }
 
 impl Listeners {
-    pub(crate) fn bind(settings: &Settings) -> Result<Self, Failure> {
+    /// `peers`: what listens for other proxies where nothing is said.
+    pub(crate) fn bind(settings: &Settings, peers: PeerListen) -> Result<Self, Failure> {
         let clients = listen::bind(&settings.listen, 4444)?;
         let ops = if settings.ops_listen.is_empty() {
             Vec::new()
         } else {
             listen::bind(&settings.ops_listen, 0)?
         };
-        Ok(Self { clients, ops })
+        let peers = match (&settings.peer_listen, peers) {
+            (Some(given), _) if given.is_empty() => Vec::new(),
+            (Some(given), _) => listen::bind(given, 0)?,
+            (None, PeerListen::Off) => Vec::new(),
+            (None, PeerListen::BesideClients) => vec![listen::beside(&clients, PEER_PORT)?],
+        };
+        Ok(Self { clients, ops, peers })
     }
 }
+
+/// Whether a role listens for other proxies unless it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PeerListen {
+    Off,
+    BesideClients,
+}
+
+/// Where other proxies reach a proxy; the system's choice where this one is taken, since they
+/// are told it by the control plane.
+const PEER_PORT: u16 = 4448;
 
 /// What the role decides: where configuration comes from, and what is allowed unless said.
 pub(crate) struct Sources {
@@ -47,6 +66,7 @@ pub(crate) fn config(
 ) -> Result<Config, Failure> {
     let Sources { control, management, stdio } = sources;
     let url = listen::url(&listen::addresses(&listeners.clients));
+    let peer_address = peer_address(settings, &listeners.peers)?;
     let stdio = match settings.allow_stdio {
         None => stdio,
         Some(true) => Stdio::Allowed,
@@ -59,6 +79,8 @@ pub(crate) fn config(
         data_dir: settings.data_dir.join("proxy"),
         listeners: listeners.clients,
         ops_listeners: listeners.ops,
+        peer_listeners: listeners.peers,
+        peer_address,
         advertise_address: settings.advertise_address.clone().unwrap_or(url),
         control,
         management,
@@ -71,6 +93,24 @@ pub(crate) fn config(
         timeouts: timeouts(settings),
         threads: settings.threads,
     })
+}
+
+/// What other proxies are told: what was said, else where we listen, on the address by which
+/// this machine is seen from the control plane.
+fn peer_address(settings: &Settings, listeners: &[TcpListener]) -> Result<String, Failure> {
+    let Some(address) = listen::addresses(listeners).first().copied() else {
+        return Ok(String::new());
+    };
+    if let Some(given) = &settings.peer_advertise_address {
+        return Ok(given.clone());
+    }
+    if !address.ip().is_unspecified() {
+        return Ok(address.to_string());
+    }
+    let seen = settings.control.as_deref().and_then(listen::outward_ip).ok_or_else(|| {
+        Failure::usage("--peer-advertise-address is required: HOST:PORT for other proxies")
+    })?;
+    Ok(std::net::SocketAddr::new(seen, address.port()).to_string())
 }
 
 /// Starts a proxy on threads of its own.

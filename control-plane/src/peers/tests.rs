@@ -106,16 +106,16 @@ async fn every_control_plane_of_a_database_signs_as_the_same_authority() {
 async fn only_news_of_a_proxy_takes_a_revision() {
     let house = House::open().await;
     let announce = |address: &'static str, host| house.peers.announce("one", address, host);
-    announce("10.0.0.1:4448", false).await.unwrap();
+    announce("10.0.0.1:4448", Host::None).await.unwrap();
     assert_eq!(house.changed(0).await, ["proxy/one"]);
     let first = house.revision().await;
-    announce("10.0.0.1:4448", false).await.unwrap();
-    house.peers.announce("two", "", true).await.unwrap();
-    house.peers.announce("two", "no port", true).await.unwrap();
+    announce("10.0.0.1:4448", Host::None).await.unwrap();
+    house.peers.announce("two", "", Host::Stdio).await.unwrap();
+    house.peers.announce("two", "no port", Host::Stdio).await.unwrap();
     assert_eq!(house.revision().await, first);
-    announce("10.0.0.1:4448", true).await.unwrap();
+    announce("10.0.0.1:4448", Host::Stdio).await.unwrap();
     assert_eq!(house.revision().await, first + 1);
-    announce("", true).await.unwrap();
+    announce("", Host::Stdio).await.unwrap();
     assert_eq!(house.revision().await, first + 2);
     let mut read = house.store.begin_read().await.unwrap();
     assert!(peers::resources(read.connection()).await.unwrap().is_empty());
@@ -125,7 +125,7 @@ async fn only_news_of_a_proxy_takes_a_revision() {
 async fn a_revoked_proxy_is_forgotten_and_an_unknown_one_is_not_found() {
     let house = House::open().await;
     let admin = Caller::local_admin("ada");
-    house.peers.announce("one", "10.0.0.1:4448", false).await.unwrap();
+    house.peers.announce("one", "10.0.0.1:4448", Host::None).await.unwrap();
     let revision = house.peers.revoke(&admin, "one").await.unwrap();
     assert_eq!(house.changed(revision - 1).await, ["proxy/one"]);
     let again = house.peers.revoke(&admin, "one").await;

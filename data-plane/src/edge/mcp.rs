@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use proto::{Permission, Principal, policy};
 
-use super::{Client, Edge, path::Transport};
+use super::{Client, Edge, elsewhere::Asked, path::Transport};
 use crate::{
     auth::{self, AuthOutcome},
     engine::{self, Inbound, Sender, Served},
@@ -85,6 +85,11 @@ impl Edge {
         let (parts, body) = request.into_parts();
         let headers = &parts.headers;
         let sender = self.sender(headers, client, endpoint).await?;
+        if let Some(asked) = Asked::by(&parts.method)
+            && let Some(answer) = self.elsewhere(&sender, &parts, asked).await?
+        {
+            return Ok(answer);
+        }
         match parts.method {
             Method::POST => {}
             Method::GET => {
@@ -102,10 +107,18 @@ impl Edge {
         let accepts = Accepts::of(headers)?;
         let body = body::read(headers, body, self.limits.body_bytes, self.timeouts.body).await?;
         if body.trim_ascii_start().first() == Some(&b'[') {
-            return self.batch(sender, accepts, &body).await;
+            return match self.elsewhere(&sender, &parts, Asked::Batch(&body)).await? {
+                Some(answer) => Ok(answer),
+                None => self.batch(sender, accepts, &body).await,
+            };
         }
         let message = parse(body, id)?;
         let era = version::era_of(&message, &engine::legacy::mirror_headers(headers))?;
+        if let InboundEra::Legacy { header: _ } = era
+            && let Some(answer) = self.elsewhere(&sender, &parts, Asked::Message(&message)).await?
+        {
+            return Ok(answer);
+        }
         let inbound = Inbound { sender, message };
         let interval = self.timeouts.keep_alive;
         match era {

@@ -224,6 +224,18 @@ pub(crate) fn open(sender: &Sender<'_>) -> Result<Arc<Known>, Failure> {
     Ok(known)
 }
 
+/// The claims of a session that another proxy owns; nothing for our own, for none, and for ids
+/// that are refused anyway.
+pub(crate) fn foreign(sender: &Sender<'_>) -> Option<SessionClaims> {
+    let Sender { edge, client, table, principal, headers, .. } = sender;
+    let header = headers.and_then(|headers| headers.get(SESSION_ID))?;
+    let is_foreign = |claims: &SessionClaims| *claims.owner != *edge.proxy_id();
+    if let Some(known) = client.known(header, table, principal) {
+        return is_foreign(&known.claims).then(|| known.claims.clone());
+    }
+    check(sender, header).ok().filter(is_foreign)
+}
+
 /// The claims of an id that was made for this principal.
 fn check(sender: &Sender<'_>, header: &HeaderValue) -> Result<SessionClaims, Failure> {
     let id = header.to_str().map_err(|_| Failure::SessionUnknown)?;
@@ -231,7 +243,8 @@ fn check(sender: &Sender<'_>, header: &HeaderValue) -> Result<SessionClaims, Fai
         tracing::debug!(%error, "session refused");
         Failure::SessionUnknown
     })?;
-    if claims.principal != session::principal_hash(&sender.principal.subject) {
+    let is_foreign = claims.principal != session::principal_hash(&sender.principal.subject);
+    if is_foreign || sender.table.has_ended(&claims.id) {
         return Err(Failure::SessionUnknown);
     }
     Ok(claims)
@@ -242,6 +255,7 @@ pub(crate) fn delete(sender: &Sender<'_>) -> Result<(), Failure> {
     let known = open(sender)?;
     let expire_ms = known.claims.issued_at_ms + session::LIFETIME_MS;
     sender.edge.sessions().end(known.claims.id, expire_ms);
+    sender.edge.outbox().add(known.claims.id, expire_ms);
     sender.edge.upstreams().close_session(&SessionKey::Client(known.claims.id));
     Ok(())
 }

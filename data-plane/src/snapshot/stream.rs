@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     config::{Control, Stdio},
-    control::{Backoff, Link, LinkError, told},
+    control::{Addresses, Backoff, Link, LinkError, told},
 };
 
 /// How often both sides say that they are there.
@@ -104,9 +104,9 @@ impl Snapshot {
     }
 
     /// The way from this proxy to its control plane, for all that it says to it.
-    pub fn link(&self, control: Control, advertise_address: String) -> Link {
+    pub fn link(&self, control: Control, addresses: Addresses) -> Link {
         let directory = self.disk.directory().to_owned();
-        Link::new(control, self.identity.clone(), advertise_address, directory)
+        Link::new(control, self.identity.clone(), addresses, directory)
     }
 
     /// Follows the control plane until `stop`, through every failure of it.
@@ -240,6 +240,7 @@ impl Follow {
             capabilities,
             position: self.applier.position().cloned().map(Into::into),
             advertise_address: self.link.advertise_address().to_owned(),
+            peer_address: self.link.peer_address().to_owned(),
         }
     }
 

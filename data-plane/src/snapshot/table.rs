@@ -15,7 +15,7 @@ use proto::{
     entry::EntryResource,
     proxy::FieldError,
     resource::{
-        CredentialResource, Key, KeyResource, Resource, TokenResource, ToolResource,
+        CredentialResource, Key, KeyResource, ProxyResource, Resource, TokenResource, ToolResource,
         UpstreamResource, VirtualServerResource,
     },
 };
@@ -38,6 +38,10 @@ pub struct Table {
     session_keys: SessionKeys,
     /// Most items of one page of a list; 0: lists have one page.
     pub page_size: usize,
+    /// By id.
+    proxies: AHashMap<Box<str>, Arc<ProxyResource>>,
+    /// Sessions that their clients have deleted, here or elsewhere.
+    ended_sessions: AHashSet<[u8; 16]>,
 }
 
 /// Resources sorted by kind.
@@ -52,6 +56,8 @@ struct Parts<'a> {
     tokens: Vec<&'a TokenResource>,
     keys: Vec<&'a KeyResource>,
     credentials: Vec<&'a CredentialResource>,
+    proxies: Vec<&'a ProxyResource>,
+    ended_sessions: AHashSet<[u8; 16]>,
 }
 
 impl Table {
@@ -87,6 +93,8 @@ impl Table {
             .iter()
             .map(|it| (it.id.as_str().into(), Arc::new((*it).clone())))
             .collect();
+        let proxies = parts.proxies.iter();
+        let proxies = proxies.map(|it| (it.id.as_str().into(), Arc::new((*it).clone()))).collect();
         Ok(Self {
             position,
             upstreams,
@@ -96,6 +104,8 @@ impl Table {
             trust,
             session_keys,
             page_size: 0,
+            proxies,
+            ended_sessions: parts.ended_sessions,
         })
     }
 
@@ -121,6 +131,26 @@ impl Table {
         &self.trust
     }
 
+    /// A proxy that may be trusted; one that is revoked is not here.
+    pub fn proxy(&self, id: &str) -> Option<&Arc<ProxyResource>> {
+        self.proxies.get(id)
+    }
+
+    /// Every proxy that may be trusted, in no order.
+    pub fn proxies(&self) -> impl Iterator<Item = &Arc<ProxyResource>> {
+        self.proxies.values()
+    }
+
+    /// Whether there are proxies besides this one.
+    pub fn has_other_proxies(&self, own_id: &str) -> bool {
+        self.proxies.keys().any(|id| **id != *own_id)
+    }
+
+    /// Whether a client has deleted this session.
+    pub fn has_ended(&self, session: &[u8; 16]) -> bool {
+        self.ended_sessions.contains(session)
+    }
+
     pub fn session_keys(&self) -> &SessionKeys {
         &self.session_keys
     }
@@ -138,6 +168,10 @@ impl<'a> Parts<'a> {
                 Resource::Token(token) => parts.tokens.push(token),
                 Resource::Key(key) => parts.keys.push(key),
                 Resource::Credential(credential) => parts.credentials.push(credential),
+                Resource::Proxy(proxy) => parts.proxies.push(proxy),
+                Resource::EndedSession(session) => {
+                    parts.ended_sessions.insert(session.id);
+                }
             }
         }
         parts

@@ -33,7 +33,9 @@ pub(super) fn config() -> Config {
         data_dir: tempfile::tempdir().unwrap().keep(),
         listeners: vec![TcpListener::bind("127.0.0.1:0").unwrap()],
         ops_listeners: vec![],
+        peer_listeners: vec![],
         advertise_address: String::new(),
+        peer_address: String::new(),
         control: Control::Remote {
             address: "http://127.0.0.1:1".parse().unwrap(),
             join_token: None,

@@ -37,6 +37,7 @@ impl Stub {
             capabilities: vec!["stdio-host".to_owned()],
             position,
             advertise_address: "http://stub".to_owned(),
+            peer_address: String::new(),
         };
         say(&outbox, proxy_message::Message::Hello(hello)).await?;
         let mut client = SyncClient::new(control_plane.local_channel());

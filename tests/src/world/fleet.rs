@@ -1,6 +1,6 @@
 //! A control plane and proxies as separate processes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -102,6 +102,7 @@ pub struct Proxy {
     control: String,
     process: Process,
     url: String,
+    peers: String,
 }
 
 impl Proxy {
@@ -118,7 +119,26 @@ impl Proxy {
         let directory = tempfile::tempdir()?;
         let process = run(directory.path(), "127.0.0.1:0", control, arguments)?;
         let url = process.announced_url("listening on").await?;
-        Ok(Self { directory, control: control.to_owned(), process, url })
+        let peers = announced_peers(&process).await?;
+        Ok(Self { directory, control: control.to_owned(), process, url, peers })
+    }
+
+    /// Where other proxies reach it, `HOST:PORT`.
+    pub fn peers(&self) -> &str {
+        &self.peers
+    }
+
+    /// Its id.
+    pub fn id(&self) -> anyhow::Result<String> {
+        let text = std::fs::read_to_string(self.data_dir().join("proxy/config/proxy.json"))?;
+        let identity: serde_json::Value = serde_json::from_str(&text)?;
+        let id = identity.get("id").and_then(serde_json::Value::as_str);
+        Ok(id.context("no id in proxy.json")?.to_owned())
+    }
+
+    /// Where and with what it proves itself to other proxies, once it can.
+    pub fn certificate(&self) -> PathBuf {
+        self.data_dir().join("proxy/config/peer.json")
     }
 
     /// Where it listens.
@@ -151,6 +171,7 @@ impl Proxy {
         let begun = std::time::Instant::now();
         let listen = authority(&self.url);
         self.process = run(self.directory.path(), &listen, &self.control, &[])?;
+        self.peers = announced_peers(&self.process).await?;
         let ready = wait_until_ready(&self.url, PATIENCE).await;
         ready.with_context(|| self.process.log_tail())?;
         Ok(begun.elapsed())
@@ -181,8 +202,17 @@ fn run(
 ) -> anyhow::Result<Process> {
     let mut command = lockgate(directory)?;
     command.args(["data-plane", "--listen", listen, "--control", control, "--allow-stdio"]);
+    if !arguments.contains(&"--peer-listen") {
+        command.args(["--peer-listen", "127.0.0.1:0"]);
+    }
     command.args(arguments);
     Process::spawn(command)
+}
+
+/// What it tells of its listener for other proxies.
+async fn announced_peers(process: &Process) -> anyhow::Result<String> {
+    let line = process.line_with("other proxies", PATIENCE).await?;
+    Ok(line.split_whitespace().last().unwrap_or_default().to_owned())
 }
 
 /// Management and sync address, as announced, once the command line finds the instance too.

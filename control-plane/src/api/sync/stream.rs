@@ -13,7 +13,7 @@ use tonic::{Status, Streaming};
 
 use super::{Outbox, SyncApi, is_itself};
 use crate::{
-    fleet::{Hello, Membership},
+    fleet::{Hello, Host, Membership},
     identity::ProxyCaller,
     snapshot::{build::Group, follower::Follower},
 };
@@ -201,8 +201,12 @@ impl Served {
     /// Tells the other proxies where this one is; tried again with each beat.
     async fn announce(&mut self) {
         let Some(address) = &self.unannounced else { return };
-        let (id, is_host) = (self.member.proxy_id(), self.group == Group::StdioHost);
-        match self.api.peers.announce(id, address, is_host).await {
+        let host = match self.group {
+            Group::StdioHost => Host::Stdio,
+            Group::Edge => Host::None,
+        };
+        let id = self.member.proxy_id();
+        match self.api.peers.announce(id, address, host).await {
             Ok(()) => self.unannounced = None,
             Err(error) => tracing::warn!(%error, proxy_id = id, "others cannot be told of it"),
         }

@@ -1,0 +1,142 @@
+//! Requests that another proxy must answer, because the session is its own.
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, header, request};
+use http_body_util::Full;
+
+use super::Edge;
+use crate::{
+    connection::Door,
+    engine::{Sender, legacy},
+    error::Failure,
+    forward,
+    mcp::{Kind, Message},
+    ownership::{self, Need},
+    peer::{self, Sent, door},
+    route,
+    transport::body::Body,
+};
+
+/// What a request with a session asks for.
+#[derive(Clone, Copy)]
+pub(super) enum Asked<'a> {
+    /// `GET`: the stream of the session.
+    Stream,
+    /// `DELETE`: the end of the session.
+    End,
+    Message(&'a Message),
+    Batch(&'a Bytes),
+}
+
+impl Asked<'_> {
+    /// What a request without a body asks for.
+    pub(super) fn by(method: &Method) -> Option<Self> {
+        match *method {
+            Method::GET => Some(Self::Stream),
+            Method::DELETE => Some(Self::End),
+            _ => None,
+        }
+    }
+
+    fn need(self, sender: &Sender<'_>) -> Need {
+        let Self::Message(message) = self else { return Need::Owner };
+        let name = match &message.kind {
+            Kind::Request(request) => request.params.name.as_ref().and_then(|name| name.as_str()),
+            Kind::Notification(_) | Kind::Response(_) => None,
+        };
+        let view = route::view(&sender.table, &sender.endpoint).ok();
+        let tool = name.zip(view).and_then(|(name, view)| view.tool(name));
+        ownership::need(message, tool.map(|tool| &**tool))
+    }
+
+    fn body(self) -> Bytes {
+        match self {
+            Self::Stream | Self::End => Bytes::new(),
+            Self::Message(message) => message.body.clone(),
+            Self::Batch(body) => body.clone(),
+        }
+    }
+
+    /// The id of a request, raw.
+    fn id(self) -> Option<Bytes> {
+        let Self::Message(message) = self else { return None };
+        match &message.kind {
+            Kind::Request(request) => Some(message.slice(request.id)),
+            Kind::Notification(_) | Kind::Response(_) => None,
+        }
+    }
+
+    /// Whether it does no harm to ask a second proxy what a first may have heard.
+    fn is_repeatable(self) -> bool {
+        match self {
+            Self::Stream | Self::End => true,
+            Self::Message(_) | Self::Batch(_) => false,
+        }
+    }
+}
+
+impl Edge {
+    /// The answer of the proxy that owns the session; `None`: it is to be answered here. So it is
+    /// when that proxy is gone: then this one adopts the session.
+    pub(super) async fn elsewhere(
+        &self,
+        sender: &Sender<'_>,
+        parts: &request::Parts,
+        asked: Asked<'_>,
+    ) -> Result<Option<Response<Body>>, Failure> {
+        let table = &sender.table;
+        // One hop: what comes from another proxy is answered here, whoever owns it.
+        if sender.client.door == Door::Peer || !table.has_other_proxies(&self.proxy_id) {
+            return Ok(None);
+        }
+        let Some(claims) = legacy::foreign(sender) else { return Ok(None) };
+        if asked.need(sender) == Need::Nothing {
+            return Ok(None);
+        }
+        let order = ownership::order(&self.proxy_id, &claims.owner, &claims.id, table.proxies());
+        for proxy in order {
+            let request = self.passed_on(sender, parts, asked.body());
+            match self.peers.send(&proxy, request).await {
+                Sent::Answered(answer) => return Ok(Some(peer::relayed(answer, asked.id()))),
+                Sent::Unsent => {}
+                Sent::Lost(error) => {
+                    tracing::warn!(%error, proxy_id = proxy.id, "lost a request to another proxy");
+                    if !asked.is_repeatable() {
+                        return Err(Failure::OwnerLost);
+                    }
+                }
+            }
+        }
+        tracing::debug!(owner = &*claims.owner, "adopted a session");
+        Ok(None)
+    }
+
+    /// The client's request as the other proxy gets it, with all that proves who sends it.
+    fn passed_on(
+        &self,
+        sender: &Sender<'_>,
+        parts: &request::Parts,
+        body: Bytes,
+    ) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = parts.method.clone();
+        let mut uri = parts.uri.clone();
+        self.root_path.strip(&mut uri);
+        let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        // The name is a form of HTTP/2; who is meant was settled by the certificate.
+        if let Ok(uri) = format!("https://proxy{path}").parse() {
+            *request.uri_mut() = uri;
+        }
+        let headers = request.headers_mut();
+        headers.clone_from(&parts.headers);
+        forward::strip_hop_by_hop(headers);
+        for name in [header::HOST, header::CONTENT_LENGTH, header::ORIGIN, header::EXPECT] {
+            headers.remove(name);
+        }
+        let address = self.trust.client(sender.client.peer, &parts.headers);
+        if let Ok(address) = HeaderValue::from_str(&address.to_string()) {
+            headers.insert(door::CLIENT, address);
+        }
+        request
+    }
+}

@@ -1,0 +1,340 @@
+//! One session spread over three proxies by a load balancer that knows nothing of sessions.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use proto::proxy::peer_name;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use tests::balancer::Balancer;
+use tests::client::{Client, LEGACY, eventually};
+use tests::fixture::{self, Era, Execution};
+use tests::talk::Events;
+use tests::world::{ControlPlane, Proxy};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+const SOON: Duration = Duration::from_secs(20);
+/// A client whose proxy died must hear of it long before its own patience ends.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// A control plane, three proxies that know each other, and a counting upstream.
+struct Fleet {
+    control: ControlPlane,
+    proxies: Vec<Proxy>,
+    upstream: fixture::Server,
+    balancer: Balancer,
+    token: String,
+}
+
+impl Fleet {
+    async fn start(variables: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let upstream = fixture::start(Era::Legacy, "127.0.0.1:0").await?;
+        let control = ControlPlane::start_with_variables(&[], variables).await?;
+        let mut proxies = Vec::new();
+        for _ in 0..3 {
+            proxies.push(control.proxy().await?);
+        }
+        control.ok(&["create", "upstream", "up", "--url", &upstream.url()]).await?;
+        let token = control.ok(&["token", "create", "--name", "mine"]).await?;
+        let urls: Vec<_> = proxies.iter().map(Proxy::url).collect();
+        let balancer = Balancer::start(&urls).await?;
+        let fleet = Self { control, proxies, upstream, balancer, token };
+        fleet.settled().await?;
+        Ok(fleet)
+    }
+
+    /// Waits until every running proxy has a certificate and the whole configuration.
+    async fn settled(&self) -> anyhow::Result<()> {
+        eventually("the proxies know each other", SOON, || async {
+            let certified = self.proxies.iter().all(|proxy| proxy.certificate().exists());
+            let listed = self.control.ok(&["get", "proxies", "-o", "json"]).await?;
+            let listed: Value = serde_json::from_str(&listed)?;
+            let listed = listed.as_array().or_else(|| listed.get("items")?.as_array());
+            let connected = listed.context("no list")?.iter().filter(|it| it["connected"] == true);
+            let revisions: BTreeSet<_> =
+                connected.map(|it| it["applied_revision"].as_u64()).collect();
+            let status = self.control.ok(&["status", "-o", "json"]).await?;
+            let status: Value = serde_json::from_str(&status)?;
+            Ok(certified
+                && revisions == BTreeSet::from([status.get("revision").and_then(Value::as_u64)]))
+        })
+        .await
+    }
+
+    /// A session that the first proxy owns, and a client that is at a random proxy each time.
+    async fn session(&self) -> anyhow::Result<Client> {
+        let first = self.proxies.first().context("no proxies")?;
+        let mut client = first.client("/mcp", &self.token);
+        client.initialize().await?;
+        Ok(client.scattered(&format!("{}/mcp", self.balancer.url())))
+    }
+
+    /// The calls of a tool that reached the upstream.
+    fn executions(&self, tool: &str) -> Vec<Execution> {
+        let mut all = self.upstream.executions();
+        all.retain(|execution| execution.tool == tool);
+        all
+    }
+}
+
+fn sessions(executions: &[Execution]) -> BTreeSet<Option<String>> {
+    executions.iter().map(|execution| execution.session.clone()).collect()
+}
+
+fn sleep(milliseconds: usize) -> String {
+    format!(r#"{{"milliseconds":{milliseconds}}}"#)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_one_session_whichever_proxy_is_asked() -> anyhow::Result<()> {
+    let mut fleet = Fleet::start(&[]).await?;
+    let mut client = fleet.session().await?;
+    client.initialize().await?;
+    for number in 0..200 {
+        match number {
+            // The control plane is no part of it.
+            60 => fleet.control.kill().await,
+            120 => fleet.control.start_again().await?,
+            _ => ensure!(client.tool_names().await?.contains(&"up-sleep".to_owned())),
+        }
+        let slept = client.call_text("up-sleep", &sleep(number % 3)).await?;
+        assert_eq!(slept, format!("slept {} ms", number % 3));
+    }
+    let executions = fleet.executions("sleep");
+    assert_eq!(executions.len(), 200, "each ran once");
+    assert_eq!(sessions(&executions).len(), 1, "in one session of the upstream");
+    fleet.settled().await?;
+    assert_eq!(client.delete().send().await?.status(), 204);
+    eventually("every proxy has heard of it", SOON, || async {
+        let mut refused = 0;
+        for proxy in &fleet.proxies {
+            let at = client.scattered(&format!("{}/mcp", proxy.url()));
+            refused += usize::from(at.legacy("tools/list", "{}").await?.status == 404);
+        }
+        Ok(refused == fleet.proxies.len())
+    })
+    .await?;
+    fleet.proxies[1].kill().await;
+    fleet.proxies[1].start_again().await?;
+    let restarted = client.scattered(&format!("{}/mcp", fleet.proxies[1].url()));
+    assert_eq!(restarted.legacy("tools/list", "{}").await?.status, 404, "also after a restart");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_and_answers_cross_between_proxies() -> anyhow::Result<()> {
+    let fleet = Fleet::start(&[]).await?;
+    let mut client = fleet.session().await?;
+    let able = json!({"sampling": {}, "elicitation": {}, "roots": {"listChanged": true}});
+    client.initialize_with(LEGACY, able).await?;
+    let paris = json!({"type": "text", "text": "Paris"});
+    for _ in 0..6 {
+        let (asked, response) = client
+            .converse(
+                r#"{"name":"up-test_sampling","arguments":{"prompt":"Capital?"}}"#,
+                |_| json!({"role": "assistant", "model": "m", "content": paris}),
+            )
+            .await?;
+        assert_eq!(asked.len(), 1);
+        assert_eq!(response["result"]["content"][0]["text"], "LLM response: Paris", "{response}");
+    }
+    let mut events = Events::of(client.listen(None).send().await?).await?;
+    client.call_text("up-test_speak_later", "{}").await?;
+    let log = events.message().await?;
+    assert_eq!(log["params"]["data"], "later", "{log}");
+    let question = events.message().await?;
+    assert_eq!(question["method"], "roots/list", "{question}");
+    let roots = json!({"roots": [{"uri": "file:///a"}]});
+    let answer = json!({"jsonrpc": "2.0", "id": question["id"], "result": roots});
+    assert_eq!(client.post(answer.to_string()).await?.status, 202);
+    let log = events.message().await?;
+    assert_eq!(log["params"]["data"], "1 roots", "{log}");
+    assert_eq!(client.delete().send().await?.status(), 204);
+    assert_eq!(events.next().await?, None, "the stream ends with its session");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_owner_costs_the_calls_that_ran_on_it_and_nothing_else() -> anyhow::Result<()> {
+    let mut fleet = Fleet::start(&[]).await?;
+    let client = fleet.session().await?;
+    client.call_text("up-sleep", &sleep(1)).await?;
+    // Calls that came through other proxies and run on the owner when it dies.
+    let running: Vec<_> = [fleet.proxies[1].url(), fleet.proxies[2].url()]
+        .into_iter()
+        .enumerate()
+        .map(|(number, url)| {
+            let client = client.scattered(&format!("{url}/mcp"));
+            let arguments = sleep(60_000 + number);
+            tokio::spawn(async move { client.call_text("up-sleep", &arguments).await })
+        })
+        .collect();
+    eventually("both run", SOON, || async { Ok(fleet.executions("sleep").len() == 3) }).await?;
+    fleet.proxies[0].kill().await;
+    for call in running {
+        let ended = tokio::time::timeout(AT_ONCE, call).await.context("it hangs")??;
+        let error = ended.expect_err("its owner is gone").to_string();
+        assert!(error.contains("went away"), "{error}");
+    }
+    let begun = Instant::now();
+    for number in 0..20 {
+        client.call_text("up-sleep", &sleep(100 + number)).await.context("adopted")?;
+    }
+    assert!(begun.elapsed() < SOON, "nothing hangs");
+    let executions = fleet.executions("sleep");
+    let different: BTreeSet<_> = executions.iter().map(|it| it.arguments.to_string()).collect();
+    assert_eq!((executions.len(), different.len()), (23, 23), "nothing ran twice");
+    let adopted = sessions(executions.get(3..).unwrap_or_default());
+    assert_eq!(adopted.len(), 1, "the proxies agree on who adopts it");
+    assert!(adopted.is_disjoint(&sessions(executions.get(..3).unwrap_or_default())));
+
+    fleet.proxies[0].start_again().await?;
+    fleet.settled().await?;
+    let before = fleet.executions("sleep").len();
+    eventually("the owner owns it again", SOON, || async {
+        let ours = client.scattered(&format!("{}/mcp", fleet.proxies[0].url()));
+        ours.call_text("up-sleep", &sleep(1000)).await?;
+        client.call_text("up-sleep", &sleep(1001)).await?;
+        client.call_text("up-sleep", &sleep(1002)).await?;
+        let executions = fleet.executions("sleep");
+        let last = executions.len().saturating_sub(3).max(before);
+        Ok(sessions(executions.get(last..).unwrap_or_default()).len() == 1)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_owner_is_a_dead_one() -> anyhow::Result<()> {
+    let fleet = Fleet::start(&[]).await?;
+    let client = fleet.session().await?;
+    // No connection is open yet: it takes the connection, but no answer comes.
+    fleet.proxies[0].process().signal(rustix::process::Signal::STOP)?;
+    let other = client.scattered(&format!("{}/mcp", fleet.proxies[1].url()));
+    let begun = Instant::now();
+    other.call_text("up-sleep", &sleep(1)).await?;
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    assert_eq!(fleet.executions("sleep").len(), 1);
+    fleet.proxies[0].process().signal(rustix::process::Signal::CONT)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_renewed_while_sessions_are_spread() -> anyhow::Result<()> {
+    let fleet = Fleet::start(&[("LOCKGATE_PEER_CERTIFICATE_LIFETIME", "4")]).await?;
+    let client = fleet.session().await?;
+    let first = std::fs::read(fleet.proxies[1].certificate())?;
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(7) {
+        client.call_text("up-sleep", &sleep(20)).await?;
+    }
+    assert_ne!(first, std::fs::read(fleet.proxies[1].certificate())?);
+    assert_eq!(sessions(&fleet.executions("sleep")).len(), 1, "nobody had to adopt it");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_proxy_is_refused_at_once() -> anyhow::Result<()> {
+    let fleet = Fleet::start(&[]).await?;
+    let client = fleet.session().await?;
+    let at = |number: usize| client.scattered(&format!("{}/mcp", fleet.proxies[number].url()));
+    at(2).call_text("up-sleep", &sleep(1)).await?;
+    at(0).call_text("up-sleep", &sleep(2)).await?;
+    assert_eq!(sessions(&fleet.executions("sleep")).len(), 1);
+    let id = fleet.proxies[2].id()?;
+    fleet.control.ok(&["proxy", "revoke", &id]).await?;
+    let owner = fleet.proxies[0].process();
+    owner.line_with("closed the connection of a revoked proxy", SOON).await?;
+    // It does not know yet, or never will, that it is an outcast: what it serves it serves alone.
+    eventually("it is on its own", SOON, || async {
+        at(2).call_text("up-sleep", &sleep(3)).await?;
+        Ok(sessions(&fleet.executions("sleep")).len() == 2)
+    })
+    .await?;
+    owner.line_with("not known, or is revoked", SOON).await?;
+    at(1).call_text("up-sleep", &sleep(4)).await?;
+    let again = fleet.control.ok(&["proxy", "revoke", &id]).await;
+    assert!(again.is_err_and(|error| format!("{error:#}").contains("no proxy named")));
+    Ok(())
+}
+
+/// Knocks at a proxy's listener for others; gives the first bytes that it says to `hello`.
+async fn knock(address: &str, identity: Identity<'_>) -> anyhow::Result<Vec<u8>> {
+    let stream = TcpStream::connect(address).await?;
+    let mut stream = TlsConnector::from(Arc::new(identity.tls()?))
+        .connect(ServerName::try_from(identity.of.to_owned())?, stream)
+        .await?;
+    // What every HTTP/2 client says first.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await?;
+    let mut said = vec![0; 64];
+    let read = tokio::time::timeout(AT_ONCE, stream.read(&mut said)).await.context("silent")??;
+    said.truncate(read);
+    Ok(said)
+}
+
+/// Who knocks: with which proxy's certificate, trusting what that one would trust.
+struct Identity<'a> {
+    authority: &'a Proxy,
+    certificate: Option<&'a Proxy>,
+    /// The name that is expected of the other side.
+    of: &'a str,
+}
+
+impl Identity<'_> {
+    fn tls(&self) -> anyhow::Result<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from(secret(self.authority, "authority")?))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots);
+        let mut tls = match self.certificate {
+            None => builder.with_no_client_auth(),
+            Some(proxy) => {
+                let chain = vec![CertificateDer::from(secret(proxy, "certificate")?)];
+                let key = PrivatePkcs8KeyDer::from(secret(proxy, "key")?);
+                builder.with_client_auth_cert(chain, key.into())?
+            }
+        };
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(tls)
+    }
+}
+
+/// What a proxy keeps of its certificate.
+fn secret(proxy: &Proxy, field: &str) -> anyhow::Result<Vec<u8>> {
+    let kept: Value = serde_json::from_slice(&std::fs::read(proxy.certificate())?)?;
+    let text = kept.get(field).and_then(Value::as_str).context("no such field")?;
+    Ok(STANDARD.decode(text)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_certificates_of_known_proxies_open_the_door() -> anyhow::Result<()> {
+    let (control, foreign) = (ControlPlane::start().await?, ControlPlane::start().await?);
+    let (one, two) = (control.proxy().await?, control.proxy().await?);
+    let stranger = foreign.proxy().await?;
+    let name = peer_name(&one.id()?);
+    let as_of = |certificate| Identity { authority: &one, certificate, of: &name };
+    eventually("a proxy that is known is let in", SOON, || async {
+        let all = [&one, &two, &stranger].iter().all(|proxy| proxy.certificate().exists());
+        Ok(all && !knock(one.peers(), as_of(Some(&two))).await?.is_empty())
+    })
+    .await?;
+    for refused in [None, Some(&stranger)] {
+        let said = knock(one.peers(), as_of(refused)).await;
+        assert!(!said.is_ok_and(|said| !said.is_empty()), "it was let in");
+    }
+    let wrong = peer_name(&two.id()?);
+    let said =
+        knock(one.peers(), Identity { authority: &one, certificate: Some(&two), of: &wrong });
+    assert!(said.await.is_err(), "it must prove to be who is meant");
+    // Without TLS there is nothing at all.
+    let plain = tests::client::http().get(format!("http://{}/health", one.peers())).send().await;
+    assert!(plain.is_err());
+    Ok(())
+}
