@@ -21,6 +21,8 @@ use crate::{
 
 /// How often idle sessions are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// Changes of the configuration within this time are told to clients together.
+const CHANGES_COALESCED: Duration = Duration::from_millis(250);
 /// How long the listeners wait for a first configuration; then they answer 503.
 const FIRST_CONFIGURATION: Duration = Duration::from_millis(500);
 
@@ -110,6 +112,20 @@ impl Background {
         }
     }
 
+    /// Tells listening clients which lists changed, once the configuration rests for a moment.
+    async fn tell_changes(&self) {
+        let mut position = self.edge.current().watch();
+        loop {
+            let changed = self.stop.run_until_cancelled(position.changed()).await;
+            let Some(Ok(())) = changed else { return };
+            tokio::time::sleep(CHANGES_COALESCED).await;
+            position.mark_unchanged();
+            if let Some(table) = self.edge.current().load() {
+                self.edge.sessions().announce(&table);
+            }
+        }
+    }
+
     async fn announce(&self, ready: ServiceReadyNotifier) {
         let mut position = self.edge.current().watch();
         let first = position.wait_for(Option::is_some);
@@ -131,6 +147,7 @@ impl BackgroundService for Background {
             self.sweep(),
             self.leave(),
             self.end_sessions(),
+            self.tell_changes(),
             self.announce(ready)
         );
     }

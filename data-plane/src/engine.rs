@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use proto::{Era, Principal};
+use proto::Principal;
 
 use crate::{
     edge::{Client, Edge},
     error::Failure,
     exchange::{Exchange, Owner},
     limit::Permit,
-    mcp::{Capabilities, Kind, Message, response::Answer},
+    mcp::{Kind, Message, level::Wanted, response::Answer},
     route::{self, Endpoint, Plan},
     snapshot::table::Table,
     target::Target,
@@ -57,6 +57,7 @@ pub(crate) enum Served {
 pub(crate) struct Outbound {
     pub(crate) target: Target,
     pub(crate) client: route::Client,
+    pub(crate) logs: Wanted,
     pub(crate) session: SessionKey,
     pub(crate) owner: Owner,
     pub(crate) operation: Operation,
@@ -92,20 +93,17 @@ impl Inbound<'_> {
 
     /// Hands a call to its upstream.
     fn forward(self, outbound: Outbound) -> Served {
-        let Outbound { target, client, session, owner, operation, permit } = outbound;
+        let Outbound { target, client, logs, session, owner, operation, permit } = outbound;
         let id = self.id();
         let Self { sender, message } = self;
         let Sender { edge, table, .. } = sender;
-        let capabilities = match client.version.era() {
-            Era::Legacy => client.capabilities,
-            Era::Modern => Capabilities::NONE,
-        };
         let call = Call {
             message,
             target,
             client_era: client.version.era(),
             client_version: client.version,
-            capabilities,
+            capabilities: client.capabilities,
+            logs,
             session,
         };
         let upstreams = Arc::clone(edge.upstreams());

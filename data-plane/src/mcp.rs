@@ -4,6 +4,7 @@ pub mod ask;
 pub mod capability;
 pub mod code;
 pub mod feature;
+pub mod level;
 pub mod list;
 pub mod message;
 pub mod method;
@@ -17,6 +18,7 @@ pub mod version;
 
 pub use ask::Ask;
 pub use capability::Capabilities;
+pub use level::Level;
 pub use message::{Kind, Message, ParseError, Span};
 pub use method::Method;
 pub use notice::Notice;

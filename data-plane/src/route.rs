@@ -11,9 +11,10 @@ use proto::{Era, Permission, Principal, policy};
 
 use crate::{
     mcp::{
-        Capabilities, Kind, Message, Method, Version,
+        Capabilities, Kind, Level, Message, Method, Version,
         list::ListKind,
         message::Request,
+        object,
         response::{self, Answer},
         version,
     },
@@ -51,16 +52,38 @@ pub enum Plan {
     Forward {
         target: Target,
     },
+    /// The client wants log messages from this level on.
+    SetLevel {
+        answer: Answer,
+        level: Level,
+    },
+    /// The client wants to hear when a resource changes, or no longer.
+    Subscribe {
+        answer: Answer,
+        target: Target,
+        /// The URI as it is shown to the client, raw JSON.
+        shown: Bytes,
+        interest: Interest,
+    },
     /// The client answers something that it was asked.
     Answer,
     /// The client tells how far its own work is.
     Progress,
+    /// The client's roots are others now.
+    RootsChanged,
     /// A notification: taken, with nothing to say.
     Accept,
     /// The client takes back the request with this raw id, if it runs.
     Cancel {
         request_id: Bytes,
     },
+}
+
+/// Whether a subscription begins or ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    Begins,
+    Ends,
 }
 
 /// Why a message is not served.
@@ -89,6 +112,8 @@ pub enum RouteError {
     #[error("this principal may not call tools")]
     Forbidden,
 }
+
+const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
 
 /// The view that an endpoint stands for.
 pub fn view<'a>(table: &'a Table, endpoint: &Endpoint) -> Result<&'a Arc<View>, RouteError> {
@@ -119,6 +144,7 @@ pub fn plan(
                     Ok(Plan::Cancel { request_id: message.slice(*id) })
                 }
                 (Method::Progress, _) => Ok(Plan::Progress),
+                (method, _) if method.as_str() == ROOTS_CHANGED => Ok(Plan::RootsChanged),
                 _ => Ok(Plan::Accept),
             }
         }
@@ -137,13 +163,19 @@ fn plan_request(
     let id = message.raw(request.id);
     let reply = |result: Bytes| Ok(Plan::Reply(Answer::new(id, result)));
     let list = |kind| entries::list((table, view), message, request, client, kind);
+    let subscribe = |interest| entries::subscribe(view, message, request, client, interest);
     let unknown = |method: &Method| Err(RouteError::UnknownMethod(method.as_str().into()));
     match &request.method {
         method if !method.is_served_in(era) => unknown(method),
         Method::Initialize => initialize(view, message, request),
         Method::Ping => reply(Bytes::from_static(b"{}")),
         Method::Discover => reply(
-            response::discover_result(&version::MODERN, view.features(), &view.instructions).into(),
+            response::discover_result(
+                &version::MODERN,
+                view.features(Era::Modern),
+                &view.instructions,
+            )
+            .into(),
         ),
         Method::ToolsList => list(ListKind::Tools),
         Method::PromptsList => list(ListKind::Prompts),
@@ -152,6 +184,9 @@ fn plan_request(
         Method::PromptsGet => entries::prompt(view, request, client),
         Method::ResourcesRead => entries::resource(view, request, client),
         Method::Complete => entries::complete(view, message, request, client),
+        Method::SetLevel => set_level(message, request),
+        Method::Subscribe => subscribe(Interest::Begins),
+        Method::Unsubscribe => subscribe(Interest::Ends),
         Method::ToolsCall => call(view, message, request, client),
         method @ (Method::Initialized
         | Method::Cancelled
@@ -167,13 +202,27 @@ fn initialize(view: &View, message: &Message, request: &Request) -> Result<Plan,
     let requested =
         requested.ok_or(RouteError::InvalidParams("`params.protocolVersion` must be a string"))?;
     let version = Version::negotiate(requested);
-    let result = response::initialize_result(version.as_str(), view.features(), &view.instructions);
+    let result = response::initialize_result(
+        version.as_str(),
+        view.features(Era::Legacy),
+        &view.instructions,
+    );
     let span = request.params.capabilities;
     Ok(Plan::Initialize {
         answer: Answer::new(message.raw(request.id), result.into()),
         version,
         capabilities: span.map(|span| Capabilities::read(message.text(), span)).unwrap_or_default(),
     })
+}
+
+fn set_level(message: &Message, request: &Request) -> Result<Plan, RouteError> {
+    let text = message.text();
+    let level = request.params.span.and_then(|params| object::member(text, params, "level"));
+    let level = level.and_then(|level| object::unquote(level.of(text)));
+    let level = level.and_then(|level| Level::find(&level));
+    let level = level.ok_or(RouteError::InvalidParams("`params.level` must be a log level"))?;
+    let answer = Answer::new(message.raw(request.id), Bytes::from_static(b"{}"));
+    Ok(Plan::SetLevel { answer, level })
 }
 
 fn call(

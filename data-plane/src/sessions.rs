@@ -6,11 +6,12 @@
 mod audience;
 pub(crate) mod channel;
 mod questions;
+mod watching;
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering::Relaxed},
     },
     task::{Context, Poll},
 };
@@ -20,11 +21,12 @@ use dashmap::DashMap;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
-pub(crate) use self::questions::Asks;
 use self::{
     channel::{Channel, End, Reader},
     questions::Questions,
+    watching::{Lists, Subscriptions},
 };
+pub(crate) use self::{questions::Asks, watching::Subscription};
 use crate::upstream::Question;
 
 /// The random part of a session id.
@@ -49,6 +51,9 @@ pub(crate) struct Live {
     questions: Mutex<Questions>,
     channel: Mutex<Channel>,
     is_leaving: Arc<AtomicBool>,
+    lists: Mutex<Option<Lists>>,
+    subscriptions: Mutex<Subscriptions>,
+    level: AtomicU8,
 }
 
 #[derive(Debug)]
@@ -96,6 +101,9 @@ impl Sessions {
                 questions: Mutex::default(),
                 channel: Mutex::default(),
                 is_leaving: Arc::clone(&self.is_leaving),
+                lists: Mutex::default(),
+                subscriptions: Mutex::default(),
+                level: AtomicU8::new(0),
             })
         });
         Some(Arc::clone(&live))

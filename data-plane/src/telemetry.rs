@@ -184,7 +184,10 @@ fn method_label(method: &Method) -> usize {
         Method::ResourceTemplatesList => 9,
         Method::ResourcesRead => 10,
         Method::Complete => 11,
-        Method::Initialized
+        Method::SetLevel
+        | Method::Subscribe
+        | Method::Unsubscribe
+        | Method::Initialized
         | Method::Cancelled
         | Method::Progress
         | Method::LogMessage

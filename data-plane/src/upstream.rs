@@ -47,6 +47,7 @@ pub(crate) use self::{
     fetch::Bounds,
     health::Health,
     http::Endpoint,
+    relay::log_level,
 };
 pub use self::{
     call::{Call, Event, Events, Reply, SessionKey},
@@ -55,7 +56,7 @@ pub use self::{
     question::Question,
 };
 use self::{rest::RestTools, spawner::Spawner};
-use crate::{egress::Egress, snapshot::table::Table};
+use crate::{egress::Egress, mcp::Level, snapshot::table::Table};
 
 /// How often idle sessions are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
@@ -197,6 +198,20 @@ impl Upstreams {
     pub fn close_session(&self, key: &SessionKey) {
         for active in self.active.load().values() {
             active.close_session(key);
+        }
+    }
+
+    /// Sends a notification to all legacy upstream sessions of one client session.
+    pub(crate) fn notify_session(&self, key: &SessionKey, body: &bytes::Bytes) {
+        for active in self.active.load().values() {
+            active.notify_session(key, body);
+        }
+    }
+
+    /// Asks the upstream sessions of one client session for log messages from `level` on.
+    pub(crate) fn want_logs(&self, key: &SessionKey, level: Level) {
+        for active in self.active.load().values() {
+            active.want_logs(key, level);
         }
     }
 

@@ -137,3 +137,91 @@ async fn what_belongs_to_no_call_comes_on_the_sessions_stream_and_is_answered_fr
     assert_eq!(events.next().await?, None);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_has_its_own_log_level_at_every_upstream() -> anyhow::Result<()> {
+    let (world, _fixture) = two_ways().await?;
+    let mut quiet = world.client("/mcp").await?;
+    let hello = quiet.initialize().await?;
+    assert!(hello["capabilities"]["logging"].is_object(), "{hello}");
+    let mut talkative = world.client("/mcp").await?;
+    talkative.initialize().await?;
+    for (client, level) in [(&quiet, "error"), (&talkative, "debug")] {
+        let params = format!(r#"{{"level":"{level}"}}"#);
+        assert_eq!(client.legacy("logging/setLevel", &params).await?.result()?, json!({}));
+    }
+    // A child's log lines come on the call's stream, for they can be of no other call.
+    for (client, expected) in [(&quiet, 0), (&talkative, 3)] {
+        let call = r#"{"name":"pipe-test_tool_with_logging"}"#;
+        let messages = client.legacy("tools/call", call).await?.messages()?;
+        let is_log = |it: &&Value| it["method"] == "notifications/message";
+        assert_eq!(messages.iter().filter(is_log).count(), expected, "{messages:?}");
+    }
+    // The SDK's server over HTTP puts them on the session's own stream.
+    let mut unheard = Events::of(quiet.listen(None).send().await?).await?;
+    let mut heard = Events::of(talkative.listen(None).send().await?).await?;
+    for client in [&quiet, &talkative] {
+        client.call_text("http-test_tool_with_logging", "{}").await?;
+    }
+    for _ in 0..3 {
+        assert_eq!(heard.message().await?["method"], "notifications/message");
+    }
+    let wrong = quiet.legacy("logging/setLevel", r#"{"level":"loud"}"#).await?;
+    assert_eq!(wrong.error_code()?, -32602);
+    quiet.delete().send().await?;
+    while let Some(event) = unheard.next().await? {
+        assert!(event.data.is_null(), "{event:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscribers_hear_of_changes_and_nobody_else() -> anyhow::Result<()> {
+    for upstream in ["http", "pipe"] {
+        let (world, _fixture) = two_ways().await?;
+        let other = if upstream == "http" { "pipe" } else { "http" };
+        world.ok(&["delete", "upstream", other]).await?;
+        let (mut one, mut two) = (world.client("/mcp").await?, world.client("/mcp").await?);
+        one.initialize().await?;
+        two.initialize().await?;
+        let watched = r#"{"uri":"test://watched-resource"}"#;
+        let subscribed = one.legacy("resources/subscribe", watched).await?;
+        assert_eq!(subscribed.result().with_context(|| upstream)?, json!({}));
+        let mut heard = Events::of(one.listen(None).send().await?).await?;
+        let mut unheard = Events::of(two.listen(None).send().await?).await?;
+        for client in [&two, &one] {
+            client.call_text(&format!("{upstream}-test_touch"), "{}").await?;
+        }
+        let update = heard.message().await?;
+        assert_eq!(update["method"], "notifications/resources/updated", "{update}");
+        assert_eq!(update["params"]["uri"], "test://watched-resource");
+        one.legacy("resources/unsubscribe", watched).await?.result()?;
+        two.delete().send().await?;
+        while let Some(event) = unheard.next().await? {
+            assert!(event.data.is_null(), "{upstream}: {event:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listening_clients_are_told_when_their_lists_change() -> anyhow::Result<()> {
+    let (world, _fixture) = two_ways().await?;
+    world.ok(&["create", "server", "small", "--upstream", "http"]).await?;
+    let mut client = world.client("/mcp").await?;
+    let hello = client.initialize().await?;
+    assert_eq!(hello["capabilities"]["tools"]["listChanged"], true, "{hello}");
+    let mut small = world.client("/servers/small/mcp").await?;
+    small.initialize().await?;
+    let mut events = Events::of(client.listen(None).send().await?).await?;
+    let mut unchanged = Events::of(small.listen(None).send().await?).await?;
+    world.ok(&["create", "tool", "another", "--url", "http://127.0.0.1:9/"]).await?;
+    let change = events.message();
+    let change = tokio::time::timeout(std::time::Duration::from_secs(10), change).await??;
+    assert_eq!(change["method"], "notifications/tools/list_changed", "{change}");
+    small.delete().send().await?;
+    while let Some(event) = unchanged.next().await? {
+        assert!(event.data.is_null(), "{event:?}");
+    }
+    Ok(())
+}

@@ -1,21 +1,23 @@
 //! 2024-11-05 to 2025-11-25: a session per client, sealed into its id.
 
+mod watching;
+
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+pub(crate) use self::watching::{attach, listen};
 use super::{Inbound, Outbound, Sender, Served};
 use crate::{
-    edge::{Edge, Known},
+    edge::Known,
     error::Failure,
     exchange::Owner,
-    mcp::{Capabilities, Kind, Message, Method, Version, response::Answer, version},
+    mcp::{Capabilities, Kind, Message, Method, Version, level::Wanted, response::Answer, version},
     route::{self, Plan, RouteError},
     session::{self, SessionClaims, SessionError},
-    sessions::{
-        Asks, Live, TicketError,
-        channel::{EventId, Reader},
-    },
+    sessions::{Live, TicketError},
+    target::Target,
+    telemetry::Operation,
     upstream::SessionKey,
 };
 
@@ -23,8 +25,6 @@ use crate::{
 pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 /// The header that repeats a session's version.
 pub(crate) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
-/// The header by which a client goes on with a broken stream.
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Serves a message of a legacy client whose headers name its session.
 pub(crate) fn serve(inbound: Inbound<'_>) -> Result<Served, Failure> {
@@ -55,20 +55,23 @@ pub(crate) fn serve_in(
             operation.succeed();
             Ok(Served::Answer(answer))
         }
-        Ok(Plan::Forward { target }) => {
-            let edge = inbound.sender.edge;
-            let limit = edge.limits().calls_per_session;
-            let ticket = live.begin(inbound.id(), limit).map_err(|error| match error {
-                TicketError::TooMany => Failure::TooManyCalls,
-                TicketError::DuplicateId => Failure::DuplicateId,
-                TicketError::Ended => Failure::SessionUnknown,
-            })?;
-            let session = SessionKey::Client(claims.id);
-            let asks = asks(edge, claims);
-            let owner = Owner::Session { ticket, asks, drain: edge.drain().clone() };
-            let permit = inbound.admit()?;
-            let outbound = Outbound { target, client, session, owner, operation, permit };
-            Ok(inbound.forward(outbound))
+        Ok(Plan::Forward { target }) => forward(inbound, (claims, live), target, operation),
+        Ok(Plan::SetLevel { answer, level }) => {
+            operation.succeed();
+            Ok(watching::set_level(&inbound.sender, (claims, live), (answer, level)))
+        }
+        Ok(Plan::Subscribe { answer, target, shown, interest }) => {
+            let told = watching::subscribe(&inbound.sender, live, (target, shown), interest)?;
+            if let Some(target) = told {
+                return forward(inbound, (claims, live), target, operation);
+            }
+            operation.succeed();
+            Ok(Served::Answer(answer))
+        }
+        Ok(Plan::RootsChanged) => {
+            let upstreams = inbound.sender.edge.upstreams();
+            upstreams.notify_session(&SessionKey::Client(claims.id), &inbound.message.body);
+            Ok(Served::Accepted)
         }
         Ok(Plan::Cancel { request_id }) => {
             live.cancel(&request_id);
@@ -85,30 +88,26 @@ pub(crate) fn serve_in(
     }
 }
 
-/// What a session's client can be asked.
-pub(crate) fn asks(edge: &Edge, claims: &SessionClaims) -> Asks {
-    let SessionClaims { capabilities, version, .. } = claims;
-    Asks { capabilities: *capabilities, patience: edge.timeouts().call, version: *version }
-}
-
-/// `GET`: the stream for what belongs to no call, or the rest of one that broke.
-pub(crate) fn listen(sender: &Sender<'_>) -> Result<(Reader, Version), Failure> {
-    let known = open(sender)?;
-    let Known { claims, live, .. } = &*known;
-    let header = |name: &HeaderName| sender.headers.and_then(|headers| headers.get(name));
-    let version = header(&PROTOCOL_VERSION).map(HeaderValue::as_bytes);
-    version::check_session_version(version, claims.version)?;
-    let Some(last) = header(&LAST_EVENT_ID) else {
-        return Ok((live.attach(asks(sender.edge, claims)), claims.version));
-    };
-    let last = EventId::read(last.as_bytes()).ok_or(Failure::StreamGone)?;
-    let reader = match live.resume(last) {
-        Some(reader) => reader,
-        // What was lost belonged to no call, so nobody waits for it.
-        None if last.is_general() => live.attach(asks(sender.edge, claims)),
-        None => return Err(Failure::StreamGone),
-    };
-    Ok((reader, claims.version))
+/// Hands a request to its upstream, in the name of the session.
+fn forward(
+    inbound: Inbound<'_>,
+    (claims, live): (&SessionClaims, &Arc<Live>),
+    target: Target,
+    operation: Operation,
+) -> Result<Served, Failure> {
+    let edge = inbound.sender.edge;
+    let limit = edge.limits().calls_per_session;
+    let ticket = live.begin(inbound.id(), limit).map_err(|error| match error {
+        TicketError::TooMany => Failure::TooManyCalls,
+        TicketError::DuplicateId => Failure::DuplicateId,
+        TicketError::Ended => Failure::SessionUnknown,
+    })?;
+    let client = route::Client { version: claims.version, capabilities: claims.capabilities };
+    let (session, logs) = (SessionKey::Client(claims.id), live.wanted_logs());
+    let asks = watching::asks(edge, claims);
+    let owner = Owner::Session { ticket, asks, drain: edge.drain().clone() };
+    let permit = inbound.admit()?;
+    Ok(inbound.forward(Outbound { target, client, logs, session, owner, operation, permit }))
 }
 
 /// Serves a message of a legacy client that keeps no session: each stands alone.
@@ -121,7 +120,13 @@ pub(crate) fn serve_alone(inbound: Inbound<'_>) -> Result<Served, Failure> {
             operation.fail(&failure);
             Err(failure)
         }
-        Ok(Plan::Reply(answer) | Plan::Initialize { answer, .. }) => {
+        // Of what it subscribes to here it would hear nothing.
+        Ok(
+            Plan::Reply(answer)
+            | Plan::Initialize { answer, .. }
+            | Plan::SetLevel { answer, .. }
+            | Plan::Subscribe { answer, .. },
+        ) => {
             operation.succeed();
             Ok(Served::Answer(answer))
         }
@@ -133,9 +138,13 @@ pub(crate) fn serve_alone(inbound: Inbound<'_>) -> Result<Served, Failure> {
             let permit = inbound.admit()?;
             // Nobody could fetch the answer later, so the call ends with its request.
             let owner = Owner::Request;
-            Ok(inbound.forward(Outbound { target, client, session, owner, operation, permit }))
+            let logs = Wanted::Any;
+            let outbound = Outbound { target, client, logs, session, owner, operation, permit };
+            Ok(inbound.forward(outbound))
         }
-        Ok(Plan::Accept | Plan::Cancel { .. } | Plan::Progress) => Ok(Served::Accepted),
+        Ok(Plan::Accept | Plan::Cancel { .. } | Plan::Progress | Plan::RootsChanged) => {
+            Ok(Served::Accepted)
+        }
         Ok(Plan::Answer) => Err(RouteError::UnexpectedResponse.into()),
     }
 }
@@ -160,6 +169,9 @@ pub(crate) fn begin(inbound: &Inbound<'_>) -> Result<(Answer, SessionClaims), Fa
             Plan::Reply(_)
             | Plan::Forward { .. }
             | Plan::Cancel { .. }
+            | Plan::SetLevel { .. }
+            | Plan::Subscribe { .. }
+            | Plan::RootsChanged
             | Plan::Answer
             | Plan::Progress
             | Plan::Accept,

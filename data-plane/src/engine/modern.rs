@@ -8,7 +8,7 @@ use super::{Inbound, Outbound, Served};
 use crate::{
     error::Failure,
     exchange::Owner,
-    mcp::version,
+    mcp::{Level, level::Wanted, version},
     route::{self, Plan, RouteError},
     upstream::SessionKey,
 };
@@ -37,12 +37,19 @@ pub(crate) fn serve(inbound: Inbound<'_>, client: route::Client) -> Result<Serve
             };
             let permit = inbound.admit()?;
             let owner = Owner::Request;
-            let outbound = Outbound { target, client, session, owner, operation, permit };
+            let meta = inbound.message.params().map(|params| &params.meta);
+            let level = meta.and_then(|meta| meta.log_level.as_ref()?.as_str());
+            let logs = level.and_then(Level::find).map_or(Wanted::Nothing, Wanted::From);
+            let outbound = Outbound { target, client, logs, session, owner, operation, permit };
             Ok(inbound.forward(outbound))
         }
         // What a modern client says in a notification, it says by closing the stream too.
-        Ok(Plan::Accept | Plan::Cancel { .. } | Plan::Progress) => Ok(Served::Accepted),
+        Ok(Plan::Accept | Plan::Cancel { .. } | Plan::Progress | Plan::RootsChanged) => {
+            Ok(Served::Accepted)
+        }
         Ok(Plan::Answer) => Err(RouteError::UnexpectedResponse.into()),
-        Ok(Plan::Initialize { .. }) => Err(Failure::Internal("a modern client was initialized")),
+        Ok(Plan::Initialize { .. } | Plan::SetLevel { .. } | Plan::Subscribe { .. }) => {
+            Err(Failure::Internal("a modern client was served as a legacy one"))
+        }
     }
 }

@@ -70,6 +70,18 @@ impl Features {
         format!("{{{}}}", parts.collect::<Vec<_>>().join(","))
     }
 
+    /// With the promise to tell when one of the lists changes.
+    #[must_use]
+    pub fn announcing(self) -> Self {
+        let lists = [
+            (Feature::Tools, Feature::ToolsListChanged),
+            (Feature::Prompts, Feature::PromptsListChanged),
+            (Feature::Resources, Feature::ResourcesListChanged),
+        ];
+        let had = lists.iter().filter(|(list, _)| self.has(*list));
+        had.fold(self, |all, (_, changed)| all.with(*changed))
+    }
+
     pub fn has(self, feature: Feature) -> bool {
         self.0 & Self::bit(feature) != 0
     }

@@ -16,6 +16,9 @@ pub enum Method {
     ResourceTemplatesList,
     ResourcesRead,
     Complete,
+    SetLevel,
+    Subscribe,
+    Unsubscribe,
     Initialized,
     Cancelled,
     Progress,
@@ -39,6 +42,9 @@ impl Method {
             Self::ResourceTemplatesList => "resources/templates/list",
             Self::ResourcesRead => "resources/read",
             Self::Complete => "completion/complete",
+            Self::SetLevel => "logging/setLevel",
+            Self::Subscribe => "resources/subscribe",
+            Self::Unsubscribe => "resources/unsubscribe",
             Self::Initialized => "notifications/initialized",
             Self::Cancelled => "notifications/cancelled",
             Self::Progress => "notifications/progress",
@@ -51,7 +57,11 @@ impl Method {
     /// Whether a request of this method is answered in `era`; else `-32601`.
     pub fn is_served_in(&self, era: Era) -> bool {
         match self {
-            Self::Initialize | Self::Ping => era == Era::Legacy,
+            Self::Initialize
+            | Self::Ping
+            | Self::SetLevel
+            | Self::Subscribe
+            | Self::Unsubscribe => era == Era::Legacy,
             Self::Discover => era == Era::Modern,
             Self::ToolsList
             | Self::ToolsCall
@@ -85,6 +95,9 @@ impl From<&str> for Method {
             "resources/templates/list" => Self::ResourceTemplatesList,
             "resources/read" => Self::ResourcesRead,
             "completion/complete" => Self::Complete,
+            "logging/setLevel" => Self::SetLevel,
+            "resources/subscribe" => Self::Subscribe,
+            "resources/unsubscribe" => Self::Unsubscribe,
             "notifications/initialized" => Self::Initialized,
             "notifications/cancelled" => Self::Cancelled,
             "notifications/progress" => Self::Progress,

@@ -9,7 +9,7 @@ use proto::Era;
 
 use self::{errors::error_to_client, uris::show_uris};
 use super::{
-    code,
+    Capabilities, Level, code,
     message::{Kind, Message, Outcome, Params, Response, ResultKey, Span, meta_key, splice},
     object::{self, Cursor, Member},
     response::{self, SERVER_INFO, quote},
@@ -31,6 +31,10 @@ pub struct Terms<'a> {
     pub id: Option<&'a [u8]>,
     /// Raw JSON that stands for the client's progress token, if it sent one.
     pub progress_token: Option<&'a [u8]>,
+    /// What its client can be asked for, towards modern upstreams.
+    pub capabilities: Capabilities,
+    /// The log messages that a modern upstream should send, unless the client has said so itself.
+    pub log_level: Option<Level>,
 }
 
 /// The parameter that says what a request is about, with its value at the upstream.
@@ -150,12 +154,12 @@ fn strip_meta(edits: &mut Edits, message: &Message, params: &Params) {
     }
 }
 
-/// We call in our own name and with what we can bridge: no client capabilities yet.
+/// We call in our own name, with what the client can be asked for.
 fn claim_modern(edits: &mut Edits, message: &Message, method: Span, terms: &Terms<'_>) {
     let claim = [
         (meta_key::PROTOCOL_VERSION, quote(terms.version)),
         (meta_key::CLIENT_INFO, SERVER_INFO.to_owned()),
-        (meta_key::CLIENT_CAPABILITIES, "{}".to_owned()),
+        (meta_key::CLIENT_CAPABILITIES, terms.capabilities.to_json()),
     ];
     let Some(params) = message.params() else { return };
     let meta = &params.meta;
@@ -170,6 +174,9 @@ fn claim_modern(edits: &mut Edits, message: &Message, method: Span, terms: &Term
             Some(span) => edits.replace(span, value),
             None => added.push(format!("\"{key}\":{value}")),
         }
+    }
+    if let (Some(level), None) = (terms.log_level, &meta.log_level) {
+        added.push(format!("\"{}\":\"{}\"", meta_key::LOG_LEVEL, level.as_str()));
     }
     let added = added.join(",");
     match (meta.span, params.span) {

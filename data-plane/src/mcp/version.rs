@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use proto::Era;
 
 use super::{
-    Capabilities, code,
+    Capabilities, Level, code,
     message::{Kind, Message, Request, meta_key},
     method::Method,
     mirror::{self, MirrorParam},
@@ -297,10 +297,8 @@ fn check_method(request: &Request) -> Result<(), Refusal> {
 
 /// MCP 2026-07-28, logging: the level, if any, is one of RFC 5424.
 fn check_log_level(request: &Request) -> Result<(), Refusal> {
-    const LEVELS: [&str; 8] =
-        ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
     let level = request.params.meta.log_level.as_ref();
-    if level.is_none_or(|level| level.as_str().is_some_and(|level| LEVELS.contains(&level))) {
+    if level.is_none_or(|level| level.as_str().is_some_and(|level| Level::find(level).is_some())) {
         return Ok(());
     }
     let message = format!("`params._meta[\"{}\"]` is not a log level", meta_key::LOG_LEVEL);

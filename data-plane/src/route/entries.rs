@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Client, Plan, RouteError, cursor::Place};
+use super::{Client, Interest, Plan, RouteError, cursor::Place};
 use crate::{
     mcp::{
         Capabilities, Message,
@@ -79,6 +79,26 @@ pub(super) fn resource(view: &View, request: &Request, client: Client) -> Result
         era: client.version.era(),
     })?;
     Ok(Plan::Forward { target: asked })
+}
+
+/// `resources/subscribe` and `resources/unsubscribe`.
+pub(super) fn subscribe(
+    view: &View,
+    message: &Message,
+    request: &Request,
+    client: Client,
+    interest: Interest,
+) -> Result<Plan, RouteError> {
+    let shown = request.params.uri.as_ref();
+    let uri = text(shown, "`params.uri` must be a string")?;
+    let target = find_resource(view, uri, client.capabilities);
+    let target = target.ok_or_else(|| RouteError::UnknownResource {
+        uri: uri.into(),
+        era: client.version.era(),
+    })?;
+    let answer = Answer::new(message.raw(request.id), Bytes::from_static(b"{}"));
+    let shown = shown.map(|shown| message.slice(shown.span)).unwrap_or_default();
+    Ok(Plan::Subscribe { answer, target, shown, interest })
 }
 
 /// Where a URI leads, for those who have what it needs.

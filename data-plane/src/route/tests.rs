@@ -41,6 +41,11 @@ fn describe_in(table: &Table, endpoint: &Endpoint, client: Client, message: &Mes
         Ok(Plan::Forward { target }) => {
             format!("forward {} {}", target.upstream_id().unwrap_or("-"), original(&target))
         }
+        Ok(Plan::SetLevel { level, .. }) => format!("level {}", level.as_str()),
+        Ok(Plan::Subscribe { target, interest, .. }) => {
+            format!("{interest:?} {}", target.label())
+        }
+        Ok(Plan::RootsChanged) => "roots changed".to_owned(),
         Ok(Plan::Answer) => "answer".to_owned(),
         Ok(Plan::Progress) => "progress".to_owned(),
         Ok(Plan::Accept) => "accept".to_owned(),
@@ -75,7 +80,7 @@ fn initialize_is_answered_here() {
         "dev",
         LEGACY,
         body,
-        r#"2025-06-18 {"roots":{}} {"jsonrpc":"2.0","id":"x","result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"lockgate""#,
+        r#"2025-06-18 {"roots":{}} {"jsonrpc":"2.0","id":"x","result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"lockgate""#,
     );
     let body = r#""id":1,"method":"initialize","params":{"protocolVersion":"2026-07-28"}"#;
     check("", LEGACY, body, "2025-11-25 {}");
@@ -247,4 +252,20 @@ fn pages_follow_each_other_and_end_when_the_list_changes() {
     assert_eq!(ask(&table, "resources/list", "7"), "refuse: unknown cursor");
     resources.retain(|it| !matches!(it, Resource::Entry(entry) if entry.original == "test://two"));
     assert_eq!(ask(&paged(&resources), "resources/list", &second), "refuse: unknown cursor");
+}
+
+#[test]
+fn a_log_level_is_one_of_eight() {
+    let level =
+        |level: &str| format!(r#""id":1,"method":"logging/setLevel","params":{{"level":{level}}}"#);
+    check("", LEGACY, &level("\"warning\""), "level warning");
+    for wrong in ["\"loud\"", "3", "null"] {
+        check("", LEGACY, &level(wrong), "refuse: `params.level`");
+    }
+    check("", MODERN, &level("\"warning\""), "refuse: method not found");
+}
+
+#[test]
+fn changed_roots_are_passed_on() {
+    check("", LEGACY, r#""method":"notifications/roots/list_changed""#, "roots changed");
 }

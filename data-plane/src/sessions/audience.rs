@@ -3,7 +3,7 @@
 use super::{Live, Sessions};
 use crate::{
     mcp::{Message, Notice},
-    upstream::{Audience, Said, SessionKey},
+    upstream::{Audience, Said, SessionKey, log_level},
 };
 
 impl Audience for Sessions {
@@ -19,16 +19,23 @@ impl Audience for Sessions {
             Said::Notice(notice, message) => live.notice(notice, &message),
         }
     }
+
+    fn updated(&self, upstream_id: &str, message: &Message) {
+        for live in &self.live {
+            live.updated(Some(upstream_id), message);
+        }
+    }
 }
 
 impl Live {
     /// Tells the client what an upstream session of its own says.
     fn notice(&self, notice: Notice, message: &Message) {
         match notice {
-            Notice::Progress
-            | Notice::Log
-            | Notice::ResourceUpdated
-            | Notice::ElicitationComplete => drop(self.tell(message.body.clone())),
+            Notice::Log if !self.wanted_logs().takes(log_level(message).as_deref()) => (),
+            Notice::Progress | Notice::Log | Notice::ElicitationComplete => {
+                self.tell(message.body.clone());
+            }
+            Notice::ResourceUpdated => self.updated(None, message),
             Notice::Cancelled => {
                 let id = message.params().and_then(|params| params.request_id);
                 let told = id.and_then(|id| self.withdraw(message.raw(id), None));

@@ -215,8 +215,8 @@ impl Pipe {
             let (answer, claims) = engine::legacy::begin(&inbound)?;
             let live = self.edge.sessions().enter(claims.id, now_ms);
             let live = live.ok_or(Failure::SessionUnknown)?;
-            let asks = engine::legacy::asks(&self.edge, &claims);
-            *self.listening.lock() = Some(live.attach(asks));
+            let reader = engine::legacy::attach(&inbound.sender, &claims, &live);
+            *self.listening.lock() = Some(reader);
             let live = Mutex::new(live);
             // Messages come one after the other, so nobody was faster.
             self.session.set(Session { claims, live }).ok();

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     discovery::Remembered,
     egress::Provenance,
-    mcp::{Capabilities, Message},
+    mcp::{Capabilities, Level, Message},
 };
 
 /// An upstream while its configuration is unchanged.
@@ -248,6 +248,31 @@ impl Active {
                 Ok(Lister::Pipe(link, capabilities))
             }
             Adapter::Refused(failure) => Err(failure.clone()),
+        }
+    }
+
+    pub(super) fn notify_session(&self, key: &SessionKey, body: &bytes::Bytes) {
+        match &self.adapter {
+            Adapter::Http(http) => {
+                if let Some(session) = http.session(key) {
+                    session.say(body.clone());
+                }
+            }
+            // What one client says is nothing to those who share a pipe.
+            Adapter::Pipe(_) | Adapter::Refused(_) => (),
+        }
+    }
+
+    pub(super) fn want_logs(&self, key: &SessionKey, level: Level) {
+        match &self.adapter {
+            Adapter::Http(http) => {
+                if let Some(session) = http.session(key) {
+                    let key = key.clone();
+                    tokio::spawn(async move { session.want_logs(level, &key).await });
+                }
+            }
+            // The next call asks for it.
+            Adapter::Pipe(_) | Adapter::Refused(_) => (),
         }
     }
 

@@ -20,6 +20,9 @@ pub(crate) enum Said {
 pub(crate) trait Audience: fmt::Debug + Send + Sync {
     /// `owner` is whose session at the upstream it is.
     fn hear(&self, owner: &SessionKey, said: Said);
+
+    /// A resource changed, as an upstream says on a connection that many share.
+    fn updated(&self, upstream_id: &str, message: &Message);
 }
 
 /// The audience, once there is one; all upstreams share it.
@@ -30,6 +33,12 @@ impl Stage {
     /// Lets `audience` hear from now on; the first one stays.
     pub(crate) fn admit(&self, audience: Weak<dyn Audience>) {
         self.0.set(audience).ok();
+    }
+
+    pub(crate) fn updated(&self, upstream_id: &str, message: &Message) {
+        if let Some(audience) = self.0.get().and_then(Weak::upgrade) {
+            audience.updated(upstream_id, message);
+        }
     }
 
     pub(crate) fn say(&self, owner: &SessionKey, said: Said) {

@@ -13,7 +13,7 @@ use super::{
     question::Question,
 };
 use crate::{
-    mcp::{Capabilities, Kind, Message, Method, Version},
+    mcp::{Capabilities, Kind, Message, Method, Version, level::Wanted},
     target::Target,
 };
 
@@ -26,6 +26,8 @@ pub struct Call {
     pub client_version: Version,
     /// What the client can be asked for; its upstream session declares the same.
     pub capabilities: Capabilities,
+    /// Which log messages it wants.
+    pub logs: Wanted,
     pub session: SessionKey,
 }
 
@@ -38,6 +40,14 @@ impl Call {
     /// Whether it may be sent again after the connection broke.
     pub(crate) fn is_repeatable(&self) -> bool {
         self.target.is_repeatable()
+    }
+
+    /// What a legacy upstream's session declares: only legacy clients take requests.
+    pub(crate) fn declared(&self) -> Capabilities {
+        match self.client_era {
+            Era::Legacy => self.capabilities,
+            Era::Modern => Capabilities::NONE,
+        }
     }
 
     /// The request's id, raw JSON.

@@ -110,6 +110,11 @@ impl DetectedUpstream {
         }
     }
 
+    /// The Streamable HTTP session of `key`, if it is open.
+    pub(crate) fn session(&self, key: &SessionKey) -> Option<Arc<Session>> {
+        self.streamable.sessions().peek(key)
+    }
+
     pub(crate) fn close_session(&self, key: &SessionKey) {
         self.streamable.sessions().close(key);
         self.stream.close_session(key);

@@ -10,6 +10,7 @@ use super::{
     audience::{Said, Stage},
     failure::CallFailure,
 };
+use crate::mcp::Message;
 
 /// News about an upstream for the reports to the control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,11 @@ impl Health {
     ) -> Self {
         let (seen, last) = (AtomicU8::new(UNKNOWN), Mutex::new(None));
         Self { upstream_id, seen, last, signals, stage }
+    }
+
+    /// Passes on that a resource changed, to all who want to know.
+    pub(crate) fn updated(&self, message: &Message) {
+        self.stage.updated(&self.upstream_id, message);
     }
 
     /// Passes on what the upstream says outside of calls.

@@ -138,7 +138,7 @@ impl HttpUpstream {
     }
 
     async fn legacy(&self, call: &Call, bounds: Bounds) -> Result<Attempt, CallFailure> {
-        let (endpoint, capabilities) = (Arc::clone(&self.endpoint), call.capabilities);
+        let (endpoint, capabilities) = (Arc::clone(&self.endpoint), call.declared());
         let key = call.session.clone();
         let open = || async move {
             let session = Arc::new(Session::open(endpoint, capabilities).await?);
@@ -147,6 +147,9 @@ impl HttpUpstream {
         };
         let session = self.sessions.get(&call.session, Handle::current, open);
         let session = bounds.within(session).await??;
+        if let Some(level) = call.logs.level() {
+            session.want_logs(level, &call.session).await;
+        }
         let relay = match (&call.session, call.client_era) {
             // The session is this client's alone, and so are its ids and tokens.
             (SessionKey::Client(_), Era::Legacy) => Relay::verbatim(call),
@@ -282,6 +285,7 @@ fn take_whole(body: Bytes, relay: &Relay) -> Result<(Bytes, Option<i64>), CallFa
         | Taken::Request(_)
         | Taken::Withdrawn(_)
         | Taken::CatalogChanged
+        | Taken::ResourceUpdated(_)
         | Taken::Nothing => {
             Err(CallFailure::NotJsonRpc("a message that is no response".to_owned()))
         }

@@ -1,7 +1,7 @@
 //! Puts one call into its upstream's terms, and what the upstream says back into the client's:
 //! era, request id, progress token.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use proto::Era;
@@ -13,8 +13,10 @@ use super::{
 };
 use crate::{
     mcp::{
-        Kind, Message, Notice, code,
+        Capabilities, Kind, Level, Message, Notice, code,
+        level::Wanted,
         message::{Notification, Response},
+        object,
         response::{Answer, empty_completion},
         translate::{self, Audience, Terms},
         uri::Uris,
@@ -31,6 +33,7 @@ pub(crate) struct Relay {
     /// What stands for id and progress token at the upstream; `None` if they pass verbatim.
     ours: Option<Bytes>,
     client_token: Option<Bytes>,
+    logs: Wanted,
     /// The URI that was asked for, as the client wrote it.
     asked_uri: Option<Box<str>>,
     /// How the client is shown URIs of the upstream.
@@ -52,6 +55,8 @@ pub(crate) enum Taken {
     /// The upstream takes back its request with this id (raw JSON).
     Withdrawn(Bytes),
     CatalogChanged,
+    /// It belongs to no call.
+    ResourceUpdated(Box<Message>),
     Nothing,
 }
 
@@ -64,6 +69,7 @@ impl Relay {
             client_id: call.id(),
             ours: None,
             client_token: token.map(|token| call.message.slice(token)),
+            logs: call.logs,
             asked_uri: asked_uri(call),
             uris: call.target.uris.clone(),
             is_completion: matches!(call.target.asked, Asked::Completion { .. }),
@@ -91,6 +97,17 @@ impl Relay {
             subject: call.target.subject(),
             id: ours,
             progress_token: token,
+            capabilities: match call.client_era {
+                Era::Modern => call.capabilities,
+                // Nobody could put the upstream's requests to a legacy client yet.
+                Era::Legacy => Capabilities::NONE,
+            },
+            log_level: match (call.client_era, call.logs) {
+                (Era::Modern, _) | (Era::Legacy, Wanted::Nothing) => None,
+                // The server decides, and that is we.
+                (Era::Legacy, Wanted::Any) => Some(Level::Info),
+                (Era::Legacy, Wanted::From(level)) => Some(level),
+            },
         };
         translate::request_to_upstream(&call.message, &terms)
     }
@@ -107,6 +124,7 @@ impl Relay {
     fn notification(&self, message: &Message, notification: &Notification) -> Taken {
         let Some(notice) = Notice::of(notification.method.as_str()) else { return Taken::Nothing };
         match notice {
+            Notice::Log if !self.logs.takes(log_level(message).as_deref()) => Taken::Nothing,
             Notice::Progress | Notice::Log => {
                 let token = self.ours.as_ref().and(self.client_token.as_deref());
                 let body = translate::notification_to_client(message, self.client_era, token);
@@ -122,9 +140,8 @@ impl Relay {
             Notice::ToolsChanged | Notice::PromptsChanged | Notice::ResourcesChanged => {
                 Taken::CatalogChanged
             }
-            Notice::ElicitationComplete | Notice::ResourceUpdated | Notice::Acknowledged => {
-                Taken::Nothing
-            }
+            Notice::ResourceUpdated => Taken::ResourceUpdated(Box::new(message.clone())),
+            Notice::ElicitationComplete | Notice::Acknowledged => Taken::Nothing,
         }
     }
 
@@ -174,6 +191,12 @@ fn asked_uri(call: &Call) -> Option<Box<str>> {
         }
         Asked::Tool(_) | Asked::Prompt { .. } | Asked::Completion { .. } => None,
     }
+}
+
+/// The level of a log message, as its server wrote it.
+pub(crate) fn log_level(message: &Message) -> Option<Cow<'_, str>> {
+    let params = message.params()?.span?;
+    object::unquote(object::member(message.text(), params, "level")?.of(message.text()))
 }
 
 /// Whether two raw ids are the same value; servers may write a string in another way.

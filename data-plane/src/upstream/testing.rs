@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     egress::Egress,
-    mcp::{Capabilities, Version, message::parse},
+    mcp::{Capabilities, Version, level::Wanted, message::parse},
     snapshot::table::{Table, ToolEntry},
     target::Target,
 };
@@ -275,6 +275,7 @@ pub(crate) fn legacy_call(id: &str, arguments: &str) -> Call {
         client_era: Era::Legacy,
         client_version: Version::V2025_11_25,
         capabilities: Capabilities::of(&["roots", "sampling.tools", "sampling"]),
+        logs: Wanted::Any,
         session: SessionKey::Client([7; 16]),
     }
 }

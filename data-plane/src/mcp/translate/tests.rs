@@ -10,6 +10,8 @@ fn message(text: &str) -> Message {
 }
 
 const LEGACY: Terms<'_> = Terms {
+    capabilities: Capabilities::NONE,
+    log_level: None,
     era: Era::Legacy,
     version: "2025-11-25",
     subject: Subject::Name("echo"),

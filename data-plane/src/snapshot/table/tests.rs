@@ -394,12 +394,14 @@ fn links_of_a_marked_upstream_lead_back_to_it() {
 #[test]
 fn a_view_announces_what_it_can_serve() {
     let table = compile(&shelves()).unwrap();
-    let features = table.everything().features().to_json();
+    let features = table.everything().features(Era::Modern).to_json();
     assert_eq!(features, r#"{"tools":{},"prompts":{},"resources":{},"completions":{}}"#);
-    let alone = table.server("alone").unwrap().features().to_json();
+    let legacy = table.everything().features(Era::Legacy).to_json();
+    assert!(legacy.starts_with(r#"{"tools":{"listChanged":true},"prompts":{"listChanged":true}"#));
+    let alone = table.server("alone").unwrap().features(Era::Modern).to_json();
     assert_eq!(alone, r#"{"tools":{},"prompts":{},"resources":{}}"#);
     let bare = compile(&sample()).unwrap();
-    assert_eq!(bare.everything().features().to_json(), r#"{"tools":{}}"#);
+    assert_eq!(bare.everything().features(Era::Modern).to_json(), r#"{"tools":{}}"#);
 }
 
 #[test]

@@ -26,7 +26,8 @@ use crate::mcp::{
 /// Longest instructions that a client is given, in bytes.
 const INSTRUCTIONS_MAX: usize = 16 * 1024;
 /// What of its upstreams' features an endpoint passes on.
-const PASSED_ON: [Feature; 3] = [Feature::Prompts, Feature::Resources, Feature::Completions];
+const PASSED_ON: [Feature; 4] =
+    [Feature::Prompts, Feature::Resources, Feature::Completions, Feature::Logging];
 
 /// What one endpoint has, ready to be listed and looked up.
 #[derive(Debug)]
@@ -158,9 +159,15 @@ impl View {
 
     /// What `initialize` and `server/discover` announce: exactly what can be served here.
     /// Tools always can be, if there are none yet.
-    pub fn features(&self) -> Features {
+    pub fn features(&self, era: Era) -> Features {
         let passed_on: Features = PASSED_ON.into_iter().collect();
-        self.shelf.features().and(passed_on).with(Feature::Tools)
+        match era {
+            Era::Legacy => {
+                let passed_on = passed_on.with(Feature::Subscribe);
+                self.shelf.features().and(passed_on).with(Feature::Tools).announcing()
+            }
+            Era::Modern => self.shelf.features().and(passed_on).with(Feature::Tools),
+        }
     }
 
     /// Prompts and resources.

@@ -7,9 +7,10 @@ use hyper::body::Incoming;
 
 use super::{endpoint::Endpoint, session::Session};
 use crate::{
-    mcp::{Message, message::parse},
+    mcp::{Message, Notice, message::parse},
     upstream::{
         Event,
+        audience::Said,
         failure::CallFailure,
         fetch::{self, Bounds},
         patience::Patience,
@@ -150,6 +151,11 @@ impl HttpConversation {
             }
             Taken::Withdrawn(id) => return Ok(Some((Event::Withdrawn(id), None))),
             Taken::CatalogChanged => self.endpoint.health.catalog_is_stale(),
+            Taken::ResourceUpdated(message) => {
+                if let Some(session) = &self.cancel.session {
+                    session.pass_on(Said::Notice(Notice::ResourceUpdated, message));
+                }
+            }
             Taken::Nothing => (),
         }
         Ok(None)

@@ -11,15 +11,20 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
+use parking_lot::Mutex;
 use proto::Era;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::endpoint::{Endpoint, SESSION_ID, VERSION};
 use super::listening;
 use crate::{
-    mcp::Capabilities,
+    mcp::{
+        Capabilities, Level,
+        feature::{Feature, Features},
+    },
     upstream::{
         SessionKey,
+        audience::Said,
         era::{self, Handshake, Uninitialized},
         failure::CallFailure,
         fetch::Bounds,
@@ -28,6 +33,8 @@ use crate::{
 
 /// How long an upstream may take to initialize.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an upstream may take to change its log level.
+const LEVEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One session. Dropping the last handle ends it at the upstream.
 #[derive(Debug)]
@@ -38,8 +45,11 @@ pub(crate) struct Session {
     pub(crate) handshake: Handshake,
     /// The upstream does not know it any more: there is nothing to end.
     is_lost: AtomicBool,
+    owner: OnceLock<SessionKey>,
     /// Reads what the upstream says outside of calls.
     listening: OnceLock<AbortOnDropHandle<()>>,
+    /// The level that log messages were asked from, last.
+    level: Mutex<Option<Level>>,
 }
 
 impl Session {
@@ -70,7 +80,9 @@ impl Session {
             headers,
             handshake,
             is_lost: AtomicBool::new(false),
+            owner: OnceLock::new(),
             listening: OnceLock::new(),
+            level: Mutex::default(),
         };
         let initialized = Bytes::from_static(era::INITIALIZED.as_bytes());
         let headers = session.headers.clone();
@@ -84,7 +96,15 @@ impl Session {
 
     /// Hears, from now on, what the upstream says outside of the calls of `key`.
     pub(crate) fn listen(self: &Arc<Self>, key: SessionKey) {
+        self.owner.set(key.clone()).ok();
         self.listening.get_or_init(|| listening::listen(self, key));
+    }
+
+    /// Passes on, to whose session it is, what belongs to no call.
+    pub(crate) fn pass_on(&self, said: Said) {
+        if let Some(owner) = self.owner.get() {
+            self.endpoint.health.say(owner, said);
+        }
     }
 
     pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
@@ -94,6 +114,33 @@ impl Session {
     /// The upstream does not know it any more.
     pub(super) fn lose(&self) {
         self.is_lost.store(true, Ordering::Relaxed);
+    }
+
+    /// Asks for log messages from `level` on, unless they come already. A session that many
+    /// callers share never gets quieter.
+    pub(crate) async fn want_logs(&self, level: Level, key: &SessionKey) {
+        let is_new = {
+            let mut last = self.level.lock();
+            let is_new = match key {
+                SessionKey::Client(_) => *last != Some(level),
+                SessionKey::Principal { .. } => last.is_none_or(|last| level < last),
+            };
+            if is_new {
+                *last = Some(level);
+            }
+            is_new && Features::read(&self.handshake.capabilities).has(Feature::Logging)
+        };
+        if !is_new {
+            return;
+        }
+        let bounds = Bounds::of_step(&self.endpoint.limits, LEVEL_TIMEOUT);
+        let members = format!(r#""level":"{}""#, level.as_str());
+        let question = ("logging/setLevel", members.as_str());
+        let asked = self.endpoint.ask(Era::Legacy, self.headers.clone(), question, &bounds).await;
+        // Whoever wants fewer messages is spared the others here too.
+        if let Err(failure) = asked {
+            tracing::debug!(%failure, "an upstream did not take a log level");
+        }
     }
 
     /// Whether the upstream gave a session id at all.

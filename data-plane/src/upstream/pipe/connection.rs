@@ -141,6 +141,12 @@ impl Connection {
         bounds.within(ticket.answer()).await?
     }
 
+    /// Sends a request of our own whose answer does not matter.
+    pub(crate) fn say(&self, method: &str, members: &str) -> Result<(), CallFailure> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed).to_string();
+        self.notify(era::request(Speech::Legacy, &id, method, members).into())
+    }
+
     /// Sends what nobody waits for.
     pub(crate) fn notify(&self, message: Bytes) -> Result<(), CallFailure> {
         self.input.try_send(message).map_err(|error| match error {
@@ -226,7 +232,11 @@ impl Connection {
                 self.health.catalog_is_stale();
                 None
             }
-            Notice::ResourceUpdated | Notice::Acknowledged => None,
+            Notice::ResourceUpdated => {
+                self.health.updated(message);
+                None
+            }
+            Notice::Acknowledged => None,
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use proto::Era;
+
 use super::{Link, connection::Ticket, turns::Turn};
 use crate::upstream::{
     Call, Event,
@@ -32,6 +34,9 @@ impl PipeConversation {
     }
 
     pub(super) fn send(&mut self, call: &Call) -> Result<(), CallFailure> {
+        if let (Era::Legacy, Some(level)) = (self.link.handshake.era, call.logs.level()) {
+            self.link.want_logs(level)?;
+        }
         let request = self.relay.request(call, &self.link.handshake);
         self.ticket.send(request)
     }
@@ -50,7 +55,7 @@ impl PipeConversation {
                 }
                 Taken::Withdrawn(id) => return Ok(Event::Withdrawn(id)),
                 // The connection has seen to these.
-                Taken::CatalogChanged | Taken::Nothing => (),
+                Taken::CatalogChanged | Taken::ResourceUpdated(_) | Taken::Nothing => (),
             }
         }
     }

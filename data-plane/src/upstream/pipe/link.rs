@@ -3,13 +3,17 @@
 
 use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use proto::Era;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::DropGuard;
 
 use super::connection::Connection;
 use crate::{
-    mcp::{Capabilities, Message},
+    mcp::{
+        Capabilities, Level, Message,
+        feature::{Feature, Features},
+    },
     upstream::{
         era::{self, Handshake, Speech, Uninitialized, Verdict},
         failure::CallFailure,
@@ -38,9 +42,24 @@ pub(crate) struct Link {
     pub(crate) handshake: Handshake,
     pub(super) since: Instant,
     guard: Guard,
+    /// The least severe level that anybody asked for.
+    level: Mutex<Option<Level>>,
 }
 
 impl Link {
+    /// Asks for log messages from `level` on, unless they come already.
+    pub(super) fn want_logs(&self, level: Level) -> Result<(), CallFailure> {
+        let mut last = self.level.lock();
+        let is_logging = || Features::read(&self.handshake.capabilities).has(Feature::Logging);
+        if last.is_some_and(|last| last <= level) || !is_logging() {
+            return Ok(());
+        }
+        *last = Some(level);
+        let members = format!(r#""level":"{}""#, level.as_str());
+        // Its answer tells nothing; on a pipe it comes before that of the call.
+        self.connection.say("logging/setLevel", &members)
+    }
+
     /// Sends a request of our own and waits for its answer. A modern server is told the
     /// capabilities.
     pub(crate) async fn ask(
@@ -76,7 +95,7 @@ impl Fresh {
     /// The link, once the handshake is done.
     pub(crate) fn link(self, handshake: Handshake) -> Link {
         let Self { connection, guard, bounds: _, capabilities: _ } = self;
-        Link { connection, handshake, since: Instant::now(), guard }
+        Link { connection, handshake, since: Instant::now(), guard, level: Mutex::default() }
     }
 
     /// Greets a server that is known to be legacy.
