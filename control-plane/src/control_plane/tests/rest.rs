@@ -121,7 +121,7 @@ async fn bad_bodies_are_422_with_the_field() {
             r#"{"name":"x","url":"http://h/","integration_type":"MCP"}"#,
             "integration_type",
         ),
-        ("/gateways", r#"{"name":"x","url":"http://h/","transport":"SSE"}"#, "transport"),
+        ("/gateways", r#"{"name":"x","url":"http://h/","transport":"PIGEON"}"#, "transport"),
         ("/gateways", r#"{"name":"x","url":"http://h/","auth_type":"oauth"}"#, "auth_type"),
         ("/servers", r#"{"description":"x"}"#, "name"),
     ] {
