@@ -2,6 +2,7 @@
 
 pub(crate) mod legacy;
 pub(crate) mod modern;
+pub(crate) mod rounds;
 
 use std::sync::Arc;
 

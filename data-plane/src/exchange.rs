@@ -17,6 +17,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 
 use crate::{
     drain::Drain,
+    engine::rounds::Rounds,
     error::{self, Failure},
     limit::Permit,
     mcp::Version,
@@ -35,10 +36,20 @@ pub(crate) type Call = Pin<Box<dyn Future<Output = Result<Reply, CallError>> + S
 
 /// How a call ends when nobody reads its answer any more.
 pub(crate) enum Owner {
-    /// With its request.
-    Request,
+    /// With its request; the client may have to ask again.
+    Request { rounds: Option<Box<Rounds>> },
     /// With its session. The drain is told when the call goes on without its request.
     Session { ticket: Ticket, asks: Asks, drain: Drain },
+}
+
+impl Owner {
+    /// An upstream's answer as the client may have it.
+    fn answer(&self, body: Bytes) -> Bytes {
+        match self {
+            Self::Request { rounds: Some(rounds) } => rounds.seal(body),
+            Self::Request { rounds: None } | Self::Session { .. } => body,
+        }
+    }
 }
 
 /// One message for the client.
@@ -121,7 +132,7 @@ impl Exchange {
                 Some(Ok(upstream::Event::Response(body))) => {
                     self.state = State::Done;
                     self.operation.succeed();
-                    return Poll::Ready(Some(Event::Response(body)));
+                    return Poll::Ready(Some(Event::Response(self.owner.answer(body))));
                 }
                 Some(Ok(upstream::Event::Notification(body))) => Some(body),
                 Some(Ok(upstream::Event::Request(question))) => self.ask(question),
@@ -140,14 +151,14 @@ impl Exchange {
     fn ask(&self, question: Question) -> Option<Bytes> {
         match &self.owner {
             Owner::Session { ticket, asks, .. } if !self.is_mute => ticket.ask(question, *asks),
-            Owner::Session { .. } | Owner::Request => None,
+            Owner::Session { .. } | Owner::Request { .. } => None,
         }
     }
 
     fn withdraw(&self, id: &[u8]) -> Option<Bytes> {
         match &self.owner {
             Owner::Session { ticket, .. } => ticket.withdraw(id),
-            Owner::Request => None,
+            Owner::Request { .. } => None,
         }
     }
 
@@ -204,7 +215,7 @@ impl Drop for Exchange {
         if matches!(state, State::Done) {
             return;
         }
-        let owner = std::mem::replace(&mut self.owner, Owner::Request);
+        let owner = std::mem::replace(&mut self.owner, Owner::Request { rounds: None });
         let (Owner::Session { drain, .. }, Ok(runtime)) =
             (&owner, tokio::runtime::Handle::try_current())
         else {

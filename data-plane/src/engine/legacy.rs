@@ -137,7 +137,7 @@ pub(crate) fn serve_alone(inbound: Inbound<'_>) -> Result<Served, Failure> {
             };
             let permit = inbound.admit()?;
             // Nobody could fetch the answer later, so the call ends with its request.
-            let owner = Owner::Request;
+            let owner = Owner::Request { rounds: None };
             let logs = Wanted::Any;
             let outbound = Outbound { target, client, logs, session, owner, operation, permit };
             Ok(inbound.forward(outbound))

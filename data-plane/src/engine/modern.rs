@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::{Inbound, Outbound, Served};
+use super::{Inbound, Outbound, Served, rounds::Rounds};
 use crate::{
     error::Failure,
     exchange::Owner,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Serves a message whose envelope is right.
-pub(crate) fn serve(inbound: Inbound<'_>, client: route::Client) -> Result<Served, Failure> {
+pub(crate) fn serve(mut inbound: Inbound<'_>, client: route::Client) -> Result<Served, Failure> {
     let mut operation = inbound.operation(client.version.as_str());
     match inbound.plan(client) {
         Err(failure) => {
@@ -36,7 +36,14 @@ pub(crate) fn serve(inbound: Inbound<'_>, client: route::Client) -> Result<Serve
                 capabilities: client.capabilities.bits(),
             };
             let permit = inbound.admit()?;
-            let owner = Owner::Request;
+            let rounds = match target.upstream_id() {
+                Some(upstream) => Rounds::of(&inbound.sender, &inbound.message, upstream),
+                None => None,
+            };
+            if let Some(opened) = rounds.as_ref().map(Rounds::open).transpose()?.flatten() {
+                inbound.message = opened;
+            }
+            let owner = Owner::Request { rounds: rounds.map(Box::new) };
             let meta = inbound.message.params().map(|params| &params.meta);
             let level = meta.and_then(|meta| meta.log_level.as_ref()?.as_str());
             let logs = level.and_then(Level::find).map_or(Wanted::Nothing, Wanted::From);

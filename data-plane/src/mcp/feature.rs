@@ -92,6 +92,11 @@ impl Features {
     }
 
     #[must_use]
+    pub fn without(self, feature: Feature) -> Self {
+        Self(self.0 & !Self::bit(feature))
+    }
+
+    #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }

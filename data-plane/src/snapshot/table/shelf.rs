@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ahash::{AHashMap, AHashSet};
-use proto::{EntryKind, resource::UpstreamResource, virtual_server::Naming};
+use proto::{EntryKind, Era, resource::UpstreamResource, virtual_server::Naming};
 
 use super::offer::Offer;
 use crate::mcp::{
@@ -194,7 +194,13 @@ fn features_of(upstream: &UpstreamResource) -> Features {
     // The first revision had completion without a word for it.
     let is_first = upstream.protocol_version == "2024-11-05";
     let completes = features.has(Feature::Prompts) || features.has(Feature::Resources);
-    if is_first && completes { features.with(Feature::Completions) } else { features }
+    let features =
+        if is_first && completes { features.with(Feature::Completions) } else { features };
+    match upstream.era {
+        // Nothing listens to modern upstreams yet, so no update of theirs would come.
+        Some(Era::Modern) => features.without(Feature::Subscribe),
+        Some(Era::Legacy) | None => features,
+    }
 }
 
 /// Finds URIs and templates that an upstream of an earlier name has already.
