@@ -85,14 +85,14 @@ name!(
 );
 
 impl ToolName {
-    /// See [`exposed`].
+    /// The name that clients see of an upstream's tool.
     pub fn exposed(upstream: &UpstreamName, original: &str) -> Self {
         Self(exposed(upstream, original))
     }
 }
 
 impl PromptName {
-    /// See [`exposed`].
+    /// The name that clients see of an upstream's prompt.
     pub fn exposed(upstream: &UpstreamName, original: &str) -> Self {
         Self(exposed(upstream, original))
     }
