@@ -60,7 +60,7 @@ pub(crate) fn time(ms: i64) -> Option<String> {
     jiff::Timestamp::from_millisecond(known).ok().map(|time| time.to_string())
 }
 
-/// Figures of use. They come with the metrics of "The whole protocol"; until
+/// Figures of use. They come with metrics per tool; until
 /// then they say truly that nothing was counted.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
