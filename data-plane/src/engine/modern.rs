@@ -8,8 +8,10 @@ use super::{Inbound, Outbound, Served, rounds::Rounds};
 use crate::{
     error::Failure,
     exchange::Owner,
+    limit::Permit,
     mcp::{Level, level::Wanted, version},
     route::{self, Plan, RouteError},
+    target::Target,
     upstream::SessionKey,
 };
 
@@ -26,24 +28,17 @@ pub(crate) fn serve(mut inbound: Inbound<'_>, client: route::Client) -> Result<S
             Ok(Served::Answer(answer))
         }
         Ok(Plan::Forward { target }) => {
-            if let Some(headers) = inbound.sender.headers {
-                version::check_param_headers(target.mirrored(), &inbound.message, |name| {
-                    headers.get(name).map(HeaderValue::as_bytes)
-                })?;
-            }
+            let (owner, permit) = match ready(&mut inbound, &target) {
+                Ok(ready) => ready,
+                Err(failure) => {
+                    operation.fail(&failure);
+                    return Err(failure);
+                }
+            };
             let session = SessionKey::Principal {
                 subject: Arc::clone(&inbound.sender.principal.subject),
                 capabilities: client.capabilities.bits(),
             };
-            let permit = inbound.admit()?;
-            let rounds = match target.upstream_id() {
-                Some(upstream) => Rounds::of(&inbound.sender, &inbound.message, upstream),
-                None => None,
-            };
-            if let Some(opened) = rounds.as_ref().map(Rounds::open).transpose()?.flatten() {
-                inbound.message = opened;
-            }
-            let owner = Owner::Request { rounds: rounds.map(Box::new) };
             let meta = inbound.message.params().map(|params| &params.meta);
             let level = meta.and_then(|meta| meta.log_level.as_ref()?.as_str());
             let logs = level.and_then(Level::find).map_or(Wanted::Nothing, Wanted::From);
@@ -59,4 +54,21 @@ pub(crate) fn serve(mut inbound: Inbound<'_>, client: route::Client) -> Result<S
             Err(Failure::Internal("a modern client was served as a legacy one"))
         }
     }
+}
+
+/// Checks what only the target can tell, takes a place among the calls, and gives the upstream
+/// back the state that it wanted back.
+fn ready(inbound: &mut Inbound<'_>, target: &Target) -> Result<(Owner, Permit), Failure> {
+    if let Some(headers) = inbound.sender.headers {
+        version::check_param_headers(target.mirrored(), &inbound.message, |name| {
+            headers.get(name).map(HeaderValue::as_bytes)
+        })?;
+    }
+    let upstream = target.upstream_id();
+    let rounds = upstream.and_then(|id| Rounds::of(&inbound.sender, &inbound.message, id));
+    if let Some(opened) = rounds.as_ref().map(Rounds::open).transpose()?.flatten() {
+        inbound.message = opened;
+    }
+    let permit = inbound.admit()?;
+    Ok((Owner::Request { rounds: rounds.map(Box::new) }, permit))
 }
