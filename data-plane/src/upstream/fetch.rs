@@ -3,6 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full};
@@ -70,9 +71,12 @@ impl Bounds {
     }
 
     /// `work`, if it is done before patience ends.
-    pub(crate) async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, CallFailure> {
+    pub(crate) fn within<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> impl Future<Output = Result<T, CallFailure>> {
         let end = || self.patience(Instant::now());
-        before(end, work).await.map_err(|_| self.failure())
+        before(end, work).map(|done| done.map_err(|_| self.failure()))
     }
 }
 
