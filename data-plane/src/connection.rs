@@ -98,8 +98,8 @@ impl Front {
         let client = Client::new(address, self.doors.of(local));
         self.edge.upstreams().settle();
         let result = match stream.protocol() {
-            Protocol::Http1 => self.http1(stream, requests, client, closing).await,
-            Protocol::Http2 => self.http2(stream, requests, client, closing).await,
+            Protocol::Http1 => self.http1(stream, requests, client).await,
+            Protocol::Http2 => self.http2(stream, requests, client).await,
         };
         if let Err(error) = result {
             tracing::debug!(peer = %address, %error, "connection ended");
@@ -112,7 +112,6 @@ impl Front {
         stream: Timed<Stream>,
         requests: Arc<Requests>,
         client: Client,
-        mut closing: ShutdownWatch,
     ) -> hyper::Result<()> {
         let edge = &self.edge;
         let client = &client;
@@ -124,12 +123,8 @@ impl Front {
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         tokio::pin!(connection);
-        let ended = tokio::select! {
-            result = connection.as_mut() => Some(result),
-            () = closed(&mut closing) => None,
-        };
-        if let Some(result) = ended {
-            result?;
+        if let Some(ended) = self.drain.unless_closing(&mut connection).await {
+            ended?;
         } else {
             connection.as_mut().graceful_shutdown();
             connection.await?;
@@ -145,7 +140,6 @@ impl Front {
         stream: Timed<Stream>,
         requests: Arc<Requests>,
         client: Client,
-        mut closing: ShutdownWatch,
     ) -> hyper::Result<()> {
         let edge = Arc::clone(&self.edge);
         let head_bytes = u32::try_from(edge.limits().head_bytes).unwrap_or(u32::MAX);
@@ -171,10 +165,10 @@ impl Front {
             .keep_alive_timeout(std::time::Duration::from_secs(20));
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
-        tokio::select! {
-            result = connection.as_mut() => return result,
-            () = closed(&mut closing) => connection.as_mut().graceful_shutdown(),
+        if let Some(ended) = self.drain.unless_closing(&mut connection).await {
+            return ended;
         }
+        connection.as_mut().graceful_shutdown();
         connection.await
     }
 }

@@ -2,10 +2,13 @@
 //! to their end, and then the process's threads.
 
 use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -58,6 +61,30 @@ impl Drain {
     /// True once no connection is accepted any more.
     pub(crate) fn closing(&self) -> ShutdownWatch {
         self.0.closing.subscribe()
+    }
+
+    /// `work`, or nothing once no connection is accepted any more.
+    pub(crate) async fn unless_closing<T>(
+        &self,
+        work: &mut (impl Future<Output = T> + Unpin),
+    ) -> Option<T> {
+        let mut closing = self.closing();
+        let mut closed = pin!(closing.wait_for(|closing| *closing));
+        let mut told: Option<Waker> = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = Pin::new(&mut *work).poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            // To look at the signal takes a lock that all connections share. Whoever is told
+            // already need not look before the end has begun.
+            let is_told = told.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+            if is_told && !self.is_leaving() {
+                return Poll::Pending;
+            }
+            told = Some(cx.waker().clone());
+            closed.as_mut().poll(cx).map(|_| None)
+        })
+        .await
     }
 
     /// Something that the end waits for while it is held.
@@ -114,8 +141,7 @@ mod tests {
         });
         drain.request();
         assert!(drain.is_leaving());
-        let mut closing = drain.closing();
-        closing.wait_for(|closing| *closing).await.unwrap();
+        assert_eq!(drain.unless_closing(&mut std::future::pending::<()>()).await, None);
         assert!(!run.is_finished());
         drop(held);
         run.await.unwrap();
