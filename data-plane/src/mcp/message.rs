@@ -203,17 +203,30 @@ impl Message {
 }
 
 /// `body` with the bytes under each span replaced; all other bytes stay. Spans must not overlap.
-pub fn splice(body: &[u8], edits: &[(Span, &[u8])]) -> Bytes {
-    let mut edits: Vec<_> = edits.iter().collect();
+pub fn splice<T: AsRef<[u8]>>(body: &[u8], edits: &[(Span, T)]) -> Bytes {
     // Insertions come before what starts at the same place.
-    edits.sort_by_key(|(span, _)| (span.start, span.end));
-    let added: usize = edits.iter().map(|(_, text)| text.len()).sum();
-    let mut out = BytesMut::with_capacity(body.len() + added);
+    let place = |(span, _): &(Span, T)| (span.start, span.end);
+    if edits.is_sorted_by_key(place) {
+        return joined(body, edits.iter());
+    }
+    let mut sorted: Vec<_> = edits.iter().collect();
+    sorted.sort_by_key(|edit| place(edit));
+    joined(body, sorted.into_iter())
+}
+
+fn joined<'a, T: AsRef<[u8]> + 'a>(
+    body: &[u8],
+    edits: impl Iterator<Item = &'a (Span, T)> + Clone,
+) -> Bytes {
+    let added: usize = edits.clone().map(|(_, text)| text.as_ref().len()).sum();
+    let removed: usize = edits.clone().map(|(span, _)| span.end.saturating_sub(span.start)).sum();
+    // Exactly what is needed: a buffer with room to spare is wrapped once more when it is shared.
+    let mut out = BytesMut::with_capacity((body.len() + added).saturating_sub(removed));
     let mut at = 0;
     for (span, text) in edits {
         debug_assert!(at <= span.start && span.start <= span.end, "overlapping edits");
         out.put_slice(body.get(at..span.start).unwrap_or_default());
-        out.put_slice(text);
+        out.put_slice(text.as_ref());
         at = span.end;
     }
     out.put_slice(body.get(at..).unwrap_or_default());

@@ -77,7 +77,15 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next byte that is not white space, not consumed.
+    #[inline]
     pub fn peek(&mut self) -> Option<u8> {
+        match self.text.as_bytes().get(self.at) {
+            Some(byte) if *byte > b' ' => Some(*byte),
+            _ => self.peek_after_space(),
+        }
+    }
+
+    fn peek_after_space(&mut self) -> Option<u8> {
         let rest = self.text.as_bytes().get(self.at..)?;
         let skipped = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
         self.at += skipped.unwrap_or(rest.len());
@@ -86,7 +94,12 @@ impl<'a> Cursor<'a> {
 
     /// Consumes one value of any kind, checked.
     pub fn value(&mut self) -> Result<Span, Unreadable> {
-        self.peek();
+        let first = self.peek();
+        if let Some(length) = self.plain_scalar(first) {
+            let start = self.at;
+            self.at += length;
+            return Ok(Span { start, end: self.at });
+        }
         let rest = self.text.get(self.at..).unwrap_or_default();
         let mut json = serde_json::Deserializer::from_str(rest);
         let raw = <&RawValue>::deserialize(&mut json).map_err(|_| self.syntax())?;
@@ -161,14 +174,31 @@ impl<'a> Cursor<'a> {
 
     /// Nearly every key: no escape, no control character.
     fn plain_key(&mut self) -> Option<(Cow<'a, str>, Span)> {
-        let start = self.at;
-        let rest = self.text.get(start + 1..)?;
-        let length = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
-        if rest.as_bytes().get(length) != Some(&b'"') {
-            return None;
+        let length = self.plain_string()?;
+        let span = Span { start: self.at, end: self.at + length };
+        let name = self.text.get(span.start + 1..span.end - 1)?;
+        self.at = span.end;
+        Some((Cow::Borrowed(name), span))
+    }
+
+    /// The length of a value that needs no reader: a plain string, a whole number of few digits.
+    fn plain_scalar(&self, first: Option<u8>) -> Option<usize> {
+        match first? {
+            b'"' => self.plain_string(),
+            b'1'..=b'9' => {
+                let rest = self.text.as_bytes().get(self.at..)?;
+                let length = rest.iter().take(16).position(|byte| !byte.is_ascii_digit())?;
+                matches!(rest.get(length)?, b',' | b'}').then_some(length)
+            }
+            _ => None,
         }
-        self.at = start + length + 2;
-        Some((Cow::Borrowed(rest.get(..length)?), Span { start, end: self.at }))
+    }
+
+    /// The length of the string here, quotes included, if nothing in it is escaped or refused.
+    fn plain_string(&self) -> Option<usize> {
+        let inner = self.text.as_bytes().get(self.at + 1..)?;
+        let length = inner.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
+        (inner.get(length) == Some(&b'"')).then_some(length + 2)
     }
 
     fn expect(&mut self, wanted: u8) -> Result<(), Unreadable> {

@@ -78,8 +78,7 @@ impl Edits {
         if self.0.is_empty() {
             return body.clone();
         }
-        let edits: Vec<_> = self.0.iter().map(|(span, text)| (*span, text.as_slice())).collect();
-        splice(body, &edits)
+        splice(body, &self.0)
     }
 }
 
