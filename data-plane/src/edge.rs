@@ -219,32 +219,34 @@ impl Edge {
             return Err(Failure::UrlTooLong { limit: self.limits.url_bytes });
         }
         let path = self.root_path.parse(request.uri().path());
-        match path {
-            Path::Health => return Ok(ops::health()),
-            Path::Ready => return Ok(self.ready()),
-            Path::Metrics if client.door == Door::Ops => return Ok(self.metrics()),
-            _ if client.door == Door::Ops => return Err(Failure::NotFound),
+        match (&path, client.door) {
+            (Path::Health, _) => return Ok(ops::health()),
+            (Path::Ready, _) => return Ok(self.ready()),
+            (Path::Metrics, Door::Ops) => return Ok(self.metrics()),
             // The proxy that passes it on has judged it.
-            Path::Mcp(transport, endpoint) if client.door == Door::Peer => {
-                return Ok(self.mcp(request, client, served, (transport, endpoint)).await);
+            (Path::Mcp(..), Door::Peer) => {}
+            (_, Door::Ops | Door::Peer) => return Err(Failure::NotFound),
+            (_, Door::Public | Door::Loopback) => {
+                self.trust.check(&request, client.peer.ip(), client.door)?;
+                if headers::is_preflight(request.method()) {
+                    let mut response = response::empty(StatusCode::NO_CONTENT);
+                    headers::preflight(request.headers(), response.headers_mut());
+                    return Ok(response);
+                }
+                if is_grpc(request.headers()) {
+                    return Box::pin(self.forward(request, client)).await;
+                }
             }
-            _ if client.door == Door::Peer => return Err(Failure::NotFound),
-            _ => {}
-        }
-        self.trust.check(&request, client.peer.ip(), client.door)?;
-        if headers::is_preflight(request.method()) {
-            let mut response = response::empty(StatusCode::NO_CONTENT);
-            headers::preflight(request.headers(), response.headers_mut());
-            return Ok(response);
         }
         match path {
-            _ if is_grpc(request.headers()) => self.forward(request, client).await,
             Path::Mcp(transport, endpoint) => {
                 Ok(self.mcp(request, client, served, (transport, endpoint)).await)
             }
-            Path::Metrics => self.metrics_for(request.headers()).await,
+            Path::Metrics => Box::pin(self.metrics_for(request.headers())).await,
             Path::WellKnown => Err(Failure::NotFound),
-            Path::Health | Path::Ready | Path::Other => self.forward(request, client).await,
+            Path::Health | Path::Ready | Path::Other => {
+                Box::pin(self.forward(request, client)).await
+            }
         }
     }
 

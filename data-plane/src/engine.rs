@@ -108,7 +108,7 @@ impl Inbound<'_> {
             session,
         };
         let upstreams = Arc::clone(edge.upstreams());
-        let call = Box::pin(async move { upstreams.call(&table, call).await });
+        let call = Box::pin(async move { upstreams.call(&table, &call).await });
         Served::Relay(Exchange::new(call, id, owner, operation, permit))
     }
 }

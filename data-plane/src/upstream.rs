@@ -176,12 +176,12 @@ impl Upstreams {
     pub async fn call(
         self: &Arc<Self>,
         table: &Arc<Table>,
-        call: Call,
+        call: &Call,
     ) -> Result<Reply, CallError> {
         self.sweeper.get_or_init(|| sweep(Arc::downgrade(self)));
         if let Some((tool, binding, credential_id)) = call.target.authored() {
             let credential = credential_of(table, credential_id);
-            let answer = self.rest.call(&call, tool, binding, credential).await;
+            let answer = Box::pin(self.rest.call(call, tool, binding, credential)).await;
             let upstream = || tool.name.to_string();
             return answer
                 .map(Reply::Response)
@@ -189,7 +189,7 @@ impl Upstreams {
         }
         let upstream_id = call.target.upstream_id().unwrap_or_default();
         if let Some(active) = self.find(upstream_id) {
-            return active.call(&call, &self.limits).await;
+            return active.call(call, &self.limits).await;
         }
         Err(CallError { upstream: upstream_id.to_owned(), failure: CallFailure::Unknown })
     }

@@ -14,6 +14,7 @@ use crate::{
     ownership::{self, Need},
     peer::{self, Sent, door},
     route,
+    session::SessionClaims,
     transport::body::Body,
 };
 
@@ -93,6 +94,17 @@ impl Edge {
         if asked.need(sender) == Need::Nothing {
             return Ok(None);
         }
+        Box::pin(self.asked_elsewhere(sender, parts, asked, &claims)).await
+    }
+
+    async fn asked_elsewhere(
+        &self,
+        sender: &Sender<'_>,
+        parts: &request::Parts,
+        asked: Asked<'_>,
+        claims: &SessionClaims,
+    ) -> Result<Option<Response<Body>>, Failure> {
+        let table = &sender.table;
         let order = ownership::order(&self.proxy_id, &claims.owner, &claims.id, table.proxies());
         for proxy in order {
             let request = self.passed_on(sender, parts, asked.body());

@@ -42,10 +42,13 @@ impl Edge {
         let mut id = None;
         let answered = match transport {
             Transport::Http => self.mcp_steps(request, client, endpoint, &mut id).await,
-            Transport::Rpc => self.rpc_steps(request, client, endpoint, &mut id).await,
-            Transport::Events => self.events(request, client, endpoint).await,
-            Transport::Message => self.message(request, client, endpoint, &mut id).await,
-            Transport::WebSocket => self.websocket(request, client, served, endpoint).await,
+            // Boxed, so that each request holds no more than the usual one needs.
+            Transport::Rpc => Box::pin(self.rpc_steps(request, client, endpoint, &mut id)).await,
+            Transport::Events => Box::pin(self.events(request, client, endpoint)).await,
+            Transport::Message => Box::pin(self.message(request, client, endpoint, &mut id)).await,
+            Transport::WebSocket => {
+                Box::pin(self.websocket(request, client, served, endpoint)).await
+            }
         };
         match answered {
             Ok(response) => response,
@@ -109,7 +112,7 @@ impl Edge {
         if body.trim_ascii_start().first() == Some(&b'[') {
             return match self.elsewhere(&sender, &parts, Asked::Batch(&body)).await? {
                 Some(answer) => Ok(answer),
-                None => self.batch(sender, accepts, &body).await,
+                None => Box::pin(self.batch(sender, accepts, &body)).await,
             };
         }
         let message = parse(body, id)?;

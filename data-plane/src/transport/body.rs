@@ -33,13 +33,13 @@ where
 {
     let announced = content_length(headers);
     if announced.is_some_and(|length| length > limit as u64) {
-        discard(&mut body, limit).await;
+        Box::pin(discard(&mut body, limit)).await;
         return Err(Failure::BodyTooLarge { limit });
     }
     let end = || Instant::now() + timeout;
     match before(end, collect(&mut body, limit, announced)).await {
         Ok(Err(Failure::BodyTooLarge { limit })) => {
-            discard(&mut body, limit).await;
+            Box::pin(discard(&mut body, limit)).await;
             Err(Failure::BodyTooLarge { limit })
         }
         Ok(result) => result,

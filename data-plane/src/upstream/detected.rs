@@ -56,13 +56,14 @@ impl DetectedUpstream {
     /// Sends a call over the transport that the server has.
     pub(crate) async fn call(&self, call: &Call, bounds: Bounds) -> Result<Detected, CallFailure> {
         if !self.is_stream.load(Ordering::Relaxed) {
-            match self.streamable.call(call, bounds).await {
-                // What was refused has not been done.
-                Err(failure) if takes_no_post(&failure) && self.has_stream(bounds).await => (),
-                answered => return answered.map(Detected::Http),
+            let answered = self.streamable.call(call, bounds).await;
+            // What was refused has not been done.
+            let is_refused = answered.as_ref().is_err_and(takes_no_post);
+            if !is_refused || !Box::pin(self.has_stream(bounds)).await {
+                return answered.map(Detected::Http);
             }
         }
-        let (first, conversation) = self.stream.call(call, bounds).await?;
+        let (first, conversation) = Box::pin(self.stream.call(call, bounds)).await?;
         Ok(Detected::Pipe(first, Box::new(conversation)))
     }
 

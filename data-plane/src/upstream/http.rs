@@ -80,10 +80,14 @@ impl HttpUpstream {
     }
 
     /// What the upstream speaks; probed when nobody knows.
-    async fn spoken(&self) -> Result<Arc<Handshake>, CallFailure> {
+    async fn spoken(&self, bounds: Bounds) -> Result<Arc<Handshake>, CallFailure> {
+        if let Some(known) = self.spoken.filled() {
+            return Ok(known);
+        }
         let endpoint = Arc::clone(&self.endpoint);
         let probe = || async move { probe::probe(&endpoint).await.map(Arc::new) };
-        self.spoken.get(Handle::current, probe).await
+        // Boxed, as all that few calls need: each call holds as much as its largest step.
+        Box::pin(bounds.within(self.spoken.get(Handle::current, probe))).await?
     }
 
     /// Finds out anew what the upstream speaks.
@@ -95,7 +99,7 @@ impl HttpUpstream {
 
     /// Sends a call; once more in the other era if the upstream changed it.
     pub(crate) async fn call(&self, call: &Call, bounds: Bounds) -> Result<Answer, CallFailure> {
-        let spoken = bounds.within(self.spoken()).await??;
+        let spoken = self.spoken(bounds).await?;
         let contradiction = match self.attempt(&spoken, call, bounds).await {
             Ok(Attempt::Answered(answer)) => return Ok(answer),
             Ok(Attempt::OtherEra(answer)) => Ok(answer),
@@ -105,8 +109,19 @@ impl HttpUpstream {
             }
             Err(failure) => return Err(failure),
         };
-        self.spoken.forget(&spoken);
-        let again = bounds.within(self.spoken()).await??;
+        Box::pin(self.call_again(call, bounds, &spoken, contradiction)).await
+    }
+
+    /// Sends a call in another era than `spoken`, if that is what the upstream speaks now.
+    async fn call_again(
+        &self,
+        call: &Call,
+        bounds: Bounds,
+        spoken: &Arc<Handshake>,
+        contradiction: Result<Answer, CallFailure>,
+    ) -> Result<Answer, CallFailure> {
+        self.spoken.forget(spoken);
+        let again = self.spoken(bounds).await?;
         if again.era == spoken.era {
             return contradiction;
         }
@@ -118,26 +133,45 @@ impl HttpUpstream {
         }
     }
 
+    /// Sends a call; in a new session if the upstream lost the old one.
     async fn attempt(
         &self,
         spoken: &Handshake,
         call: &Call,
         bounds: Bounds,
     ) -> Result<Attempt, CallFailure> {
-        match spoken.era {
-            Era::Modern => {
-                let relay = Relay::verbatim(call);
-                let headers = self.modern_headers(call);
-                self.exchange(call, (relay, spoken, headers), None, bounds).await
+        let mut is_again = false;
+        loop {
+            let session = match spoken.era {
+                Era::Modern => None,
+                Era::Legacy => Some(self.session(call, bounds).await?),
+            };
+            let attempt = self.exchange(call, spoken, session.as_ref(), &bounds).await?;
+            let (Attempt::SessionLost, Some(session)) = (&attempt, &session) else {
+                return Ok(attempt);
+            };
+            session.lose();
+            self.sessions.forget(&call.session, session);
+            if is_again {
+                return Ok(attempt);
             }
-            Era::Legacy => match self.legacy(call, bounds).await? {
-                Attempt::SessionLost => self.legacy(call, bounds).await,
-                attempt => Ok(attempt),
-            },
+            is_again = true;
         }
     }
 
-    async fn legacy(&self, call: &Call, bounds: Bounds) -> Result<Attempt, CallFailure> {
+    /// The session that the call belongs to.
+    async fn session(&self, call: &Call, bounds: Bounds) -> Result<Arc<Session>, CallFailure> {
+        let session = match self.sessions.enter(&call.session) {
+            Some(session) => session,
+            None => Box::pin(bounds.within(self.open(call))).await??,
+        };
+        if let Some(level) = call.logs.level() {
+            Box::pin(session.want_logs(level, &call.session)).await;
+        }
+        Ok(session)
+    }
+
+    async fn open(&self, call: &Call) -> Result<Arc<Session>, CallFailure> {
         let (endpoint, capabilities) = (Arc::clone(&self.endpoint), call.declared());
         let key = call.session.clone();
         let open = || async move {
@@ -145,25 +179,7 @@ impl HttpUpstream {
             session.listen(key);
             Ok(session)
         };
-        let session = self.sessions.get(&call.session, Handle::current, open);
-        let session = bounds.within(session).await??;
-        if let Some(level) = call.logs.level() {
-            session.want_logs(level, &call.session).await;
-        }
-        let relay = match (&call.session, call.client_era) {
-            // The session is this client's alone, and so are its ids and tokens.
-            (SessionKey::Client(_), Era::Legacy) => Relay::verbatim(call),
-            (SessionKey::Client(_) | SessionKey::Principal { .. }, _) => {
-                Relay::remapped(call, self.endpoint.next_id())
-            }
-        };
-        let parts = (relay, &session.handshake, session.headers.clone());
-        let attempt = self.exchange(call, parts, Some(Arc::clone(&session)), bounds).await?;
-        if matches!(attempt, Attempt::SessionLost) {
-            session.lose();
-            self.sessions.forget(&call.session, &session);
-        }
-        Ok(attempt)
+        self.sessions.get(&call.session, Handle::current, open).await
     }
 
     fn modern_headers(&self, call: &Call) -> HeaderMap {
@@ -183,32 +199,44 @@ impl HttpUpstream {
     async fn exchange(
         &self,
         call: &Call,
-        (relay, upstream, headers): (Relay, &Handshake, HeaderMap),
-        session: Option<Arc<Session>>,
-        bounds: Bounds,
+        spoken: &Handshake,
+        session: Option<&Arc<Session>>,
+        bounds: &Bounds,
     ) -> Result<Attempt, CallFailure> {
+        let (upstream, headers) = match session {
+            Some(session) => (&session.handshake, session.headers.clone()),
+            None => (spoken, self.modern_headers(call)),
+        };
+        let relay = match (session, &call.session, call.client_era) {
+            // The session is this client's alone, and so are its ids and tokens.
+            (None, _, _) | (Some(_), SessionKey::Client(_), Era::Legacy) => Relay::verbatim(call),
+            (Some(_), SessionKey::Client(_) | SessionKey::Principal { .. }, _) => {
+                Relay::remapped(call, self.endpoint.next_id())
+            }
+        };
         let body = relay.request(call, upstream);
-        let mut cancel = Cancel::new(session, relay.upstream_id().clone());
-        let posted = self.post(call, headers, body, &bounds).await;
+        let mut cancel = Cancel::new(session.cloned(), relay.upstream_id().clone());
+        let posted = self.post(call, headers, body, bounds).await;
         let response = posted.inspect_err(|failure| cancel.failed(failure))?;
         let is_stream = fetch::is_event_stream(response.headers());
         if response.status().is_success() && is_stream {
             let endpoint = Arc::clone(&self.endpoint);
             let body = response.into_body();
-            let mut stream = HttpConversation::new(endpoint, body, relay, bounds, cancel);
-            let (event, code) = stream.next().await?;
+            let stream = HttpConversation::new(endpoint, body, relay, *bounds, cancel);
+            let mut stream = Box::new(stream);
+            let (event, code) = Box::pin(stream.next()).await?;
             return Ok(of_era(
                 upstream.era,
                 code,
                 match event {
                     Event::Response(body) => Answer::Whole(body),
                     Event::Notification(_) | Event::Request(_) | Event::Withdrawn(_) => {
-                        Answer::Stream(event, Box::new(stream))
+                        Answer::Stream(event, stream)
                     }
                 },
             ));
         }
-        let whole = read_whole(response, &relay, cancel.session(), &bounds).await;
+        let whole = read_whole(response, &relay, cancel.session(), bounds).await;
         let whole = whole.inspect_err(|failure| cancel.failed(failure))?;
         cancel.done();
         match whole {
@@ -221,16 +249,21 @@ impl HttpUpstream {
     async fn post(
         &self,
         call: &Call,
-        headers: HeaderMap,
-        body: Bytes,
+        mut headers: HeaderMap,
+        mut body: Bytes,
         bounds: &Bounds,
     ) -> Result<Response<Incoming>, CallFailure> {
-        if !call.is_repeatable() {
-            return self.endpoint.post(headers, body, bounds).await;
-        }
-        match self.endpoint.post(headers.clone(), body.clone(), bounds).await {
-            Err(CallFailure::Broken(_)) => self.endpoint.post(headers, body, bounds).await,
-            other => other,
+        let mut is_last = !call.is_repeatable();
+        loop {
+            let (headers, body) = if is_last {
+                (std::mem::take(&mut headers), std::mem::take(&mut body))
+            } else {
+                (headers.clone(), body.clone())
+            };
+            match self.endpoint.post(headers, body, bounds).await {
+                Err(CallFailure::Broken(_)) if !is_last => is_last = true,
+                posted => return posted,
+            }
         }
     }
 }
@@ -252,18 +285,19 @@ async fn read_whole(
     bounds: &Bounds,
 ) -> Result<Option<(Bytes, Option<i64>)>, CallFailure> {
     let status = response.status();
-    let media = fetch::media_type(response.headers()).to_owned();
     if status.is_success() {
+        let media = fetch::media_type(response.headers());
+        let other = (!media.eq_ignore_ascii_case("application/json")).then(|| media.to_owned());
         let body = fetch::read_all(response.into_body(), bounds).await?;
         if body.is_empty() {
             return Err(CallFailure::NoResponse);
         }
-        if !media.eq_ignore_ascii_case("application/json") {
-            return Err(CallFailure::ContentType(media));
-        }
-        return take_whole(body, relay).map(Some);
+        return match other {
+            Some(media) => Err(CallFailure::ContentType(media)),
+            None => take_whole(body, relay).map(Some),
+        };
     }
-    let body = fetch::read_refusal(response.into_body(), bounds).await;
+    let body = Box::pin(fetch::read_refusal(response.into_body(), bounds)).await;
     let code = status.as_u16();
     if matches!(code, 401 | 403) {
         return Err(CallFailure::Auth { status: code });

@@ -42,6 +42,17 @@ impl<T> Default for Sessions<T> {
 }
 
 impl<T: Send + Sync + 'static> Sessions<T> {
+    /// The session of `key` for a call that begins, if it is open.
+    pub(crate) fn enter(&self, key: &SessionKey) -> Option<Arc<T>> {
+        let held = self.held(key)?;
+        self.touch(&held);
+        held.slot.filled()
+    }
+
+    fn touch(&self, held: &Held<T>) {
+        held.used.store(self.born.elapsed().as_secs(), Ordering::Relaxed);
+    }
+
     /// The session of `key`; callers that come while `open` runs, on `runtime`, share it.
     pub(crate) async fn get<F>(
         &self,
@@ -56,7 +67,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             Some(held) => held,
             None => Arc::clone(&self.open.entry(key.clone()).or_default()),
         };
-        held.used.store(self.born.elapsed().as_secs(), Ordering::Relaxed);
+        self.touch(&held);
         held.slot.get(runtime, open).await
     }
 

@@ -78,6 +78,11 @@ impl<T> Default for Slot<T> {
 }
 
 impl<T: Send + Sync + 'static> Slot<T> {
+    /// What is there for callers that need not wait.
+    pub(crate) fn filled(&self) -> Option<Arc<T>> {
+        self.value.load_full()
+    }
+
     /// What is there or under way; otherwise starts `work` as a task of `runtime`.
     pub(crate) async fn get<F>(
         &self,

@@ -213,7 +213,7 @@ impl Proxy {
     }
 
     pub(crate) async fn call(&self, call: Call) -> Result<Reply, CallError> {
-        self.upstreams.call(&self.table, call).await
+        self.upstreams.call(&self.table, &call).await
     }
 }
 
