@@ -71,11 +71,11 @@ impl McpClient {
             secrets.insert(header::AUTHORIZATION, value);
         }
         let limits = Limits::default();
-        let client = Egress::new().client(Provenance::Registered);
+        let origin = Egress::new().origin(&uri, Provenance::Registered);
         let (signals, _) = broadcast::channel(1);
         let health = Arc::new(Health::new(String::new(), signals, Stage::default()));
         let shared = (health, TaskTracker::new());
-        let endpoint = Endpoint::new(client, uri, secrets, limits, shared);
+        let endpoint = Endpoint::new(origin, uri, secrets, limits, shared);
         Ok(Self { endpoint: Arc::new(endpoint), limits })
     }
 

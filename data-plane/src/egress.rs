@@ -4,6 +4,7 @@
 //! not followed by anyone, so every address is judged.
 
 mod home;
+mod origin;
 
 use std::{
     error::Error as StdError,
@@ -33,6 +34,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tower::Service;
 
 use self::home::Home;
+pub(crate) use self::origin::{Origin, OriginBody, SendError};
 
 /// How long resolving, connecting and TLS may take together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -110,19 +112,27 @@ impl Egress {
         &self.home
     }
 
-    /// One pooled client, for one upstream.
+    /// One pooled client, for any origin.
     pub(crate) fn client(&self, provenance: Provenance) -> HttpClient {
+        Client::builder(self.home.clone())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(256)
+            .build(self.connector(provenance))
+    }
+
+    /// The connections to the origin of `uri`, for one upstream.
+    pub(crate) fn origin(&self, uri: &Uri, provenance: Provenance) -> Arc<Origin> {
+        Origin::new(self.connector(provenance), uri)
+    }
+
+    fn connector(&self, provenance: Provenance) -> Connector {
         let https = HttpsConnectorBuilder::new()
             .with_tls_config((*self.tls).clone())
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(Tcp { provenance, noticed: Arc::default() });
-        let home = self.home.clone();
-        Client::builder(home.clone())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(256)
-            .build(Connector { https, home })
+        Connector { https, home: self.home.clone() }
     }
 
     /// One connection to a `ws` or `wss` URL.

@@ -133,9 +133,10 @@ impl Upstreams {
     ) -> Result<Arc<Endpoint>, CallFailure> {
         let mut secrets = HeaderMap::new();
         credential::add_to(&mut secrets, None, credential);
-        let client = self.egress.client(Provenance::Registered);
+        let uri = uri(url)?;
+        let origin = self.egress.origin(&uri, Provenance::Registered);
         let shared = (Arc::clone(health), self.farewells.clone());
-        let endpoint = Endpoint::new(client, uri(url)?, secrets, self.limits, shared);
+        let endpoint = Endpoint::new(origin, uri, secrets, self.limits, shared);
         Ok(Arc::new(endpoint))
     }
 

@@ -7,7 +7,6 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{StatusCode, Uri};
-use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -19,6 +18,7 @@ use super::{
     spawner::Listener as _,
     sse::{Decoder, SseEvent, TooLarge},
 };
+use crate::egress::OriginBody;
 
 /// How long the stream, its first event and the handshake may take together.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -77,7 +77,7 @@ impl EventStream {
 
 /// The events of one session.
 struct Stream {
-    body: Incoming,
+    body: OriginBody,
     decoder: Decoder,
     limit: usize,
 }

@@ -5,7 +5,6 @@ use std::{future::Future, sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
-use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -24,6 +23,14 @@ pub(crate) const REFUSAL_MAX: usize = 256 * 1024;
 /// How the gateway names itself to upstreams.
 pub(crate) const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("lockgate/", env!("CARGO_PKG_VERSION")));
+
+/// The body of an upstream's answer.
+pub(crate) trait Answer:
+    http_body::Body<Data = Bytes, Error = hyper::Error> + Unpin
+{
+}
+
+impl<B: http_body::Body<Data = Bytes, Error = hyper::Error> + Unpin> Answer for B {}
 
 /// How long one call may take, and how big its messages may be.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +101,7 @@ pub(crate) async fn send(
 }
 
 /// Reads a body whole. A body of one frame is not copied.
-pub(crate) async fn read_all(mut body: Incoming, bounds: &Bounds) -> Result<Bytes, CallFailure> {
+pub(crate) async fn read_all(mut body: impl Answer, bounds: &Bounds) -> Result<Bytes, CallFailure> {
     let limit = bounds.message_max;
     if body.size_hint().lower() > limit as u64 {
         return Err(CallFailure::TooLarge { limit });
@@ -119,14 +126,14 @@ pub(crate) async fn read_all(mut body: Incoming, bounds: &Bounds) -> Result<Byte
 
 /// The next bytes of a body; `None` at its end.
 pub(crate) async fn next_chunk(
-    body: &mut Incoming,
+    body: &mut impl Answer,
     bounds: &Bounds,
 ) -> Result<Option<Bytes>, CallFailure> {
     bounds.within(chunk(body)).await?
 }
 
 /// The next bytes of a body, whenever they come; `None` at its end.
-pub(crate) async fn chunk(body: &mut Incoming) -> Result<Option<Bytes>, CallFailure> {
+pub(crate) async fn chunk(body: &mut impl Answer) -> Result<Option<Bytes>, CallFailure> {
     loop {
         if body.is_end_stream() {
             return Ok(None);
@@ -145,7 +152,7 @@ pub(crate) async fn chunk(body: &mut Incoming) -> Result<Option<Bytes>, CallFail
 }
 
 /// The beginning of a body that explains a refusal; what cannot be read is left out.
-pub(crate) async fn read_refusal(mut body: Incoming, bounds: &Bounds) -> Bytes {
+pub(crate) async fn read_refusal(mut body: impl Answer, bounds: &Bounds) -> Bytes {
     let mut out = BytesMut::new();
     while let Ok(Some(chunk)) = next_chunk(&mut body, bounds).await {
         let room = REFUSAL_MAX.saturating_sub(out.len());

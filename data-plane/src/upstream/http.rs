@@ -10,7 +10,6 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Response, StatusCode};
-use hyper::body::Incoming;
 use proto::Era;
 use tokio::runtime::Handle;
 
@@ -25,6 +24,7 @@ use super::{
     sessions::Sessions,
     shared::Slot,
 };
+use crate::egress::OriginBody;
 use crate::mcp::{code, message::parse};
 
 /// How long a goodbye may take: DELETE, cancellations, answers to upstream requests.
@@ -252,7 +252,7 @@ impl HttpUpstream {
         mut headers: HeaderMap,
         mut body: Bytes,
         bounds: &Bounds,
-    ) -> Result<Response<Incoming>, CallFailure> {
+    ) -> Result<Response<OriginBody>, CallFailure> {
         let mut is_last = !call.is_repeatable();
         loop {
             let (headers, body) = if is_last {
@@ -279,7 +279,7 @@ fn of_era(era: Era, code: Option<i64>, answer: Answer) -> Attempt {
 
 /// Reads an answer that is no stream; `None` if the session is lost.
 async fn read_whole(
-    response: Response<Incoming>,
+    response: Response<OriginBody>,
     relay: &Relay,
     session: Option<&Session>,
     bounds: &Bounds,

@@ -3,10 +3,10 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use hyper::body::Incoming;
 
 use super::{endpoint::Endpoint, session::Session};
 use crate::{
+    egress::OriginBody,
     mcp::{Message, Notice, message::parse},
     upstream::{
         Event,
@@ -36,10 +36,10 @@ pub(crate) struct HttpConversation {
     cancel: Cancel,
 }
 
-type Resuming = Pin<Box<dyn Future<Output = Result<Incoming, CallFailure>> + Send>>;
+type Resuming = Pin<Box<dyn Future<Output = Result<OriginBody, CallFailure>> + Send>>;
 
 enum Source {
-    Reading(Incoming),
+    Reading(OriginBody),
     Resuming(Resuming),
 }
 
@@ -93,7 +93,7 @@ impl Drop for Cancel {
 impl HttpConversation {
     pub(crate) fn new(
         endpoint: Arc<Endpoint>,
-        body: Incoming,
+        body: OriginBody,
         relay: Relay,
         bounds: Bounds,
         cancel: Cancel,

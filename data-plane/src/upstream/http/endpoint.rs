@@ -1,4 +1,4 @@
-//! The URL of an upstream: its pooled client, its header template, and our own requests to it.
+//! The URL of an upstream: its connections, its header template, and our own requests to it.
 
 use std::sync::{
     Arc,
@@ -6,15 +6,12 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
-};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
+use http_body_util::BodyExt as _;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    egress::HttpClient,
+    egress::{Origin, OriginBody, SendError},
     mcp::{Kind, Message, message::parse, mirror},
     upstream::{
         Limits,
@@ -40,7 +37,7 @@ const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 /// How to reach an upstream.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
-    client: HttpClient,
+    origin: Arc<Origin>,
     uri: Uri,
     template: HeaderMap,
     pub(crate) limits: Limits,
@@ -62,7 +59,7 @@ pub(crate) struct Asked {
 impl Endpoint {
     /// `secrets` are the credential's headers.
     pub(crate) fn new(
-        client: HttpClient,
+        origin: Arc<Origin>,
         uri: Uri,
         secrets: HeaderMap,
         limits: Limits,
@@ -74,7 +71,7 @@ impl Endpoint {
         template.insert(header::ACCEPT_ENCODING, IDENTITY);
         template.insert(header::USER_AGENT, fetch::USER_AGENT);
         let next_id = AtomicU64::new(1);
-        Self { client, uri, template, limits, health, next_id, farewells }
+        Self { origin, uri, template, limits, health, next_id, farewells }
     }
 
     /// The headers that every request carries.
@@ -90,7 +87,7 @@ impl Endpoint {
     /// The same upstream under another URL of its origin.
     pub(crate) fn at(&self, uri: Uri) -> Self {
         Self {
-            client: self.client.clone(),
+            origin: Arc::clone(&self.origin),
             uri,
             template: self.template.clone(),
             limits: self.limits,
@@ -122,7 +119,7 @@ impl Endpoint {
         headers: HeaderMap,
         body: Bytes,
         bounds: &Bounds,
-    ) -> Result<Response<Incoming>, CallFailure> {
+    ) -> Result<Response<OriginBody>, CallFailure> {
         self.send(Method::POST, headers, body, bounds).await
     }
 
@@ -132,7 +129,7 @@ impl Endpoint {
         mut headers: HeaderMap,
         last: Option<&[u8]>,
         bounds: &Bounds,
-    ) -> Result<Response<Incoming>, CallFailure> {
+    ) -> Result<Response<OriginBody>, CallFailure> {
         headers.remove(header::CONTENT_TYPE);
         headers.insert(header::ACCEPT, STREAM);
         if let Some(last) = last.and_then(|last| HeaderValue::from_bytes(last).ok()) {
@@ -147,7 +144,7 @@ impl Endpoint {
         mut headers: HeaderMap,
         last: &[u8],
         bounds: &Bounds,
-    ) -> Result<Incoming, CallFailure> {
+    ) -> Result<OriginBody, CallFailure> {
         headers.remove(header::CONTENT_TYPE);
         headers.insert(header::ACCEPT, STREAM);
         let last = HeaderValue::from_bytes(last).map_err(|_| {
@@ -168,12 +165,12 @@ impl Endpoint {
         headers: HeaderMap,
         body: Bytes,
         bounds: &Bounds,
-    ) -> Result<Response<Incoming>, CallFailure> {
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = headers;
-        fetch::send(&self.client, request, bounds).await
+    ) -> Result<Response<OriginBody>, CallFailure> {
+        let sent = self.origin.send((method, &self.uri), headers, body);
+        bounds.within(sent).await?.map_err(|error| match error {
+            SendError::Unreachable(cause) => CallFailure::Unreachable(cause),
+            SendError::Broken(why) => CallFailure::Broken(why),
+        })
     }
 
     /// Sends a request of our own and waits for its response.
@@ -228,7 +225,7 @@ pub(crate) fn mirror_into(headers: &mut HeaderMap, name: HeaderName, value: &str
 
 async fn whole_response(
     status: StatusCode,
-    body: Incoming,
+    body: OriginBody,
     bounds: &Bounds,
 ) -> Result<Message, CallFailure> {
     let body = if status.is_success() {
@@ -245,7 +242,7 @@ async fn whole_response(
 }
 
 /// The response in a stream; what else is in it does not matter for our own requests.
-async fn first_response(mut body: Incoming, bounds: &Bounds) -> Result<Message, CallFailure> {
+async fn first_response(mut body: OriginBody, bounds: &Bounds) -> Result<Message, CallFailure> {
     let limit = bounds.message_max;
     let mut decoder = Decoder::new(limit);
     while let Some(chunk) = fetch::next_chunk(&mut body, bounds).await? {

@@ -8,11 +8,11 @@ use std::{
 
 use bytes::Bytes;
 use http::StatusCode;
-use hyper::body::Incoming;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{endpoint::Endpoint, session::Session};
 use crate::{
+    egress::OriginBody,
     mcp::{Kind, Message, Notice, message::parse},
     upstream::{
         SessionKey,
@@ -80,7 +80,7 @@ impl Listening {
         }
     }
 
-    async fn open(&self) -> Result<Incoming, Ended> {
+    async fn open(&self) -> Result<OriginBody, Ended> {
         let bounds = Bounds::of_step(&self.endpoint.limits, OPEN_TIMEOUT);
         let last = self.decoder.last_id().map(|last| &**last);
         match self.endpoint.listen(self.headers.clone(), last, &bounds).await {
@@ -94,7 +94,7 @@ impl Listening {
         }
     }
 
-    async fn read(&mut self, mut body: Incoming) -> Ended {
+    async fn read(&mut self, mut body: OriginBody) -> Ended {
         loop {
             match fetch::chunk(&mut body).await {
                 Ok(Some(chunk)) => self.decoder.push(chunk),
