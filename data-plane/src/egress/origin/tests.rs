@@ -1,3 +1,5 @@
+//! The connections of one origin, against real sockets.
+
 use std::{
     net::SocketAddr,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
