@@ -7,17 +7,18 @@ pub mod basic;
 pub mod cache;
 pub mod jwt;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ahash::AHashMap;
 use http::{HeaderMap, header::AUTHORIZATION};
 use proto::{
-    Principal,
+    Principal, Role, Secret,
     proxy::FieldError,
     resource::{Key, KeyResource, TokenResource},
     token,
 };
 use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
 
 use self::{basic::Basic, jwt::JwtKeys};
 pub use self::{
@@ -61,9 +62,32 @@ pub enum AuthOutcome {
     NeedsSlowCheck(SlowCheck),
 }
 
+/// Whom a proxy serves.
+#[derive(Clone, Default)]
+pub enum Admission {
+    /// Those that the configuration knows.
+    #[default]
+    Known,
+    /// Everybody who reaches it, with or without credentials, as one principal.
+    Anybody,
+    /// Everybody with this one bearer token, as one principal.
+    Bearer(Secret<String>),
+}
+
+impl std::fmt::Debug for Admission {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Known => "Known",
+            Self::Anybody => "Anybody",
+            Self::Bearer(_) => "Bearer",
+        })
+    }
+}
+
 /// Everything that one configuration lets us believe.
 #[derive(Debug, Default)]
 pub struct Trust {
+    pub(crate) admission: Admission,
     tokens: AHashMap<[u8; 32], Grant>,
     jwt: JwtKeys,
     basic: Option<Basic>,
@@ -131,6 +155,11 @@ pub fn authenticate(
     now_ms: i64,
     cache: &Arc<Cache>,
 ) -> Result<AuthOutcome, AuthError> {
+    let expected = match &table.trust().admission {
+        Admission::Known => None,
+        Admission::Anybody => return Ok(AuthOutcome::Known(anonymous())),
+        Admission::Bearer(token) => Some(token),
+    };
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let header = values.next().ok_or(AuthError::Missing)?;
     if values.next().is_some() || header.len() > CREDENTIAL_MAX {
@@ -139,6 +168,15 @@ pub fn authenticate(
     let header = header.to_str().map_err(|_| AuthError::Malformed)?;
     let (scheme, credential) = header.split_once(' ').ok_or(AuthError::Malformed)?;
     let credential = credential.trim();
+    if let Some(expected) = expected {
+        let is_right = scheme.eq_ignore_ascii_case("bearer")
+            && bool::from(credential.as_bytes().ct_eq(expected.expose().as_bytes()));
+        return if is_right {
+            Ok(AuthOutcome::Known(anonymous()))
+        } else {
+            Err(AuthError::UnknownToken)
+        };
+    }
     if scheme.eq_ignore_ascii_case("bearer") {
         return bearer(table.trust(), credential, now_ms, cache).map(AuthOutcome::Known);
     }
@@ -146,6 +184,12 @@ pub fn authenticate(
         return basic::check(table.trust(), credential, now_ms, cache);
     }
     Err(AuthError::Malformed)
+}
+
+/// Who calls where it does not matter who calls.
+fn anonymous() -> Arc<Principal> {
+    static ANONYMOUS: OnceLock<Arc<Principal>> = OnceLock::new();
+    Arc::clone(ANONYMOUS.get_or_init(|| Arc::new(Principal::new("anonymous", Role::Caller))))
 }
 
 fn bearer(

@@ -11,12 +11,13 @@ use pingora::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::{Config, Control, Stdio},
+    config::{Config, Control, Source, Stdio},
     control::{Addresses, Link},
     edge::Edge,
     peer::renewal,
     reports::Reports,
     snapshot::stream::Snapshot,
+    solo::{self, Solo},
 };
 
 /// How often idle sessions are looked for.
@@ -35,7 +36,13 @@ pub(crate) struct Background {
     work: TaskTracker,
 }
 
-struct Follow {
+enum Follow {
+    ControlPlane(Box<Followed>),
+    Upstream(Box<Solo>),
+}
+
+/// A control plane, and how this proxy presents itself to it.
+struct Followed {
     snapshot: Snapshot,
     control: Control,
     addresses: Addresses,
@@ -43,12 +50,21 @@ struct Follow {
 }
 
 impl Background {
-    pub(crate) fn new(config: Config, snapshot: Snapshot, edge: Arc<Edge>) -> Self {
-        let Config { control, advertise_address, peer_address, stdio, .. } = config;
-        let addresses = Addresses { advertise: advertise_address, peer: peer_address };
+    /// `snapshot` is there if the configuration comes from a control plane.
+    pub(crate) fn new(config: Config, snapshot: Option<Snapshot>, edge: Arc<Edge>) -> Self {
+        let Config { source, advertise_address, peer_address, stdio, .. } = config;
+        let follow = match (source, snapshot) {
+            (Source::ControlPlane(control), Some(snapshot)) => {
+                let addresses = Addresses { advertise: advertise_address, peer: peer_address };
+                let followed = Followed { snapshot, control, addresses, stdio };
+                Some(Follow::ControlPlane(Box::new(followed)))
+            }
+            (Source::ControlPlane(_), None) => None,
+            (Source::Upstream(solo), _) => Some(Follow::Upstream(solo)),
+        };
         Self {
             edge,
-            follow: Mutex::new(Some(Follow { snapshot, control, addresses, stdio })),
+            follow: Mutex::new(follow),
             stop: CancellationToken::new(),
             work: TaskTracker::new(),
         }
@@ -62,10 +78,21 @@ impl Background {
         self.work.wait().await;
     }
 
-    /// Follows the control plane and reports to it until the end.
     async fn follow(&self) {
-        let Some(follow) = self.follow.lock().take() else { return };
-        let Follow { snapshot, control, addresses, stdio } = follow;
+        let follow = self.follow.lock().take();
+        match follow {
+            Some(Follow::ControlPlane(followed)) => self.follow_control_plane(*followed).await,
+            Some(Follow::Upstream(solo)) => {
+                let parts = (&**self.edge.current(), self.edge.upstreams());
+                solo::run(*solo, parts, &self.stop).await;
+            }
+            None => {}
+        }
+    }
+
+    /// Follows the control plane and reports to it until the end.
+    async fn follow_control_plane(&self, followed: Followed) {
+        let Followed { snapshot, control, addresses, stdio } = followed;
         let link = snapshot.link(control, addresses);
         let reports = Reports {
             link: link.clone(),

@@ -7,12 +7,13 @@ use proto::Secret;
 use tonic::transport::Channel;
 
 pub use crate::network::{Network, ParseNetworkError};
-use crate::{forward::ManagementService, upstream};
+use crate::{forward::ManagementService, solo::Solo, upstream};
 
 /// Everything that [`crate::DataPlane::start`] needs.
 #[derive(Debug)]
 pub struct Config {
-    /// Holds the proxy's id, its credential and the last known good configuration.
+    /// Holds the proxy's id, its credential and the last known good configuration; commands run
+    /// in it.
     pub data_dir: PathBuf,
     /// Bound by the caller, so that a taken port is the caller's error and port 0 is known.
     pub listeners: Vec<TcpListener>,
@@ -25,7 +26,7 @@ pub struct Config {
     pub advertise_address: String,
     /// Where other proxies reach it, `HOST:PORT`; empty without `peer_listeners`.
     pub peer_address: String,
-    pub control: Control,
+    pub source: Source,
     pub management: Management,
     pub stdio: Stdio,
     /// `Host` values answered, besides loopback names on loopback listeners; empty: any host on
@@ -41,6 +42,14 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Threads that serve requests; 0: one per core.
     pub threads: usize,
+}
+
+/// Who says what this proxy serves.
+#[derive(Debug)]
+pub enum Source {
+    ControlPlane(Control),
+    /// One upstream itself; nothing is kept on disk.
+    Upstream(Box<Solo>),
 }
 
 /// Where configuration comes from.

@@ -30,7 +30,7 @@ pub(crate) use self::{
 };
 use crate::{
     auth,
-    config::{Config, Limits, Timeouts},
+    config::{Config, Limits, Source, Timeouts},
     connection::Door,
     drain::Drain,
     error::Failure,
@@ -39,6 +39,7 @@ use crate::{
     peer::{Peers, outbox::Outbox},
     sessions::Sessions,
     snapshot::{current::Current, table::Table},
+    solo::Answers,
     stream::Served,
     telemetry::Telemetry,
     transport::{
@@ -70,6 +71,7 @@ pub(crate) struct Edge {
     /// Open pipes of HTTP+SSE, by the id in their endpoint.
     streams: Arc<Streams>,
     auth_cache: Arc<auth::Cache>,
+    answers: Answers,
 }
 
 /// The parts of a proxy that the edge shares with others.
@@ -91,9 +93,14 @@ impl Edge {
         let sessions = Arc::new(Sessions::default());
         let audience: Weak<Sessions> = Arc::downgrade(&sessions);
         upstreams.admit(audience);
+        let (root_path, answers) = match &config.source {
+            Source::ControlPlane(_) => (RootPath::new(&config.root_path), Answers::AsFits),
+            Source::Upstream(solo) => (RootPath::with(&solo.entrances), solo.answers),
+        };
         Self {
             trust,
-            root_path: RootPath::new(&config.root_path),
+            root_path,
+            answers,
             limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
             telemetry: Arc::default(),

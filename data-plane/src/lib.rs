@@ -30,6 +30,7 @@ pub mod reports;
 pub mod route;
 pub mod session;
 pub mod snapshot;
+pub mod solo;
 pub mod target;
 pub mod upstream;
 
@@ -40,6 +41,7 @@ pub use server::StartError;
 
 use crate::{
     background::Background,
+    config::Source,
     drain::Drain,
     edge::{Edge, Shared},
     egress::Egress,
@@ -75,8 +77,14 @@ impl DataPlane {
             move |table| upstreams.reconcile(table)
         }));
         let page_size = config.limits.page_size;
-        let snapshot = Snapshot::open(&config.data_dir, Arc::clone(&current), page_size)?;
-        let proxy_id = snapshot.identity().id.clone();
+        let (snapshot, proxy_id) = match &config.source {
+            Source::ControlPlane(_) => {
+                let snapshot = Snapshot::open(&config.data_dir, Arc::clone(&current), page_size)?;
+                let proxy_id = snapshot.identity().id.clone();
+                (Some(snapshot), proxy_id)
+            }
+            Source::Upstream(_) => (None, uuid::Uuid::new_v4().to_string()),
+        };
         let shared = Shared {
             drain: Drain::new(config.timeouts.drain_delay, config.timeouts.drain),
             proxy_id: proxy_id.clone(),

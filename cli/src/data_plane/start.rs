@@ -4,7 +4,7 @@ use std::{net::TcpListener, time::Duration};
 
 use data_plane::{
     Config, DataPlane, StartError,
-    config::{Control, Limits, Management, Network, Stdio, Timeouts},
+    config::{Control, Limits, Management, Network, Source, Stdio, Timeouts},
 };
 
 use crate::{
@@ -82,7 +82,7 @@ pub(crate) fn config(
         peer_listeners: listeners.peers,
         peer_address,
         advertise_address: settings.advertise_address.clone().unwrap_or(url),
-        control,
+        source: Source::ControlPlane(control),
         management,
         stdio,
         allowed_hosts: settings.allowed_hosts.clone(),

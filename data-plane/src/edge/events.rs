@@ -56,9 +56,8 @@ impl Edge {
         let end = self.pipe(&sender)?;
         let id = hex::encode(session::new_id());
         self.streams.insert(id.clone(), Arc::clone(&end.pipe));
-        let path = self.root_path.public(request.uri().path());
-        let scope = path.trim_end_matches('/').trim_end_matches("sse");
-        let first = format!("event: endpoint\ndata: {scope}message?{PARAMETER}={id}\n\n");
+        let path = self.root_path.messages(request.uri().path());
+        let first = format!("event: endpoint\ndata: {path}?{PARAMETER}={id}\n\n");
         let events = Events {
             first: Some(first.into()),
             over: pipe::over(&end.pipe),

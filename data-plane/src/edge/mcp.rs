@@ -19,6 +19,7 @@ use crate::{
     mcp::{self, Message, message::ParseError, version, version::InboundEra},
     route::{self, Endpoint},
     snapshot::table::Table,
+    solo::Answers,
     stream,
     transport::{
         body::{self, Body},
@@ -44,6 +45,9 @@ impl Edge {
             Transport::Http => self.mcp_steps(request, client, endpoint, &mut id).await,
             // Boxed, so that each request holds no more than the usual one needs.
             Transport::Rpc => Box::pin(self.rpc_steps(request, client, endpoint, &mut id)).await,
+            Transport::Stateless => {
+                Box::pin(self.stateless(request, client, endpoint, &mut id)).await
+            }
             Transport::Events => Box::pin(self.events(request, client, endpoint)).await,
             Transport::Message => Box::pin(self.message(request, client, endpoint, &mut id)).await,
             Transport::WebSocket => {
@@ -107,7 +111,7 @@ impl Edge {
             _ => return Err(Failure::Method(ALLOWED)),
         }
         headers::check_content(headers)?;
-        let accepts = Accepts::of(headers)?;
+        let accepts = self.accepts(headers)?;
         let body = body::read(headers, body, self.limits.body_bytes, self.timeouts.body).await?;
         if body.trim_ascii_start().first() == Some(&b'[') {
             return match self.elsewhere(&sender, &parts, Asked::Batch(&body)).await? {
@@ -141,6 +145,14 @@ impl Edge {
                     }
                 }
             }
+        }
+    }
+
+    /// Which media types a client gets.
+    pub(super) fn accepts(&self, headers: &HeaderMap) -> Result<Accepts, Failure> {
+        match (Accepts::of(headers)?, self.answers) {
+            (Accepts::Both, Answers::Json) => Ok(Accepts::Json),
+            (accepts, Answers::AsFits | Answers::Json) => Ok(accepts),
         }
     }
 

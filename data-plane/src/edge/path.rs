@@ -3,7 +3,10 @@
 use http::{Uri, uri::PathAndQuery};
 use percent_encoding::percent_decode_str;
 
-use crate::route::Endpoint;
+use crate::{
+    route::Endpoint,
+    solo::{Entrance, Way},
+};
 
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub(crate) enum Transport {
     Message,
     /// At `/ws`.
     WebSocket,
+    /// Streamable HTTP without sessions, where a proxy of one upstream offers it.
+    Stateless,
 }
 
 impl Transport {
@@ -49,16 +54,26 @@ impl Transport {
 
 /// A prefix that a reverse proxy in front of us leaves on every path.
 #[derive(Clone, Debug)]
-pub(crate) struct RootPath(String);
+pub(crate) struct RootPath {
+    prefix: String,
+    /// The only ways in, where they are named one by one.
+    entrances: Option<Vec<Entrance>>,
+}
 
 impl RootPath {
     pub(crate) fn new(text: &str) -> Self {
         let text = text.trim().trim_matches('/');
-        Self(if text.is_empty() { String::new() } else { format!("/{text}") })
+        let prefix = if text.is_empty() { String::new() } else { format!("/{text}") };
+        Self { prefix, entrances: None }
+    }
+
+    /// No prefix, and no other ways in than these.
+    pub(crate) fn with(entrances: &[Entrance]) -> Self {
+        Self { prefix: String::new(), entrances: Some(entrances.to_vec()) }
     }
 
     fn rest<'a>(&self, path: &'a str) -> &'a str {
-        match path.strip_prefix(self.0.as_str()) {
+        match path.strip_prefix(self.prefix.as_str()) {
             Some("") => "/",
             Some(rest) if rest.starts_with('/') => rest,
             Some(_) | None => path,
@@ -74,17 +89,31 @@ impl RootPath {
             _ if path.starts_with("/.well-known/") => return Path::WellKnown,
             _ => {}
         }
-        mcp(path).unwrap_or(Path::Other)
+        let found = match &self.entrances {
+            None => mcp(path),
+            Some(entrances) => only(entrances, path),
+        };
+        found.unwrap_or(Path::Other)
+    }
+
+    /// Where the messages of a client are posted that opened its stream at `path`.
+    pub(crate) fn messages(&self, path: &str) -> String {
+        let entrances = self.entrances.iter().flatten();
+        if let Some(named) = entrances.into_iter().find(|it| it.way == Way::Messages) {
+            return named.path.clone();
+        }
+        let path = self.public(path);
+        format!("{}message", path.trim_end_matches('/').trim_end_matches("sse"))
     }
 
     /// The path as clients write it, whether or not a proxy took the prefix off.
-    pub(crate) fn public(&self, path: &str) -> String {
-        format!("{}{}", self.0, self.rest(path))
+    fn public(&self, path: &str) -> String {
+        format!("{}{}", self.prefix, self.rest(path))
     }
 
     /// Takes the prefix off a request that is passed on.
     pub(crate) fn strip(&self, uri: &mut Uri) {
-        let Some(full) = uri.path_and_query().filter(|_| !self.0.is_empty()) else { return };
+        let Some(full) = uri.path_and_query().filter(|_| !self.prefix.is_empty()) else { return };
         let path = self.rest(full.path());
         let target = match full.query() {
             Some(query) => format!("{path}?{query}"),
@@ -96,6 +125,19 @@ impl RootPath {
             *uri = stripped;
         }
     }
+}
+
+/// What is offered at a path where the ways in are named.
+fn only(entrances: &[Entrance], path: &str) -> Option<Path> {
+    let plain = |path: &str| path.trim_end_matches('/').to_owned();
+    let found = entrances.iter().find(|it| plain(&it.path) == plain(path))?;
+    let transport = match found.way {
+        Way::StreamableHttp => Transport::Http,
+        Way::Stateless => Transport::Stateless,
+        Way::Events => Transport::Events,
+        Way::Messages => Transport::Message,
+    };
+    Some(Path::Mcp(transport, Endpoint::Everything))
 }
 
 /// `/TRANSPORT` or `/servers/NAME/TRANSPORT`, with or without a slash at the end.
@@ -150,6 +192,24 @@ mod tests {
         ] {
             assert_eq!(root.parse(path), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn named_ways_in_are_the_only_ones() {
+        let entrance = |path: &str, way| Entrance { path: path.to_owned(), way };
+        let root = RootPath::with(&[
+            entrance("/events", Way::Events),
+            entrance("/say", Way::Messages),
+            entrance("/", Way::Stateless),
+        ]);
+        assert_eq!(root.parse("/events/"), everything(Transport::Events));
+        assert_eq!(root.parse("/"), everything(Transport::Stateless));
+        for absent in ["/sse", "/mcp", "/servers/x/mcp", "/ws", "/rpc"] {
+            assert_eq!(root.parse(absent), Path::Other, "{absent}");
+        }
+        assert_eq!(root.parse("/health"), Path::Health);
+        assert_eq!(root.messages("/events"), "/say");
+        assert_eq!(RootPath::new("/g").messages("/servers/a/sse"), "/g/servers/a/message");
     }
 
     #[test]

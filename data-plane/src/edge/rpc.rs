@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, request};
 use hyper::body::Incoming;
 use serde::Deserialize;
 
@@ -13,7 +13,7 @@ use super::{
     mcp::{parse, rendered},
 };
 use crate::{
-    engine::{self, Inbound},
+    engine::{self, Inbound, Sender},
     error::Failure,
     mcp::{self, Kind, Message, message, response::quote, version, version::InboundEra},
     route::{self, Endpoint},
@@ -34,19 +34,51 @@ impl Edge {
         id: &mut Option<Bytes>,
     ) -> Result<Response<Body>, Failure> {
         let (parts, body) = request.into_parts();
-        let headers = &parts.headers;
-        let mut sender = self.sender(headers, client, endpoint).await?;
-        if parts.method != Method::POST {
-            return Err(Failure::Method("POST"));
-        }
-        headers::check_content(headers)?;
-        let body = body::read(headers, body, self.limits.body_bytes, self.timeouts.body).await?;
-        let message = parse(body, id)?;
+        let mut sender = self.sender(&parts.headers, client, endpoint).await?;
+        let message = self.only_message((&parts, body), id).await?;
         if let Some(server) = narrowed(&message) {
             sender.endpoint = server;
         }
         let view = route::view(&sender.table, &sender.endpoint)?;
         let message = in_words_of_mcp(message, view);
+        self.alone(sender, message, Accepts::Json).await
+    }
+
+    /// Answers one message of Streamable HTTP without sessions.
+    pub(super) async fn stateless(
+        &self,
+        request: Request<Incoming>,
+        client: &Client,
+        endpoint: Endpoint,
+        id: &mut Option<Bytes>,
+    ) -> Result<Response<Body>, Failure> {
+        let (parts, body) = request.into_parts();
+        let sender = self.sender(&parts.headers, client, endpoint).await?;
+        let message = self.only_message((&parts, body), id).await?;
+        let accepts = self.accepts(&parts.headers)?;
+        self.alone(sender, message, accepts).await
+    }
+
+    async fn only_message(
+        &self,
+        (parts, body): (&request::Parts, Incoming),
+        id: &mut Option<Bytes>,
+    ) -> Result<Message, Failure> {
+        if parts.method != Method::POST {
+            return Err(Failure::Method("POST"));
+        }
+        let headers = &parts.headers;
+        headers::check_content(headers)?;
+        let body = body::read(headers, body, self.limits.body_bytes, self.timeouts.body).await?;
+        parse(body, id)
+    }
+
+    async fn alone(
+        &self,
+        mut sender: Sender<'_>,
+        message: Message,
+        accepts: Accepts,
+    ) -> Result<Response<Body>, Failure> {
         // Nothing here is mirrored in headers: the body says all.
         sender.headers = None;
         let era = version::era_of_body(&message)?;
@@ -57,7 +89,7 @@ impl Edge {
                 engine::modern::serve(inbound, route::Client { version, capabilities })?
             }
         };
-        Ok(rendered(served, Accepts::Json, self.timeouts.keep_alive).await)
+        Ok(rendered(served, accepts, self.timeouts.keep_alive).await)
     }
 }
 

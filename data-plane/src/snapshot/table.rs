@@ -21,7 +21,10 @@ use proto::{
 };
 
 pub use self::{entry::ToolEntry, offer::Offer, shelf::Shelf, view::View};
-use crate::{auth::Trust, session::SessionKeys};
+use crate::{
+    auth::{Admission, Trust},
+    session::SessionKeys,
+};
 
 /// Everything that a proxy knows, immutable. Requests hold an `Arc` of it from begin to end.
 #[derive(Debug)]
@@ -129,6 +132,11 @@ impl Table {
 
     pub fn trust(&self) -> &Trust {
         &self.trust
+    }
+
+    /// Says whom this proxy serves, where no control plane does.
+    pub(crate) fn admit(&mut self, admission: Admission) {
+        self.trust.admission = admission;
     }
 
     /// A proxy that may be trusted; one that is revoked is not here.

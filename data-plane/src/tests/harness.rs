@@ -23,7 +23,7 @@ use serde_json::Value;
 use super::upstream::Upstream;
 use crate::{
     Config, DataPlane,
-    config::{Control, Limits, Management, Stdio, Timeouts},
+    config::{Control, Limits, Management, Source, Stdio, Timeouts},
     snapshot::table::Table,
 };
 
@@ -36,10 +36,10 @@ pub(super) fn config() -> Config {
         peer_listeners: vec![],
         advertise_address: String::new(),
         peer_address: String::new(),
-        control: Control::Remote {
+        source: Source::ControlPlane(Control::Remote {
             address: "http://127.0.0.1:1".parse().unwrap(),
             join_token: None,
-        },
+        }),
         management: Management::Off,
         stdio: Stdio::Refused,
         allowed_hosts: vec![],

@@ -116,8 +116,9 @@ impl PipeUpstream {
                 if fits { shared } else { self.glimpse(capabilities).await? }
             }
             Links::Session(_) => {
-                let upstream = Arc::clone(self);
-                let opening = async move { upstream.open(None, capabilities).await };
+                // It is closed after this look, so news on it are about nothing that stays.
+                let (wanted, upstream) = (self.unheard(capabilities), Arc::clone(self));
+                let opening = async move { upstream.open_as(wanted).await };
                 let opening = AbortOnDropHandle::new(self.runtime().spawn(opening));
                 opening.await.map_err(|_| CallFailure::Gone)??
             }
@@ -141,14 +142,7 @@ impl PipeUpstream {
         self: &Arc<Self>,
         capabilities: Capabilities,
     ) -> Result<Arc<Link>, CallFailure> {
-        let (unheard, _) = broadcast::channel(1);
-        let wanted = Wanted {
-            limits: self.limits,
-            health: Arc::new(Health::new(String::new(), unheard, Stage::default())),
-            owner: None,
-            capabilities,
-            era: Some(Era::Legacy),
-        };
+        let wanted = Wanted { era: Some(Era::Legacy), ..self.unheard(capabilities) };
         let upstream = Arc::clone(self);
         let opening = async move { upstream.opener.open(wanted).await };
         let opening = AbortOnDropHandle::new(self.runtime().spawn(opening));
@@ -156,6 +150,18 @@ impl PipeUpstream {
         let opened = tokio::time::timeout(GLIMPSE_TIMEOUT, opening).await;
         let opened = opened.map_err(|_| CallFailure::TooLong(GLIMPSE_TIMEOUT))?;
         opened.map_err(|_| CallFailure::Gone)?.map(Arc::new)
+    }
+
+    /// What is wanted of a pipe whose server tells nobody but us.
+    fn unheard(&self, capabilities: Capabilities) -> Wanted {
+        let (unheard, _) = broadcast::channel(1);
+        Wanted {
+            limits: self.limits,
+            health: Arc::new(Health::new(String::new(), unheard, Stage::default())),
+            owner: None,
+            capabilities,
+            era: self.pace.lock().era,
+        }
     }
 
     async fn link(self: &Arc<Self>, call: &Call) -> Result<Arc<Link>, CallFailure> {
@@ -218,6 +224,10 @@ impl PipeUpstream {
             capabilities,
             era: self.pace.lock().era,
         };
+        self.open_as(wanted).await
+    }
+
+    async fn open_as(self: Arc<Self>, wanted: Wanted) -> Result<Arc<Link>, CallFailure> {
         let opened = self.opener.open(wanted).await;
         let mut pace = self.pace.lock();
         match &opened {
