@@ -6,11 +6,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) mod objects;
 pub(crate) mod roles;
+pub(crate) mod translate;
 
 pub(crate) use objects::{
     ApplyArgs, CreateObject, DeleteArgs, Object, Plural, TokenCommand, ToolsCommand, UpdateObject,
 };
 pub(crate) use roles::{ConfigCommand, ConnectArgs, ControlPlaneArgs, DataPlaneArgs, UpArgs};
+pub(crate) use translate::TranslateArgs;
 
 /// Lockgate: one gateway in front of all your MCP servers.
 #[derive(Debug, Parser)]
@@ -33,7 +35,7 @@ pub(crate) struct Global {
     /// Control plane to talk to, instead of the instance on the data directory
     #[arg(long, global = true, value_name = "URL", conflicts_with = "data_dir")]
     pub address: Option<String>,
-    /// Token for --address or `connect`; better in LOCKGATE_TOKEN or LOCKGATE_TOKEN_FILE
+    /// Token for --address or `connect`, or for clients of `translate`; better in LOCKGATE_TOKEN or LOCKGATE_TOKEN_FILE
     #[arg(long, global = true, value_name = "TOKEN", hide_env_values = true)]
     pub token: Option<String>,
     /// Configuration file [default: lockgate.yaml in the data directory, if it is there]
@@ -70,6 +72,8 @@ pub(crate) enum Command {
     DataPlane(DataPlaneArgs),
     /// Serve MCP on stdin and stdout, for clients that start a command
     Connect(ConnectArgs),
+    /// Offer a command over HTTP, or a server over HTTP on stdin and stdout
+    Translate(Box<TranslateArgs>),
     /// Register something
     Create {
         #[command(subcommand)]

@@ -69,6 +69,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Tools { .. } => Err(absent("tools")),
         Command::DataPlane(_) => Err(absent("data-plane")),
         Command::Connect(_) => Err(absent("connect")),
+        Command::Translate(_) => Err(absent("translate")),
         Command::Create { object } => create(context, object).await,
         Command::Get(args) => get(context, args).await,
         Command::Describe { object } => describe(context, object).await,

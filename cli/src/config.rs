@@ -47,6 +47,16 @@ impl Environment {
     }
 }
 
+#[cfg(feature = "data-plane")]
+impl Environment {
+    /// All that a command may inherit that the user starts through us: not our own secrets.
+    pub(crate) fn for_commands(&self) -> BTreeMap<String, String> {
+        let is_ours = |name: &str| name.starts_with("LOCKGATE_");
+        let pairs = self.0.iter().filter(|(name, _)| !is_ours(name));
+        pairs.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+}
+
 impl<const N: usize> From<[(&str, &str); N]> for Environment {
     fn from(pairs: [(&str, &str); N]) -> Self {
         Self(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
@@ -156,6 +166,19 @@ pub(crate) fn remote(global: &Global, environment: &Environment) -> Result<Remot
             .or_else(|| environment.get("MCPGATEWAY_BEARER_TOKEN").map(str::to_owned)),
     };
     Ok(Remote { address, token: token.map(Secret::from) })
+}
+
+/// The token that was given to this program, by flag or environment.
+#[cfg(feature = "data-plane")]
+pub(crate) fn token(
+    global: &Global,
+    environment: &Environment,
+) -> Result<Option<Secret<String>>, Failure> {
+    let token = match &global.token {
+        Some(token) => Some(token.clone()),
+        None => secret_text("LOCKGATE_TOKEN", environment)?,
+    };
+    Ok(token.map(Secret::from))
 }
 
 /// `NAME`, or the content of the file that `NAME_FILE` names.

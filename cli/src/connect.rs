@@ -1,7 +1,13 @@
 //! `connect`: an MCP server on standard input and output, for clients that start a command.
 
-use data_plane::client::{Bridge, BridgeConfig, ClientError, lines};
-use tokio::sync::mpsc;
+use data_plane::client::{
+    Bridge, BridgeConfig, ClientError,
+    lines::{self, Messages},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+};
 
 use crate::{
     args::ConnectArgs,
@@ -29,18 +35,26 @@ pub(crate) fn run(context: &Context, args: &ConnectArgs) -> Result<(), Failure> 
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::General, "io", error.to_string()))?;
-    let ended = runtime.block_on(serve(bridge));
+    let ends = (tokio::io::stdin(), output::pipe());
+    let ended = runtime.block_on(serve(|lines| bridge.run(lines), ends));
     // A thread may still wait for input that nobody will read.
     runtime.shutdown_background();
     ended
 }
 
-async fn serve(bridge: Bridge) -> Result<(), Failure> {
+/// Carries messages until the input ends, nobody reads any more, or a signal comes.
+pub(crate) async fn serve<F: Future<Output = ()>>(
+    bridge: impl FnOnce(Messages) -> (Messages, F),
+    (input, output): (
+        impl AsyncRead + Unpin + Send + 'static,
+        impl AsyncWrite + Unpin + Send + 'static,
+    ),
+) -> Result<(), Failure> {
     let mut signals = Signals::watch()?;
     let (lines, taken) = mpsc::channel(QUEUE);
-    let (messages, serving) = bridge.run(taken);
-    let reading = tokio::spawn(lines::read(tokio::io::stdin(), lines));
-    let mut writing = tokio::spawn(lines::write(output::pipe(), messages));
+    let (messages, serving) = bridge(taken);
+    let reading = tokio::spawn(lines::read(input, lines));
+    let mut writing = tokio::spawn(lines::write(output, messages));
     tokio::pin!(serving);
     let is_over = tokio::select! {
         () = &mut serving => true,
@@ -59,6 +73,6 @@ async fn serve(bridge: Bridge) -> Result<(), Failure> {
     Ok(())
 }
 
-fn failed(error: &ClientError) -> Failure {
+pub(crate) fn failed(error: &ClientError) -> Failure {
     Failure::usage(error.to_string())
 }

@@ -10,6 +10,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::failure::{Exit, Failure};
 
 const BACKLOG: i32 = 1024;
+/// What chooses addresses, for messages.
+const FLAG: &str = "--listen";
 
 /// Binds all addresses that were asked for, else both loopbacks on `default_port`.
 pub(crate) fn bind(
@@ -19,21 +21,25 @@ pub(crate) fn bind(
     if addresses.is_empty() {
         return bind_loopback(default_port);
     }
-    addresses
-        .iter()
-        .map(|address| bind_one(*address).map_err(|error| taken(*address, &error)))
-        .collect()
+    bind_with(FLAG, addresses)
+}
+
+/// Binds all of these; `flag` is what chooses others.
+pub(crate) fn bind_with(flag: &str, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Failure> {
+    let bind =
+        |address: &SocketAddr| bind_one(*address).map_err(|error| taken(flag, *address, &error));
+    addresses.iter().map(bind).collect()
 }
 
 /// A machine without IPv6 has one loopback less; that is no failure.
 fn bind_loopback(port: u16) -> Result<Vec<TcpListener>, Failure> {
     let first = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let second = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
-    let mut listeners = vec![bind_one(first).map_err(|error| taken(first, &error))?];
+    let mut listeners = vec![bind_one(first).map_err(|error| taken(FLAG, first, &error))?];
     match bind_one(second) {
         Ok(listener) => listeners.push(listener),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            return Err(taken(second, &error));
+            return Err(taken(FLAG, second, &error));
         }
         Err(_) => {}
     }
@@ -54,11 +60,11 @@ fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn taken(address: SocketAddr, error: &io::Error) -> Failure {
+fn taken(flag: &str, address: SocketAddr, error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             let message = format!(
-                "cannot listen on {address}: the port is taken, choose another with --listen"
+                "cannot listen on {address}: the port is taken, choose another with {flag}"
             );
             Failure::new(Exit::Conflict, "address_in_use", message)
         }
@@ -80,7 +86,7 @@ pub(crate) fn beside(listeners: &[TcpListener], port: u16) -> Result<TcpListener
         }
         bound => bound,
     };
-    bound.map_err(|error| taken(wanted, &error))
+    bound.map_err(|error| taken(FLAG, wanted, &error))
 }
 
 /// The address of this machine on the way to a URL or `HOST:PORT`. Nothing is sent.

@@ -24,6 +24,8 @@ mod output;
 mod roles;
 #[cfg(feature = "data-plane")]
 mod tools;
+#[cfg(feature = "data-plane")]
+mod translate;
 mod transport;
 mod tree;
 #[cfg(all(feature = "control-plane", feature = "data-plane"))]
@@ -78,6 +80,8 @@ fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::DataPlane(args) => data_plane::run(context, &args),
         #[cfg(feature = "data-plane")]
         Command::Connect(args) => connect::run(context, &args),
+        #[cfg(feature = "data-plane")]
+        Command::Translate(args) => translate::run(context, &args),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()

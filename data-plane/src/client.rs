@@ -3,6 +3,7 @@
 
 mod bridge;
 mod carry;
+mod events;
 pub mod lines;
 mod mirrored;
 mod remote;
@@ -22,7 +23,10 @@ use crate::{
     upstream::{Bounds, CallFailure, Endpoint, Health, Limits, Stage, error_of, result_of},
 };
 
-pub use self::bridge::{Bridge, BridgeConfig};
+pub use self::{
+    bridge::{Bridge, BridgeConfig},
+    events::EventBridge,
+};
 
 /// Why a request of the client got no result.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -179,6 +179,7 @@ impl Content {
         let mut table =
             Table::compile(resources.iter(), position).map_err(|errors| refused(&errors))?;
         table.admit(self.admission.clone());
+        table.instruct(catalog.map_or("", |it| &it.instructions));
         Ok(table)
     }
 
@@ -300,7 +301,7 @@ mod tests {
             protocol_version: "2025-11-25".to_owned(),
             server_info: "{}".to_owned(),
             capabilities: r#"{"tools":{},"prompts":{},"resources":{}}"#.to_owned(),
-            instructions: String::new(),
+            instructions: "be kind".to_owned(),
             tools: vec![tool("echo"), tool("Odd.Name/x"), tool("echo")],
             entries: vec![
                 entry(EntryKind::Prompt, "echo", r#"{"name":"echo"}"#),
@@ -317,6 +318,7 @@ mod tests {
         };
         assert!(listed(ListKind::Prompts).contains(r#""name":"echo""#));
         assert_eq!(listed(ListKind::Resources).matches("a://1").count(), 1);
+        assert_eq!(&*table.everything().instructions, "be kind");
         assert!(table.credential(ID).is_some());
     }
 }

@@ -43,6 +43,7 @@ pub(crate) use self::{
     active::{Active, Lister},
     audience::{Audience, Said, Stage},
     era::{INITIALIZED, error_of, request, result_of},
+    event_stream::resolve,
     failure::Step,
     fetch::Bounds,
     health::Health,

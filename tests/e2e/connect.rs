@@ -14,7 +14,7 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A running `connect` and both of its pipes.
-struct Pipe {
+pub(super) struct Pipe {
     child: Child,
     input: Option<ChildStdin>,
     output: Lines<BufReader<ChildStdout>>,
@@ -23,9 +23,17 @@ struct Pipe {
 
 impl Pipe {
     fn start(arguments: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::run("connect", arguments, variables)
+    }
+
+    pub(super) fn run(
+        verb: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let mut command = lockgate(directory.path())?;
-        command.arg("connect").args(arguments).envs(variables.iter().copied());
+        command.arg(verb).args(arguments).envs(variables.iter().copied());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn()?;
         let input = child.stdin.take();
@@ -37,20 +45,20 @@ impl Pipe {
         Self::start(&["--url", world.url(), "--token", token], &[])
     }
 
-    async fn send(&mut self, message: &Value) -> anyhow::Result<()> {
+    pub(super) async fn send(&mut self, message: &Value) -> anyhow::Result<()> {
         let input = self.input.as_mut().context("the input is closed")?;
         Ok(input.write_all(format!("{message}\n").as_bytes()).await?)
     }
 
     /// The next message; whatever is no JSON fails.
-    async fn message(&mut self) -> anyhow::Result<Value> {
+    pub(super) async fn message(&mut self) -> anyhow::Result<Value> {
         let line = timeout(PATIENCE, self.output.next_line()).await.context("silence")??;
         let line = line.context("it ended")?;
         serde_json::from_str(&line).with_context(|| line)
     }
 
     /// A message with this id, after whatever else comes.
-    async fn answer(&mut self, id: i64) -> anyhow::Result<Value> {
+    pub(super) async fn answer(&mut self, id: i64) -> anyhow::Result<Value> {
         loop {
             let message = self.message().await?;
             if message.get("id") == Some(&id.into()) && message.get("method").is_none() {
@@ -59,7 +67,7 @@ impl Pipe {
         }
     }
 
-    async fn initialize(&mut self, capabilities: Value) -> anyhow::Result<Value> {
+    pub(super) async fn initialize(&mut self, capabilities: Value) -> anyhow::Result<Value> {
         let params = json!({"protocolVersion": "2025-11-25", "capabilities": capabilities,
             "clientInfo": {"name": "tests", "version": "1"}});
         self.send(&request(0, "initialize", params)).await?;
@@ -69,7 +77,7 @@ impl Pipe {
     }
 
     /// Closes the input and gives the exit code.
-    async fn end(mut self) -> anyhow::Result<i32> {
+    pub(super) async fn end(mut self) -> anyhow::Result<i32> {
         self.input = None;
         let status = timeout(PATIENCE, self.child.wait()).await??;
         Ok(status.code().unwrap_or(-1))
@@ -80,12 +88,12 @@ fn request(id: i64, method: &str, params: Value) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
 }
 
-fn call(id: i64, tool: &str, arguments: Value) -> Value {
+pub(super) fn call(id: i64, tool: &str, arguments: Value) -> Value {
     let meta = json!({"progressToken": id});
     request(id, "tools/call", json!({"name": tool, "arguments": arguments, "_meta": meta}))
 }
 
-fn text(answer: &Value) -> Option<&str> {
+pub(super) fn text(answer: &Value) -> Option<&str> {
     answer.pointer("/result/content/0/text").and_then(Value::as_str)
 }
 

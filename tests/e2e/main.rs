@@ -17,5 +17,6 @@ mod leaks;
 mod operations;
 mod request_path;
 mod spread;
+mod translate;
 mod transports;
 mod upstream_transports;

@@ -27,9 +27,9 @@ use crate::{
 use proto::{Era, Secret};
 
 /// Messages that may wait to be written.
-const QUEUE: usize = 64;
+pub(super) const QUEUE: usize = 64;
 /// How long calls may go on after the client's last line.
-const GRACE: Duration = Duration::from_secs(3);
+pub(super) const GRACE: Duration = Duration::from_secs(3);
 /// Longest request, unless another limit is given.
 const REQUEST_MAX: Duration = Duration::from_hours(24);
 /// How long a notification may hold up what comes after it.
@@ -261,11 +261,7 @@ impl Running {
     /// Tells a legacy server that nobody waits for this request any more.
     fn give_up(self: &Arc<Self>, message: &Message, era: Era) {
         if era == Era::Legacy {
-            let id = String::from_utf8_lossy(message.id().unwrap_or(b"null"));
-            let cancelled = format!(
-                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
-            );
-            self.pass(cancelled.into());
+            self.pass(cancellation(message.id().unwrap_or(b"null")));
         }
     }
 
@@ -288,6 +284,15 @@ impl Running {
 pub(super) async fn say(out: &mpsc::Sender<Bytes>, message: Bytes) {
     // Nobody reads any more: then the bridge is about to end.
     out.send(line(message)).await.ok();
+}
+
+/// Tells a legacy server that nobody waits for this request any more.
+pub(super) fn cancellation(id: &[u8]) -> Bytes {
+    let id = String::from_utf8_lossy(id);
+    format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
+    )
+    .into()
 }
 
 /// Line ends between JSON tokens mean nothing, on a pipe they end the message.

@@ -6,6 +6,9 @@ use tokio::{
     sync::mpsc,
 };
 
+/// Messages, one line each.
+pub type Messages = mpsc::Receiver<Bytes>;
+
 /// Longest line, in bytes; a longer one is no message and is skipped.
 const LINE_MAX: usize = 16 << 20;
 

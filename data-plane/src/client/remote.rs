@@ -41,7 +41,7 @@ pub(super) const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-ver
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// How long a server that cannot be reached is tried again during a request.
-const RECONNECT_FOR: Duration = Duration::from_secs(30);
+pub(super) const RECONNECT_FOR: Duration = Duration::from_secs(30);
 pub(super) const BACKOFF_MIN: Duration = Duration::from_millis(250);
 pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(8);
 /// How long a step of our own may take: the handshake, a goodbye.
@@ -51,8 +51,8 @@ const SILENCE: Duration = Duration::from_mins(10);
 
 /// A server behind a URL.
 pub(super) struct Remote {
-    client: HttpClient,
-    uri: Uri,
+    pub(super) client: HttpClient,
+    pub(super) uri: Uri,
     pub(super) template: HeaderMap,
     pub(super) limits: Limits,
     session: ArcSwapOption<Session>,

@@ -139,6 +139,14 @@ impl Table {
         self.trust.admission = admission;
     }
 
+    /// Passes on an upstream's instructions without a heading, since there is no other.
+    pub(crate) fn instruct(&mut self, instructions: &str) {
+        // Nobody else can hold a view that was just made.
+        if let Some(view) = Arc::get_mut(&mut self.everything) {
+            view.instructions = instructions.into();
+        }
+    }
+
     /// A proxy that may be trusted; one that is revoked is not here.
     pub fn proxy(&self, id: &str) -> Option<&Arc<ProxyResource>> {
         self.proxies.get(id)

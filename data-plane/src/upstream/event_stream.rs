@@ -105,7 +105,7 @@ impl Stream {
             let problem = "the first event of its stream is not `endpoint`";
             return Err(CallFailure::Initialize(problem.to_owned()));
         }
-        target(stream, &event.data).map_err(CallFailure::Initialize)
+        resolve(stream, &event.data).map_err(CallFailure::Initialize)
     }
 
     /// Hears messages until the stream ends.
@@ -128,7 +128,7 @@ impl Stream {
 }
 
 /// Resolves what the `endpoint` event says; another origin gets none of our messages.
-fn target(stream: &Uri, data: &Bytes) -> Result<Uri, String> {
+pub(crate) fn resolve(stream: &Uri, data: &Bytes) -> Result<Uri, String> {
     let base = Url::parse(&stream.to_string()).map_err(|error| error.to_string())?;
     let text = std::str::from_utf8(data).unwrap_or_default().trim();
     let url = base.join(text).map_err(|error| format!("its endpoint is no URL: {error}"))?;

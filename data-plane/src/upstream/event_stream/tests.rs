@@ -255,7 +255,7 @@ async fn a_page_that_is_no_event_stream_is_refused() {
 fn endpoints_are_resolved_against_the_stream_and_stay_at_home() {
     let stream: Uri = "https://h.example:8443/base/sse?x=1".parse().unwrap();
     let target =
-        |data: &'static str| target(&stream, &Bytes::from(data)).map(|uri| uri.to_string());
+        |data: &'static str| resolve(&stream, &Bytes::from(data)).map(|uri| uri.to_string());
     assert_eq!(target("/message?s=1").unwrap(), "https://h.example:8443/message?s=1");
     assert_eq!(target("message?s=1").unwrap(), "https://h.example:8443/base/message?s=1");
     assert_eq!(target("?s=1").unwrap(), "https://h.example:8443/base/sse?s=1");
