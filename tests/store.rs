@@ -42,6 +42,7 @@ on_both!(
     discovered_tools_belong_to_their_upstream,
     entries_come_in_pages,
     entries_follow_the_catalog,
+    single_entries_are_chosen,
     following_the_log_equals_reading_all,
     join_tokens_are_spent_once,
     lists_come_in_pages,

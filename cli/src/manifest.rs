@@ -171,6 +171,8 @@ fn server(fields: &mut Fields) -> wire::VirtualServer {
         description: fields.text("description"),
         upstreams: fields.texts("upstreams"),
         tools: fields.texts("tools"),
+        prompts: fields.texts("prompts"),
+        resources: fields.texts("resources"),
         naming,
         icon: fields.text("icon"),
         title: fields.text("title"),

@@ -252,6 +252,10 @@ pub(crate) struct ServerView {
     description: String,
     upstreams: Vec<String>,
     tools: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    prompts: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    resources: Vec<String>,
     naming: &'static str,
     #[serde(skip_serializing_if = "String::is_empty")]
     icon: String,
@@ -278,6 +282,8 @@ impl From<wire::VirtualServer> for ServerView {
             description: server.description,
             upstreams: server.upstreams,
             tools: server.tools,
+            prompts: server.prompts,
+            resources: server.resources,
             icon: server.icon,
             disabled: server.disabled,
             tags: server.tags,

@@ -83,6 +83,31 @@ pub struct Entry {
     pub update_time_ms: i64,
 }
 
+/// Which entry is meant, whether its upstream offers it now or not.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EntryReference {
+    pub upstream_id: String,
+    pub kind: EntryKind,
+    /// A prompt's name, a resource's URI, a URI template, as its upstream knows it.
+    pub original: String,
+}
+
+impl TryFrom<wire::EntryReference> for EntryReference {
+    type Error = Invalid;
+
+    fn try_from(reference: wire::EntryReference) -> Result<Self, Invalid> {
+        let wire::EntryReference { upstream_id, kind, original } = reference;
+        Ok(Self { upstream_id, kind: EntryKind::from_wire(kind)?, original })
+    }
+}
+
+impl From<EntryReference> for wire::EntryReference {
+    fn from(reference: EntryReference) -> Self {
+        let EntryReference { upstream_id, kind, original } = reference;
+        Self { upstream_id, kind: wire::EntryKind::from(kind).into(), original }
+    }
+}
+
 /// An entry as proxies are told it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EntryResource {

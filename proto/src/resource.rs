@@ -12,7 +12,7 @@ use prost::Message as _;
 use crate::{
     Era, RestBinding, Role, Secret, UpstreamName, VirtualServerName,
     catalog::json_object,
-    entry::EntryResource,
+    entry::{EntryReference, EntryResource},
     invalid::{Invalid, Under as _},
     upstream::{CatalogScope, Transport},
     virtual_server::Naming,
@@ -91,6 +91,8 @@ pub struct VirtualServerResource {
     pub description: String,
     pub upstream_ids: Vec<String>,
     pub tool_ids: Vec<String>,
+    /// Single prompts, resources and templates.
+    pub entries: Vec<EntryReference>,
     pub naming: Naming,
 }
 
@@ -331,19 +333,36 @@ impl TryFrom<wire::VirtualServerResource> for VirtualServerResource {
     type Error = Invalid;
 
     fn try_from(server: wire::VirtualServerResource) -> Result<Self, Invalid> {
-        let wire::VirtualServerResource { id, name, description, upstream_ids, tool_ids, naming } =
-            server;
-        let naming = Naming::from_wire(naming);
-        Ok(Self { id, name: name.parse()?, description, upstream_ids, tool_ids, naming })
+        let wire::VirtualServerResource {
+            id,
+            name,
+            description,
+            upstream_ids,
+            tool_ids,
+            naming,
+            entries,
+        } = server;
+        let (name, naming) = (name.parse()?, Naming::from_wire(naming));
+        let entries =
+            entries.into_iter().map(EntryReference::try_from).collect::<Result<_, _>>()?;
+        Ok(Self { id, name, description, upstream_ids, tool_ids, entries, naming })
     }
 }
 
 impl From<VirtualServerResource> for wire::VirtualServerResource {
     fn from(server: VirtualServerResource) -> Self {
-        let VirtualServerResource { id, name, description, upstream_ids, tool_ids, naming } =
-            server;
-        let naming = wire::Naming::from(naming).into();
-        Self { id, name: name.to_string(), description, upstream_ids, tool_ids, naming }
+        let VirtualServerResource {
+            id,
+            name,
+            description,
+            upstream_ids,
+            tool_ids,
+            entries,
+            naming,
+        } = server;
+        let (name, naming) = (name.to_string(), wire::Naming::from(naming).into());
+        let entries = entries.into_iter().map(wire::EntryReference::from).collect();
+        Self { id, name, description, upstream_ids, tool_ids, naming, entries }
     }
 }
 

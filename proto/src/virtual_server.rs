@@ -1,4 +1,4 @@
-//! A named selection of tools with an endpoint of its own.
+//! A named selection of tools, prompts and resources with an endpoint of its own.
 
 use crate::{
     VirtualServerName,
@@ -51,13 +51,17 @@ pub struct VirtualServerDraft {
     pub description: String,
     pub upstreams: Vec<String>,
     pub tools: Vec<String>,
+    pub prompts: Vec<String>,
+    /// Resources and templates.
+    pub resources: Vec<String>,
     pub naming: Naming,
     pub icon: String,
     pub disabled: bool,
     pub tags: Vec<String>,
 }
 
-/// A registered virtual server. `upstreams` and `tools` are names.
+/// A registered virtual server. `upstreams`, `tools` and `prompts` are names, `resources` are
+/// `UPSTREAM/URI`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VirtualServer {
     pub id: String,
@@ -68,6 +72,8 @@ pub struct VirtualServer {
     pub tools: Vec<String>,
     /// The ids of `tools`, in the same order.
     pub tool_ids: Vec<String>,
+    pub prompts: Vec<String>,
+    pub resources: Vec<String>,
     pub naming: Naming,
     pub icon: String,
     pub disabled: bool,
@@ -90,6 +96,8 @@ impl TryFrom<wire::VirtualServer> for VirtualServerDraft {
             naming,
             icon,
             title,
+            prompts,
+            resources,
             disabled,
             tags,
             resource_version: _,
@@ -105,6 +113,8 @@ impl TryFrom<wire::VirtualServer> for VirtualServerDraft {
             description,
             upstreams,
             tools,
+            prompts,
+            resources,
             naming: Naming::from_wire(naming),
             icon,
             disabled,
@@ -123,6 +133,8 @@ impl From<VirtualServer> for wire::VirtualServer {
             upstreams,
             tools,
             tool_ids: _,
+            prompts,
+            resources,
             naming,
             icon,
             disabled,
@@ -138,6 +150,8 @@ impl From<VirtualServer> for wire::VirtualServer {
             description,
             upstreams,
             tools,
+            prompts,
+            resources,
             naming: wire::Naming::from(naming).into(),
             icon,
             disabled,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proto::{
     EntryKind, Era, RestBinding, RestMethod, Role, Secret, UpstreamName,
-    entry::EntryResource,
+    entry::{EntryReference, EntryResource},
     resource::{
         CredentialResource, Key, KeyResource, Resource, TokenResource, ToolResource, ToolTarget,
         UpstreamResource, VirtualServerResource,
@@ -113,6 +113,11 @@ fn other() -> impl Strategy<Value = Resource> {
                 description: String::new(),
                 upstream_ids: vec![],
                 tool_ids,
+                entries: vec![EntryReference {
+                    upstream_id: "u".to_owned(),
+                    kind: EntryKind::ResourceTemplate,
+                    original: "a://{id}".to_owned(),
+                }],
                 naming: if bare { Naming::Bare } else { Naming::Prefix },
             })
         },

@@ -332,6 +332,46 @@ async fn the_command_line_shows_prompts_and_resources() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_may_show_single_prompts_and_resources() -> anyhow::Result<()> {
+    let (world, _fixtures) = two_fixtures().await?;
+    let uri = "test://static-text";
+    let chosen = format!("legacy/{uri}");
+    world
+        .ok(&[
+            &["create", "server", "some", "--prompt", "modern-test_simple_prompt"][..],
+            &["--resource", &chosen, "--resource", "legacy/test://template/{id}/data"],
+        ]
+        .concat())
+        .await?;
+    let described = world.ok(&["get", "server", "some", "-o", "json"]).await?;
+    assert!(described.contains(&chosen), "{described}");
+    for speech in SPEECHES {
+        let speaker = Speaker::new(&world, "/servers/some/mcp", speech).await?;
+        let prompts = speaker.listed("prompts/list", "prompts", "name").await?;
+        assert_eq!(prompts, ["modern-test_simple_prompt"]);
+        assert_eq!(speaker.listed("resources/list", "resources", "uri").await?, [uri]);
+        let templates = speaker.listed("resources/templates/list", "resourceTemplates", "name");
+        assert_eq!(templates.await?.len(), 1);
+        assert!(speaker.listed("tools/list", "tools", "name").await?.is_empty());
+        for shown in [uri, "test://template/7/data"] {
+            speaker.result("resources/read", &format!(r#"{{"uri":"{shown}"}}"#)).await?;
+        }
+        speaker.result("prompts/get", r#"{"name":"modern-test_simple_prompt"}"#).await?;
+        for (method, params) in [
+            ("resources/read", r#"{"uri":"test://static-binary"}"#),
+            ("prompts/get", r#"{"name":"legacy-test_simple_prompt"}"#),
+        ] {
+            let refused = speaker.ask(method, params).await?;
+            assert!(refused.error_code().is_ok(), "{speech:?} {method}: {refused:?}");
+        }
+    }
+    let wrong = world.lockgate(&["update", "server", "some", "--resource", uri]).await?;
+    assert_eq!(wrong.code, 7, "{wrong:?}");
+    assert!(wrong.stderr.contains("say which"), "{wrong:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_needs_capabilities_is_shown_to_those_who_have_them() -> anyhow::Result<()> {
     let (world, _fixtures) = two_fixtures().await?;
     let fixture = program("fixture")?.display().to_string();

@@ -190,12 +190,18 @@ pub(crate) struct CreateTool {
 pub(crate) struct CreateServer {
     /// Part of its URL: /servers/NAME/mcp
     pub name: String,
-    /// All tools of this upstream; may be repeated
+    /// All that this upstream offers; may be repeated
     #[arg(long = "upstream", value_name = "NAME")]
     pub upstreams: Vec<String>,
     /// A single tool, by name or id; may be repeated
     #[arg(long = "tool", value_name = "NAME")]
     pub tools: Vec<String>,
+    /// A single prompt, by name or id; may be repeated
+    #[arg(long = "prompt", value_name = "NAME")]
+    pub prompts: Vec<String>,
+    /// A single resource or template: UPSTREAM/URI, or a URI that one upstream has; may be repeated
+    #[arg(long = "resource", value_name = "URI")]
+    pub resources: Vec<String>,
     /// Under which names its tools are shown
     #[arg(long, value_enum, default_value_t)]
     pub naming: Naming,
@@ -304,6 +310,12 @@ pub(crate) struct UpdateServer {
     /// Replaces all single tools; may be repeated
     #[arg(long = "tool", value_name = "NAME")]
     pub tools: Vec<String>,
+    /// Replaces all single prompts; may be repeated
+    #[arg(long = "prompt", value_name = "NAME")]
+    pub prompts: Vec<String>,
+    /// Replaces all single resources and templates; may be repeated
+    #[arg(long = "resource", value_name = "URI")]
+    pub resources: Vec<String>,
     #[arg(long, value_enum)]
     pub naming: Option<Naming>,
     #[command(flatten)]

@@ -79,5 +79,5 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
 fn the_commands_are_these() {
     let names =
         Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect::<Vec<_>>();
-    insta::assert_snapshot!(names.join(" "), @"up control-plane data-plane connect create get describe update delete refresh apply token proxy tools status version config");
+    insta::assert_snapshot!(names.join(" "), @"up control-plane data-plane connect translate create get describe update delete refresh apply token proxy tools status version config");
 }

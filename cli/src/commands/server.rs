@@ -23,6 +23,8 @@ pub(super) async fn create(context: &Context, args: CreateServer) -> Result<(), 
         tags: args.common.tags,
         upstreams: args.upstreams,
         tools: args.tools,
+        prompts: args.prompts,
+        resources: args.resources,
         naming: wire_naming(args.naming).into(),
         ..Default::default()
     };
@@ -121,13 +123,17 @@ fn changed(
     args: UpdateServer,
 ) -> Result<(wire::VirtualServer, Vec<String>), Failure> {
     let mut paths = Vec::new();
-    if !args.upstreams.is_empty() {
-        server.upstreams = args.upstreams;
-        paths.push("upstreams".to_owned());
-    }
-    if !args.tools.is_empty() {
-        server.tools = args.tools;
-        paths.push("tools".to_owned());
+    let selections = [
+        ("upstreams", &mut server.upstreams, args.upstreams),
+        ("tools", &mut server.tools, args.tools),
+        ("prompts", &mut server.prompts, args.prompts),
+        ("resources", &mut server.resources, args.resources),
+    ];
+    for (path, current, wanted) in selections {
+        if !wanted.is_empty() {
+            *current = wanted;
+            paths.push(path.to_owned());
+        }
     }
     if let Some(naming) = args.naming {
         server.naming = wire_naming(naming).into();

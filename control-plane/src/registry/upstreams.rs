@@ -283,7 +283,9 @@ async fn delete(unit: &mut Unit<'_>, stored: StoredUpstream) -> Result<u64, Erro
     }
     let tools = tools::of_upstream(unit.write.connection(), &upstream.id).await?;
     let tool_ids: Vec<String> = tools.iter().map(|it| it.tool.id.clone()).collect();
-    for user in virtual_servers::users_of_tools(unit.write.connection(), &tool_ids).await? {
+    let mut users = virtual_servers::users_of_tools(unit.write.connection(), &tool_ids).await?;
+    users.extend(virtual_servers::users_of_entries(unit.write.connection(), &upstream.id).await?);
+    for user in users {
         unit.write.changed(kind::SERVER, "", &user.id).await?;
     }
     unit.write.changed_all(kind::TOOL, &upstream.id, &tool_ids).await?;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use proto::{
     Invalid, Permission,
+    entry::{Entry, EntryReference},
     resource::kind,
     virtual_server::{Naming, VirtualServer, VirtualServerDraft},
 };
@@ -17,6 +18,7 @@ use crate::{
     caller::Caller,
     error::Error,
     store::{
+        entries::{self, Shelf, StoredEntry},
         tools::{self, StoredTool},
         upstreams,
         virtual_servers::{self, StoredServer},
@@ -26,10 +28,15 @@ use crate::{
 const KIND: &str = "server";
 
 /// What a draft's references stand for, each once, in their order.
+#[derive(Default)]
 struct Selection {
     upstream_ids: Vec<String>,
     upstreams: Vec<String>,
     tools: Vec<StoredTool>,
+    prompts: Vec<String>,
+    resources: Vec<String>,
+    /// Of the prompts, then of the resources.
+    entries: Vec<EntryReference>,
 }
 
 impl Registry {
@@ -130,6 +137,8 @@ pub(super) fn server_body(draft: &VirtualServerDraft) -> impl Serialize + use<> 
         description,
         upstreams,
         tools,
+        prompts,
+        resources,
         naming,
         icon,
         disabled,
@@ -137,7 +146,8 @@ pub(super) fn server_body(draft: &VirtualServerDraft) -> impl Serialize + use<> 
     } = draft.clone();
     (
         (name.to_string(), title, description, icon),
-        (upstreams, tools, naming.as_str(), disabled, tags),
+        (upstreams, tools, prompts, resources),
+        (naming.as_str(), disabled, tags),
     )
 }
 
@@ -151,9 +161,13 @@ async fn found(unit: &mut Unit<'_>, name_or_id: &str) -> Result<StoredServer, Er
 }
 
 /// Finds what the references stand for; the first dangling one is named by its path.
-async fn resolve(unit: &mut Unit<'_>, draft: &VirtualServerDraft) -> Result<Selection, Error> {
-    let mut selection =
-        Selection { upstream_ids: Vec::new(), upstreams: Vec::new(), tools: Vec::new() };
+/// What `current` has chosen stays chosen while its upstream does not offer it.
+async fn resolve(
+    unit: &mut Unit<'_>,
+    draft: &VirtualServerDraft,
+    current: Option<&StoredServer>,
+) -> Result<Selection, Error> {
+    let mut selection = Selection::default();
     for (index, name) in draft.upstreams.iter().enumerate() {
         let stored = upstreams::find(unit.write.connection(), name).await?;
         let upstream = stored.ok_or_else(|| dangling("upstreams", index, name))?.upstream;
@@ -169,10 +183,65 @@ async fn resolve(unit: &mut Unit<'_>, draft: &VirtualServerDraft) -> Result<Sele
             selection.tools.push(stored);
         }
     }
+    let prompts = (Shelf::Prompts, "prompts", draft.prompts.as_slice());
+    selection.prompts = choose(unit, &mut selection.entries, prompts, current).await?;
+    let resources = (Shelf::Resources, "resources", draft.resources.as_slice());
+    selection.resources = choose(unit, &mut selection.entries, resources, current).await?;
     if draft.naming == Naming::Bare {
         check_bare_names(unit, &selection).await?;
     }
     Ok(selection)
+}
+
+/// Adds what the names of one shelf stand for to `entries`; gives them as they are shown.
+async fn choose(
+    unit: &mut Unit<'_>,
+    entries: &mut Vec<EntryReference>,
+    (shelf, field, names): (Shelf, &str, &[String]),
+    current: Option<&StoredServer>,
+) -> Result<Vec<String>, Error> {
+    let mut shown = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        let found = entries::meant(unit.write.connection(), shelf, name).await?;
+        let (as_shown, entry) = match found.as_slice() {
+            [stored] => named(&stored.entry),
+            [] => kept(current, name).ok_or_else(|| dangling(field, index, name))?,
+            [_, ..] => return Err(ambiguous((field, index), name, &found).into()),
+        };
+        if !entries.contains(&entry) {
+            entries.push(entry);
+            shown.push(as_shown);
+        }
+    }
+    Ok(shown)
+}
+
+fn named(entry: &Entry) -> (String, EntryReference) {
+    let original = entry.offered.original.clone();
+    let shown = match &entry.name {
+        Some(name) => name.to_string(),
+        None => entries::qualified(entry.upstream.as_str(), &original),
+    };
+    let (upstream_id, kind) = (entry.upstream_id.clone(), entry.offered.kind);
+    (shown, EntryReference { upstream_id, kind, original })
+}
+
+/// What the virtual server has chosen under this name already.
+fn kept(current: Option<&StoredServer>, name: &str) -> Option<(String, EntryReference)> {
+    let current = current?;
+    let shown = current.server.prompts.iter().chain(&current.server.resources);
+    let mut chosen = shown.zip(&current.entries);
+    let (shown, entry) = chosen.find(|(shown, _)| *shown == name)?;
+    Some((shown.clone(), entry.clone()))
+}
+
+fn ambiguous((field, index): (&str, usize), name: &str, found: &[StoredEntry]) -> Invalid {
+    let meant: Vec<_> = found
+        .iter()
+        .map(|it| entries::qualified(it.entry.upstream.as_str(), &it.entry.offered.original))
+        .collect();
+    let problem = format!("`{name}` may be {}: say which", meant.join(" or "));
+    Invalid::new(format!("{field}[{index}]"), problem)
 }
 
 fn dangling(field: &str, index: usize, name: &str) -> Invalid {
@@ -204,9 +273,10 @@ impl Selection {
         let enabled = self.tools.iter().filter(|it| !it.tool.disabled);
         let enabled_tool_ids = enabled.map(|it| it.tool.id.clone()).collect();
         let tools = self.tools.iter().map(|it| it.tool.name.to_string()).collect();
-        let tool_ids = self.tools.into_iter().map(|it| it.tool.id).collect();
-        let server = VirtualServer { upstreams: self.upstreams, tools, tool_ids, ..server };
-        StoredServer { server, upstream_ids: self.upstream_ids, enabled_tool_ids }
+        let tool_ids = self.tools.iter().map(|it| it.tool.id.clone()).collect();
+        let Self { upstream_ids, upstreams, tools: _, prompts, resources, entries } = self;
+        let server = VirtualServer { upstreams, tools, tool_ids, prompts, resources, ..server };
+        StoredServer { server, upstream_ids, enabled_tool_ids, entries }
     }
 }
 
@@ -218,7 +288,7 @@ pub(super) async fn create(
     if taken.is_some_and(|it| it.server.name == draft.name) {
         return Err(Error::AlreadyExists { kind: KIND, name: draft.name.to_string() });
     }
-    let selection = resolve(unit, &draft).await?;
+    let selection = resolve(unit, &draft, None).await?;
     let id = new_id();
     let server = VirtualServer {
         resource_version: unit.write.changed(kind::SERVER, "", &id).await?,
@@ -229,6 +299,8 @@ pub(super) async fn create(
         upstreams: Vec::new(),
         tools: Vec::new(),
         tool_ids: Vec::new(),
+        prompts: Vec::new(),
+        resources: Vec::new(),
         naming: draft.naming,
         icon: draft.icon,
         disabled: draft.disabled,
@@ -246,11 +318,11 @@ pub(super) async fn update(
     stored: StoredServer,
     draft: VirtualServerDraft,
 ) -> Result<(VirtualServer, Action), Error> {
-    let StoredServer { server: current, upstream_ids, enabled_tool_ids: _ } = stored;
-    if draft.name != current.name {
+    if draft.name != stored.server.name {
         return Err(Invalid::new("name", "cannot be changed").into());
     }
-    let selection = resolve(unit, &draft).await?;
+    let selection = resolve(unit, &draft, Some(&stored)).await?;
+    let StoredServer { server: current, upstream_ids, enabled_tool_ids: _, entries } = stored;
     let wanted = VirtualServer {
         title: draft.title,
         description: draft.description,
@@ -261,7 +333,8 @@ pub(super) async fn update(
         ..current.clone()
     };
     let mut wanted = selection.stored(wanted);
-    if wanted.server == current && wanted.upstream_ids == upstream_ids {
+    if wanted.server == current && wanted.upstream_ids == upstream_ids && wanted.entries == entries
+    {
         return Ok((current, Action::Unchanged));
     }
     wanted.server.resource_version = unit.write.changed(kind::SERVER, "", &current.id).await?;

@@ -45,15 +45,8 @@ struct ServerCreate {
 impl ServerCreate {
     /// The first member of a kind that does not exist here yet.
     fn unknown_member(&mut self) -> Option<String> {
-        let kinds = [
-            ("Resource", self.associated_resources.take()),
-            ("Prompt", self.associated_prompts.take()),
-            ("A2A Agent", self.associated_a2a_agents.take()),
-        ];
-        kinds.into_iter().find_map(|(kind, members)| {
-            let id = members?.items().into_iter().next()?;
-            Some(format!("{kind} with ID {id} does not exist."))
-        })
+        let id = self.associated_a2a_agents.take()?.items().into_iter().next()?;
+        Some(format!("A2A Agent with ID {id} does not exist."))
     }
 
     fn draft(self) -> Result<VirtualServerDraft, Invalid> {
@@ -64,6 +57,8 @@ impl ServerCreate {
             description: self.description.unwrap_or_default(),
             icon: self.icon.unwrap_or_default(),
             tools: self.associated_tools.map(Listed::items).unwrap_or_default(),
+            prompts: self.associated_prompts.map(Listed::items).unwrap_or_default(),
+            resources: self.associated_resources.map(Listed::items).unwrap_or_default(),
             tags: self.tags.map(Listed::items).unwrap_or_default(),
             ..wire::VirtualServer::default()
         })
@@ -102,6 +97,8 @@ impl From<VirtualServer> for ServerRead {
             upstreams: _,
             tools: _,
             tool_ids,
+            prompts,
+            resources,
             naming: _,
             icon,
             disabled,
@@ -120,8 +117,8 @@ impl From<VirtualServer> for ServerRead {
             is_active: !disabled,
             enabled: !disabled,
             associated_tools: tool_ids,
-            associated_resources: Vec::new(),
-            associated_prompts: Vec::new(),
+            associated_resources: resources,
+            associated_prompts: prompts,
             associated_a2a_agents: Vec::new(),
             metrics: Metrics::default(),
             tags,
@@ -160,8 +157,8 @@ pub(crate) async fn create(
         services.registry.create_virtual_server(&caller, draft, WriteOptions::default()).await;
     match made {
         Ok(server) => Ok((StatusCode::CREATED, Json(ServerRead::from(server))).into_response()),
-        // A tool that does not exist is 400 for ContextForge, not 422.
-        Err(Error::Invalid(invalid)) if invalid.field.contains("tools[") => {
+        // A member that does not exist is 400 for ContextForge, not 422.
+        Err(Error::Invalid(invalid)) if invalid.field.ends_with(']') => {
             unknown(invalid.to_string())
         }
         Err(error) => Err(error.into()),

@@ -168,7 +168,7 @@ fn tool_resource(stored: StoredTool) -> Option<Resource> {
 
 /// None: it is switched off.
 fn server_resource(stored: StoredServer) -> Option<Resource> {
-    let StoredServer { server, upstream_ids, enabled_tool_ids } = stored;
+    let StoredServer { server, upstream_ids, enabled_tool_ids, entries } = stored;
     if server.disabled {
         return None;
     }
@@ -178,6 +178,7 @@ fn server_resource(stored: StoredServer) -> Option<Resource> {
         description: server.description,
         upstream_ids,
         tool_ids: enabled_tool_ids,
+        entries,
         naming: server.naming,
     }))
 }

@@ -74,8 +74,32 @@ impl StoredEntry {
     }
 }
 
-fn kind_of(word: &str) -> Option<EntryKind> {
+/// The kind with this word.
+pub(super) fn kind_of(word: &str) -> Option<EntryKind> {
     EntryKind::ALL.into_iter().find(|kind| kind.as_str() == word)
+}
+
+/// How people name an entry of one upstream among those of all.
+pub(crate) fn qualified(upstream: &str, original: &str) -> String {
+    format!("{upstream}/{original}")
+}
+
+/// Those that a reference may mean: an id, an exposed name, what an upstream calls it, or that
+/// after the upstream's name and a slash.
+pub(crate) async fn meant(
+    connection: &mut AnyConnection,
+    shelf: Shelf,
+    reference: &str,
+) -> Result<Vec<StoredEntry>, StoreError> {
+    let sql = select!(
+        "WHERE (e.kind = $1 OR e.kind = $2) AND e.gone_time_ms IS NULL
+         AND (e.id = $3 OR e.name = $4 OR e.original = $5 OR u.name || '/' || e.original = $6)
+         ORDER BY e.id"
+    );
+    let [one, other] = shelf.kinds();
+    let query = sqlx::query(sql).bind(one.as_str()).bind(other.as_str()).bind(reference);
+    let query = query.bind(reference).bind(reference).bind(reference);
+    query.fetch_all(connection).await?.iter().map(StoredEntry::from_row).collect()
 }
 
 /// At most `limit` entries with ids after `after`, by id.

@@ -10,12 +10,17 @@ use sqlx::{
 use super::StoreError;
 
 /// Every migration, in order. The files are embedded; rules are in migrations/README.md.
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (1, "registry", include_str!("../../../migrations/0001_registry.sql")),
     (2, "identity", include_str!("../../../migrations/0002_identity.sql")),
     (3, "proxies", include_str!("../../../migrations/0003_proxies.sql")),
     (4, "catalog_entries", include_str!("../../../migrations/0004_catalog_entries.sql")),
     (5, "peers", include_str!("../../../migrations/0005_peers.sql")),
+    (
+        6,
+        "virtual server entries",
+        include_str!("../../../migrations/0006_virtual_server_entries.sql"),
+    ),
 ];
 
 /// Runs what is missing. Postgres: under an advisory lock, so that two control

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use proto::virtual_server::{Naming, VirtualServer};
+use proto::{
+    entry::{EntryKind, EntryReference},
+    virtual_server::{Naming, VirtualServer},
+};
 use sqlx::{AnyConnection, any::AnyRow};
 
 use super::{
-    StoreError,
+    StoreError, entries,
     row::Row,
     values::{Disabled, big, list, select_in, state},
 };
@@ -18,6 +21,8 @@ pub(crate) struct StoredServer {
     pub upstream_ids: Vec<String>,
     /// Ids of the tools that are switched on.
     pub enabled_tool_ids: Vec<String>,
+    /// The single prompts first, then the single resources, as `server` names them.
+    pub entries: Vec<EntryReference>,
 }
 
 /// A virtual server by its two names.
@@ -48,6 +53,8 @@ fn from_row(row: &AnyRow) -> Result<StoredServer, StoreError> {
         upstreams: Vec::new(),
         tools: Vec::new(),
         tool_ids: Vec::new(),
+        prompts: Vec::new(),
+        resources: Vec::new(),
         naming: row.word("naming", naming_of)?,
         icon: row.text("icon")?,
         disabled: row.disabled()?,
@@ -56,7 +63,8 @@ fn from_row(row: &AnyRow) -> Result<StoredServer, StoreError> {
         create_time_ms: row.time("create_time_ms")?,
         update_time_ms: row.time("update_time_ms")?,
     };
-    Ok(StoredServer { server, upstream_ids: Vec::new(), enabled_tool_ids: Vec::new() })
+    let (upstream_ids, enabled_tool_ids, entries) = (Vec::new(), Vec::new(), Vec::new());
+    Ok(StoredServer { server, upstream_ids, enabled_tool_ids, entries })
 }
 
 fn naming_of(word: &str) -> Option<Naming> {
@@ -98,6 +106,31 @@ async fn complete(
         if !row.disabled()? {
             stored.enabled_tool_ids.push(row.id().to_owned());
         }
+    }
+    let chosen = (
+        "SELECT r.server_id, u.id, u.name AS upstream_name, r.kind, r.original, e.name
+         FROM virtual_server_entries r JOIN upstreams u ON u.id = r.upstream_id
+         LEFT JOIN catalog_entries e ON e.upstream_id = r.upstream_id AND e.kind = r.kind
+             AND e.original = r.original
+         WHERE r.server_id",
+        "ORDER BY r.server_id, r.position",
+    );
+    for row in select_in(connection, chosen, &ids).await? {
+        let row = Row::new("virtual_server_entries", &row)?;
+        let place = places.get(row.text("server_id")?.as_str()).copied();
+        let Some(stored) = place.and_then(|place| servers.get_mut(place)) else { continue };
+        let (kind, original) = (row.word("kind", entries::kind_of)?, row.text("original")?);
+        let qualified = entries::qualified(&row.text("upstream_name")?, &original);
+        match kind {
+            EntryKind::Prompt => {
+                let name = row.optional_text("name")?;
+                stored.server.prompts.push(name.unwrap_or(qualified));
+            }
+            EntryKind::Resource | EntryKind::ResourceTemplate => {
+                stored.server.resources.push(qualified);
+            }
+        }
+        stored.entries.push(EntryReference { upstream_id: row.id().to_owned(), kind, original });
     }
     Ok(servers)
 }
@@ -146,6 +179,21 @@ pub(crate) async fn users_of_upstream(
 ) -> Result<Vec<ServerName>, StoreError> {
     let rows = sqlx::query(
         "SELECT s.id, s.name FROM virtual_server_upstreams r
+         JOIN virtual_servers s ON s.id = r.server_id WHERE r.upstream_id = $1 ORDER BY s.id",
+    )
+    .bind(upstream_id)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(server_name).collect()
+}
+
+/// The virtual servers that select single prompts or resources of an upstream.
+pub(crate) async fn users_of_entries(
+    connection: &mut AnyConnection,
+    upstream_id: &str,
+) -> Result<Vec<ServerName>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT DISTINCT s.id, s.name FROM virtual_server_entries r
          JOIN virtual_servers s ON s.id = r.server_id WHERE r.upstream_id = $1 ORDER BY s.id",
     )
     .bind(upstream_id)
@@ -228,6 +276,7 @@ pub(crate) async fn update(
     for sql in [
         "DELETE FROM virtual_server_upstreams WHERE server_id = $1",
         "DELETE FROM virtual_server_tools WHERE server_id = $1",
+        "DELETE FROM virtual_server_entries WHERE server_id = $1",
     ] {
         sqlx::query(sql).bind(&server.id).execute(&mut *connection).await?;
     }
@@ -247,6 +296,14 @@ async fn select_references(
             let query = sqlx::query(sql).bind(&stored.server.id).bind(position).bind(id);
             query.execute(&mut *connection).await?;
         }
+    }
+    for (position, entry) in (0_i64..).zip(&stored.entries) {
+        let sql =
+            "INSERT INTO virtual_server_entries (server_id, position, upstream_id, kind, original)
+             VALUES ($1, $2, $3, $4, $5)";
+        let query = sqlx::query(sql).bind(&stored.server.id).bind(position);
+        let query = query.bind(&entry.upstream_id).bind(entry.kind.as_str()).bind(&entry.original);
+        query.execute(&mut *connection).await?;
     }
     Ok(())
 }

@@ -177,6 +177,7 @@ fn resources(upstream: SocketAddr) -> Vec<Resource> {
             description: String::new(),
             upstream_ids: vec![],
             tool_ids: vec!["tool-echo".to_owned()],
+            entries: vec![],
             naming: Naming::Bare,
         }),
         token("admin", ADMIN, Role::Admin),

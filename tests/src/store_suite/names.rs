@@ -3,13 +3,13 @@
 use anyhow::{Context as _, ensure};
 use control_plane::{error::Error, registry::WriteOptions, store::configuration::Configuration};
 use proto::{
-    Credential, CredentialChange, Invalid,
+    Credential, CredentialChange, EntryKind, Invalid,
     resource::{Resource, ToolResource, VirtualServerResource},
     upstream::{Stdio, Transport, Upstream},
-    virtual_server::Naming,
+    virtual_server::{Naming, VirtualServer, VirtualServerDraft},
 };
 
-use super::place::{House, Place, server, tool, upstream};
+use super::place::{House, Place, entry, server, tool, upstream};
 
 fn tool_named<'a>(configuration: &'a Configuration, name: &str) -> Option<&'a ToolResource> {
     configuration.resources.iter().find_map(|resource| match resource {
@@ -155,6 +155,56 @@ pub async fn vanished_tools_leave_the_selection(place: &Place) -> anyhow::Result
     assert_eq!(selected(&house).await?, ["u-a", "u-b"]);
     house.registry.delete_upstream(&house.admin, "u", None, WriteOptions::default()).await?;
     assert!(selected(&house).await?.is_empty());
+    Ok(())
+}
+
+/// Single prompts and resources are found by what people call them, and stay chosen while their
+/// upstream does not offer them.
+pub async fn single_entries_are_chosen(place: &Place) -> anyhow::Result<()> {
+    let house = place.open().await?;
+    let (registry, admin) = (&house.registry, &house.admin);
+    let all = [entry(EntryKind::Prompt, "ask"), entry(EntryKind::Resource, "a://1")];
+    let all = [&all[..], &[entry(EntryKind::ResourceTemplate, "a://{id}")]].concat();
+    let one = house.upstream("one").await?;
+    house.offer(&one.id, all.clone()).await?;
+    house.offer(&house.upstream("two").await?.id, all.iter().take(2).cloned().collect()).await?;
+    let mut draft = server("dev", &[], &[])?;
+    draft.prompts = vec!["one-ask".to_owned(), "two/ask".to_owned()];
+    draft.resources = vec!["a://1".to_owned()];
+    let options = WriteOptions::default;
+    let unclear = registry.create_virtual_server(admin, draft.clone(), options()).await;
+    let Err(Error::Invalid(unclear)) = unclear else { anyhow::bail!("{unclear:?}") };
+    assert_eq!(unclear.field, "resources[0]");
+    assert_eq!(unclear.problem, "`a://1` may be one/a://1 or two/a://1: say which");
+    draft.resources = vec!["a://{id}".to_owned(), "two/a://1".to_owned(), "two/a://1".to_owned()];
+    let made = registry.create_virtual_server(admin, draft.clone(), options()).await?;
+    assert_eq!(made.prompts, ["one-ask", "two-ask"]);
+    assert_eq!(made.resources, ["one/a://{id}", "two/a://1"]);
+    assert_eq!(registry.get_virtual_server(admin, "dev").await?, made);
+    let configuration = house.configuration().await?;
+    let sent = server_named(&configuration, "dev").context("not sent")?;
+    let originals: Vec<_> = sent.entries.iter().map(|it| it.original.as_str()).collect();
+    assert_eq!(originals, ["ask", "ask", "a://{id}", "a://1"]);
+
+    house.offer(&one.id, Vec::new()).await?;
+    let rename = |current: VirtualServer| {
+        let wire = proto::wire::VirtualServer::from(current);
+        VirtualServerDraft::try_from(proto::wire::VirtualServer { title: "Dev".into(), ..wire })
+    };
+    let renamed = registry.update_virtual_server(admin, "dev", None, rename, options()).await?;
+    assert_eq!((renamed.title.as_str(), renamed.resources), ("Dev", made.resources));
+    draft.resources = vec!["one/a://2".to_owned()];
+    let replace = |_: VirtualServer| Ok(draft.clone());
+    let missing = registry.update_virtual_server(admin, "dev", None, replace, options()).await;
+    let Err(Error::Invalid(missing)) = missing else { anyhow::bail!("{missing:?}") };
+    assert_eq!(missing.problem, "names no resource: there is no `one/a://2`");
+
+    let known = house.revision().await?;
+    registry.delete_upstream(admin, "two", None, options()).await?;
+    let left = registry.get_virtual_server(admin, "dev").await?;
+    assert_eq!((left.prompts.len(), left.resources), (1, vec!["one/a://{id}".to_owned()]));
+    let changes = house.changes(known).await?.context("log")?;
+    assert!(changes.iter().any(|key| key.kind == "server"), "{changes:?}");
     Ok(())
 }
 

@@ -195,6 +195,8 @@ pub(super) fn server(
         description: String::new(),
         upstreams: upstreams.iter().map(|it| (*it).to_owned()).collect(),
         tools: tools.iter().map(|it| (*it).to_owned()).collect(),
+        prompts: Vec::new(),
+        resources: Vec::new(),
         naming: Naming::Prefix,
         icon: String::new(),
         disabled: false,

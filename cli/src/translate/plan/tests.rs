@@ -1,3 +1,5 @@
+//! How the flags of `translate` are read, and which are refused.
+
 use clap::Parser as _;
 
 use super::*;

@@ -109,6 +109,13 @@ impl<'a> Check<'a> {
                     self.error(resource, &field, format!("names no upstream: `{id}`"));
                 }
             }
+            for (index, entry) in server.entries.iter().enumerate() {
+                if !self.upstreams.contains(entry.upstream_id.as_str()) {
+                    let field = format!("entries[{index}].upstream_id");
+                    let message = format!("names no upstream: `{}`", entry.upstream_id);
+                    self.error(resource, &field, message);
+                }
+            }
             for (index, id) in server.tool_ids.iter().enumerate() {
                 if !parts.tool_ids.contains(id.as_str()) {
                     let field = format!("tool_ids[{index}]");

@@ -17,6 +17,14 @@ use crate::mcp::{
 
 type Shown = (Box<str>, Arc<Offer>);
 
+/// What one upstream has at one endpoint.
+pub(super) struct Share<'a> {
+    pub(super) upstream: &'a UpstreamResource,
+    pub(super) offers: Vec<Arc<Offer>>,
+    /// All that it offers is here, and what it does not list may be asked for too.
+    pub(super) is_whole: bool,
+}
+
 /// What the upstreams of one endpoint offer besides tools.
 #[derive(Debug, Default)]
 pub struct Shelf {
@@ -35,7 +43,7 @@ pub struct Shelf {
     by_scheme: AHashMap<Box<str>, Option<Arc<str>>>,
     /// The only upstream that has resources at all.
     only: Option<Arc<str>>,
-    /// Upstreams that are here as a whole.
+    /// What may be asked of each upstream.
     features: AHashMap<Arc<str>, Features>,
 }
 
@@ -49,33 +57,33 @@ pub struct Found {
 }
 
 impl Shelf {
-    /// `upstreams` with their offers, in the order of the view.
-    pub(super) fn new(
-        upstreams: &[(&UpstreamResource, Vec<Arc<Offer>>)],
-        naming: Naming,
-        server: &str,
-    ) -> Self {
-        let mut shelf = Self { uris: marks(upstreams), ..Self::default() };
+    /// The shares are in the order of the view.
+    pub(super) fn new(shares: &[Share<'_>], naming: Naming, server: &str) -> Self {
+        let mut shelf = Self { uris: marks(shares), ..Self::default() };
         for (id, uris) in &shelf.uris {
             shelf.by_marker.insert(uris.marker.clone(), Arc::clone(id));
         }
-        for (upstream, offers) in upstreams {
-            let features = features_of(upstream);
-            let id: Arc<str> = upstream.id.as_str().into();
-            for offer in offers {
-                shelf.take(offer, naming, server);
+        for share in shares {
+            for offer in &share.offers {
+                let shown = shelf.take(offer, naming, server);
+                if let (true, Some(uri)) = (share.is_whole, shown) {
+                    shelf.know_scheme(&uri, &offer.upstream_id);
+                }
             }
-            shelf.features.insert(id, features);
+            shelf.features.insert(share.upstream.id.as_str().into(), share.features());
         }
-        let mut having = upstreams.iter().filter(|(it, _)| features_of(it).has(Feature::Resources));
-        let first = having.next().map(|(upstream, _)| upstream.id.as_str().into());
+        let mut having = shares
+            .iter()
+            .filter(|share| share.is_whole && share.features().has(Feature::Resources));
+        let first = having.next().map(|share| share.upstream.id.as_str().into());
         shelf.only = first.filter(|_| having.next().is_none());
         // Stable: of two that say as much, the first shown is meant.
         shelf.matchers.sort_by_key(|(template, _)| std::cmp::Reverse(template.literal_length()));
         shelf
     }
 
-    fn take(&mut self, offer: &Arc<Offer>, naming: Naming, server: &str) {
+    /// Gives the URI or template that it is shown under, if it has one.
+    fn take(&mut self, offer: &Arc<Offer>, naming: Naming, server: &str) -> Option<Box<str>> {
         let marked =
             self.uris.get(&offer.upstream_id).filter(|it| it.marked.contains(&offer.original));
         let shown = match (offer.kind, naming) {
@@ -92,22 +100,22 @@ impl Shelf {
                 if self.prompts_by_name.contains_key(&shown) {
                     let prompt = &*offer.name;
                     tracing::warn!(server, prompt, "`{shown}` is taken, prompt left out");
-                    return;
+                    return None;
                 }
                 self.prompts_by_name.insert(shown, Arc::clone(offer));
                 self.prompts.push(entry);
+                return None;
             }
             EntryKind::Resource => {
-                self.know_scheme(&shown, &offer.upstream_id);
-                self.resources_by_uri.insert(shown, Arc::clone(offer));
+                self.resources_by_uri.insert(shown.clone(), Arc::clone(offer));
                 self.resources.push(entry);
             }
             EntryKind::ResourceTemplate => {
-                self.know_scheme(&shown, &offer.upstream_id);
                 self.matchers.push((UriTemplate::read(&shown), Arc::clone(offer)));
                 self.templates.push(entry);
             }
         }
+        Some(shown)
     }
 
     fn know_scheme(&mut self, shown: &str, upstream_id: &Arc<str>) {
@@ -189,6 +197,26 @@ impl Shelf {
     }
 }
 
+impl Share<'_> {
+    /// What can be asked of the upstream here: of a part, what the part needs.
+    fn features(&self) -> Features {
+        let all = features_of(self.upstream);
+        if self.is_whole {
+            return all;
+        }
+        let has_prompts = self.offers.iter().any(|it| it.kind == EntryKind::Prompt);
+        let has_resources = self.offers.iter().any(|it| it.kind != EntryKind::Prompt);
+        let mut here = Features::NONE.with(Feature::Completions);
+        if has_prompts {
+            here = here.with(Feature::Prompts);
+        }
+        if has_resources {
+            here = here.with(Feature::Resources).with(Feature::Subscribe);
+        }
+        all.and(here)
+    }
+}
+
 fn features_of(upstream: &UpstreamResource) -> Features {
     let features = Features::read(&upstream.capabilities);
     // The first revision had completion without a word for it.
@@ -204,13 +232,13 @@ fn features_of(upstream: &UpstreamResource) -> Features {
 }
 
 /// Finds URIs and templates that an upstream of an earlier name has already.
-fn marks(upstreams: &[(&UpstreamResource, Vec<Arc<Offer>>)]) -> AHashMap<Arc<str>, Arc<Uris>> {
-    let mut ordered: Vec<_> = upstreams.iter().collect();
-    ordered.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+fn marks(shares: &[Share<'_>]) -> AHashMap<Arc<str>, Arc<Uris>> {
+    let mut ordered: Vec<_> = shares.iter().collect();
+    ordered.sort_by(|a, b| a.upstream.name.cmp(&b.upstream.name));
     let mut taken: AHashSet<&str> = AHashSet::new();
     let mut markers: AHashSet<String> = AHashSet::new();
     let mut marks = AHashMap::new();
-    for (upstream, offers) in ordered {
+    for Share { upstream, offers, is_whole: _ } in ordered {
         let own = offers.iter().filter(|offer| offer.kind != EntryKind::Prompt);
         if own.clone().any(|it| taken.contains(&*it.original)) {
             let mut marker = uri::marker(upstream.name.as_str());

@@ -2,13 +2,18 @@
 
 use proto::{
     EntryKind, Era, Role, Secret, UpstreamName,
+    entry::EntryReference,
     resource::{ToolResource, ToolTarget},
     upstream::{CatalogScope, Transport},
     virtual_server::Naming,
 };
 
 use super::*;
-use crate::mcp::{Capabilities, Span, list::ListKind};
+use crate::mcp::{
+    Capabilities, Span,
+    feature::{Feature, Features},
+    list::ListKind,
+};
 
 pub(crate) fn upstream(id: &str, name: &str) -> UpstreamResource {
     UpstreamResource {
@@ -96,6 +101,7 @@ pub(crate) fn server(name: &str, upstreams: &[&str], tools: &[&str]) -> VirtualS
         description: String::new(),
         upstream_ids: upstreams.iter().map(|&id| id.to_owned()).collect(),
         tool_ids: tools.iter().map(|&id| id.to_owned()).collect(),
+        entries: Vec::new(),
         naming: Naming::Bare,
     }
 }
@@ -327,6 +333,41 @@ fn prompts_follow_the_naming_of_the_view() {
     assert_eq!(shown(dev, ListKind::Prompts), [r#"ask of "b""#]);
     assert_eq!(&*dev.shelf().prompt("ask").unwrap().upstream_id, "b");
     assert!(dev.shelf().prompt("b-ask").is_none());
+}
+
+#[test]
+fn single_prompts_and_resources_are_all_that_a_server_shows_of_their_upstream() {
+    let mut resources = shelves();
+    let chosen = [
+        ("a", EntryKind::Prompt, "ask"),
+        ("b", EntryKind::Resource, "test://two"),
+        ("b", EntryKind::Resource, "test://not-there-now"),
+    ];
+    let entries = chosen.map(|(upstream_id, kind, original)| EntryReference {
+        upstream_id: upstream_id.to_owned(),
+        kind,
+        original: original.to_owned(),
+    });
+    let some = VirtualServerResource { entries: entries.to_vec(), ..server("some", &[], &[]) };
+    resources.push(Resource::VirtualServer(some));
+    let table = compile(&resources).unwrap();
+    let some = table.server("some").unwrap();
+    assert_eq!(shown(some, ListKind::Prompts), [r#"ask of "a""#]);
+    assert_eq!(shown(some, ListKind::Resources), [r#"test://two of "b""#]);
+    let shelf = some.shelf();
+    assert_eq!(&*shelf.resource("test://two").unwrap().upstream_id, "b");
+    for hidden in ["test://one", "test://not-there-now", "test://unlisted", "file:///c"] {
+        assert_eq!(shelf.resource(hidden), None, "{hidden}");
+    }
+    assert_eq!(shelf.features_of("b"), Features::NONE.with(Feature::Resources));
+    assert_eq!(&*some.instructions, "");
+
+    let whole = VirtualServerResource { entries: entries.to_vec(), ..server("b", &["b"], &[]) };
+    let table = compile(&[shelves(), vec![Resource::VirtualServer(whole)]].concat()).unwrap();
+    let whole = table.server("b").unwrap();
+    assert_eq!(shown(whole, ListKind::Prompts), [r#"ask of "b""#], "`ask` was taken");
+    assert_eq!(shown(whole, ListKind::Resources).len(), 2);
+    assert_eq!(&*whole.shelf().resource("test://unlisted").unwrap().upstream_id, "b");
 }
 
 #[test]

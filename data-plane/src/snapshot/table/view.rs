@@ -7,6 +7,7 @@ use ahash::{AHashMap, AHashSet};
 use bytes::Bytes;
 use proto::{
     EntryKind, Era,
+    entry::EntryReference,
     resource::{UpstreamResource, VirtualServerResource},
     virtual_server::Naming,
 };
@@ -15,7 +16,7 @@ use super::{
     entry::ToolEntry,
     offer::Offer,
     rendered::{Item, Lists},
-    shelf::Shelf,
+    shelf::{Share, Shelf},
 };
 use crate::mcp::{
     Capabilities,
@@ -56,14 +57,14 @@ impl View {
             chosen.extend(selection.tools_of(&upstream.id));
         }
         chosen.extend(tools.iter().filter(|tool| tool.upstream_id().is_none()).cloned());
-        Self::new(("", ""), chosen, Naming::Prefix, &selection.with_offers(&enabled))
+        Self::new(("", ""), chosen, Naming::Prefix, &selection.shares(&enabled))
     }
 
     fn new(
         (id, name): (&str, &str),
         tools: Vec<Arc<ToolEntry>>,
         naming: Naming,
-        upstreams: &[(&UpstreamResource, Vec<Arc<Offer>>)],
+        shares: &[Share<'_>],
     ) -> Self {
         let mut shown: Vec<(Box<str>, Arc<ToolEntry>)> = Vec::with_capacity(tools.len());
         let mut by_name = AHashMap::with_capacity(tools.len());
@@ -88,11 +89,13 @@ impl View {
                 by_name.entry(alias.as_str().into()).or_insert_with(|| Arc::clone(tool));
             }
         }
-        let shelf = Shelf::new(upstreams, naming, name);
+        let shelf = Shelf::new(shares, naming, name);
         let mut view = Self {
             id: id.into(),
             name: name.into(),
-            instructions: instructions(upstreams.iter().map(|(upstream, _)| *upstream)),
+            instructions: instructions(
+                shares.iter().filter(|it| it.is_whole).map(|it| it.upstream),
+            ),
             shown,
             by_name,
             shelf,
@@ -223,19 +226,47 @@ impl<'a> Selection<'a> {
         self.by_upstream.get(upstream_id).into_iter().flatten().map(|tool| Arc::clone(tool))
     }
 
-    fn with_offers<'u>(
-        &self,
-        upstreams: &[&'u UpstreamResource],
-    ) -> Vec<(&'u UpstreamResource, Vec<Arc<Offer>>)> {
+    /// All that these upstreams offer besides tools.
+    fn shares<'u>(&self, upstreams: &[&'u UpstreamResource]) -> Vec<Share<'u>> {
         let offers = |id: &str| self.offers.get(id).cloned().unwrap_or_default();
-        upstreams.iter().map(|upstream| (*upstream, offers(&upstream.id))).collect()
+        let whole = upstreams.iter().map(|upstream| Share {
+            upstream,
+            offers: offers(&upstream.id),
+            is_whole: true,
+        });
+        whole.collect()
     }
 
-    /// The selection of a virtual server: its upstreams in its order, then its single tools
-    /// in its order. What is disabled or was left out is not there.
+    /// Adds single offers to the shares of a virtual server, in its order.
+    fn add_single(&self, entries: &[EntryReference], shares: &mut Vec<Share<'a>>) {
+        for EntryReference { upstream_id, kind, original } in entries {
+            let upstream = self.upstreams.get(upstream_id.as_str()).filter(|it| !it.disabled);
+            let mut offers = self.offers.get(upstream_id.as_str()).into_iter().flatten();
+            let offer = offers.find(|it| it.kind == *kind && *it.original == **original);
+            let (Some(upstream), Some(offer)) = (upstream, offer) else { continue };
+            match shares.iter_mut().find(|share| share.upstream.id == *upstream_id) {
+                Some(share) if share.is_whole => {}
+                Some(share) => share.offers.push(Arc::clone(offer)),
+                None => {
+                    let offers = vec![Arc::clone(offer)];
+                    shares.push(Share { upstream, offers, is_whole: false });
+                }
+            }
+        }
+    }
+
+    /// The selection of a virtual server: its upstreams in its order, then its single tools,
+    /// prompts and resources in its order. What is disabled or was left out is not there.
     pub(super) fn view(&self, server: &VirtualServerResource) -> View {
-        let VirtualServerResource { id, name, description: _, upstream_ids, tool_ids, naming } =
-            server;
+        let VirtualServerResource {
+            id,
+            name,
+            description: _,
+            upstream_ids,
+            tool_ids,
+            entries,
+            naming,
+        } = server;
         let enabled = |id: &str| self.upstreams.get(id).copied().filter(|it| !it.disabled);
         let upstreams: Vec<_> = upstream_ids.iter().filter_map(|id| enabled(id)).collect();
         let mut taken = AHashSet::new();
@@ -249,7 +280,9 @@ impl<'a> Selection<'a> {
                 chosen.push(tool);
             }
         }
-        View::new((id, name.as_str()), chosen, *naming, &self.with_offers(&upstreams))
+        let mut shares = self.shares(&upstreams);
+        self.add_single(entries, &mut shares);
+        View::new((id, name.as_str()), chosen, *naming, &shares)
     }
 }
 
