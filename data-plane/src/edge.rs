@@ -33,6 +33,7 @@ use crate::{
     config::{Config, Limits, Source, Timeouts},
     connection::Door,
     drain::Drain,
+    engine::parked::ParkedCalls,
     error::Failure,
     forward::{Forward, ForwardError, is_grpc},
     limit::{self, Limiter},
@@ -63,6 +64,7 @@ pub(crate) struct Edge {
     current: Arc<Current>,
     upstreams: Arc<Upstreams>,
     sessions: Arc<Sessions>,
+    parked: Arc<ParkedCalls>,
     peers: Arc<Peers>,
     outbox: Arc<Outbox>,
     limiter: Arc<Limiter>,
@@ -106,6 +108,7 @@ impl Edge {
             telemetry: Arc::default(),
             drain,
             forward: Forward::new(config.management.clone()),
+            parked: Arc::new(ParkedCalls::new(&proxy_id)),
             proxy_id,
             current,
             upstreams,
@@ -138,6 +141,11 @@ impl Edge {
         &self.sessions
     }
 
+    /// Calls that wait for their clients.
+    pub(crate) fn parked(&self) -> &Arc<ParkedCalls> {
+        &self.parked
+    }
+
     pub(crate) fn peers(&self) -> &Arc<Peers> {
         &self.peers
     }
@@ -165,6 +173,7 @@ impl Edge {
         if let Some(table) = self.current.load() {
             self.peers.sweep(&table);
         }
+        self.parked.sweep();
         for id in self.sessions.sweep(now_ms, now_ms.saturating_sub(idle)) {
             self.upstreams.close_session(&SessionKey::Client(id));
         }

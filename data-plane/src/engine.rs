@@ -1,7 +1,9 @@
 //! The two eras over one router: what a message means here, and who answers it.
 
+pub(crate) mod bridge;
 pub(crate) mod legacy;
 pub(crate) mod modern;
+pub(crate) mod parked;
 pub(crate) mod rounds;
 
 use std::sync::Arc;

@@ -82,6 +82,14 @@ pub(crate) enum Failure {
     /// A request that another proxy may have received.
     #[error("the proxy that holds the session went away during the request")]
     OwnerLost,
+    #[error(
+        "the call that waited for this input is no longer there: it may have run in part, and is not run again by itself"
+    )]
+    ParkedLost,
+    #[error("too many calls of this principal wait for input: go on with some of them")]
+    TooManyParked,
+    #[error("the upstream asked for input too often during one call")]
+    TooManyRounds,
     #[error("internal error, see the proxy's log")]
     Internal(&'static str),
 }
@@ -137,9 +145,11 @@ impl Failure {
             Self::Route(error) => route_line(error),
             Self::Cancelled => (S::OK, CANCELLED, Level::DEBUG),
             // In band, since many clients lose the body of any other status.
-            Self::Call(_) | Self::NoResponse | Self::OwnerLost => {
+            Self::Call(_) | Self::NoResponse | Self::OwnerLost | Self::TooManyRounds => {
                 (S::OK, code::INTERNAL_ERROR, Level::WARN)
             }
+            Self::ParkedLost => (S::OK, code::INTERNAL_ERROR, Level::INFO),
+            Self::TooManyParked => (S::OK, code::REFUSED, Level::WARN),
             Self::Management => (S::BAD_GATEWAY, code::INTERNAL_ERROR, Level::WARN),
             Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, code::INTERNAL_ERROR, Level::ERROR),
         };
@@ -192,6 +202,7 @@ impl Failure {
             | Self::UrlTooLong { .. }
             | Self::TooManyCalls
             | Self::TooManyStreams
+            | Self::TooManyParked
             | Self::Limit(_) => "limit",
             Self::ContentType | Self::ContentEncoding | Self::NotAcceptable => "media_type",
             Self::SessionMissing
@@ -210,6 +221,8 @@ impl Failure {
             | Self::NoResponse
             | Self::Management
             | Self::OwnerLost
+            | Self::ParkedLost
+            | Self::TooManyRounds
             | Self::Internal(_) => "message",
         }
     }

@@ -29,7 +29,10 @@ use crate::{
     upstream::{self, CallError, Events, Question, Reply},
 };
 
-type Heard = Result<upstream::Event, CallError>;
+/// What an upstream says during a call.
+pub(crate) type Heard = Result<upstream::Event, CallError>;
+/// All that it says.
+pub(crate) type Heards = Pin<Box<dyn Stream<Item = Heard> + Send>>;
 
 /// A call that has been handed to an upstream.
 pub(crate) type Call = Pin<Box<dyn Future<Output = Result<Reply, CallError>> + Send>>;
@@ -46,8 +49,16 @@ impl Owner {
     /// An upstream's answer as the client may have it.
     fn answer(&self, body: Bytes) -> Bytes {
         match self {
-            Self::Request { rounds: Some(rounds) } => rounds.seal(body),
+            Self::Request { rounds: Some(rounds) } => rounds.answer(body),
             Self::Request { rounds: None } | Self::Session { .. } => body,
+        }
+    }
+
+    /// An upstream's notification as the client may have it.
+    fn told(&self, body: Bytes) -> Option<Bytes> {
+        match self {
+            Self::Request { rounds: Some(rounds) } => rounds.told(body),
+            Self::Request { rounds: None } | Self::Session { .. } => Some(body),
         }
     }
 }
@@ -85,7 +96,7 @@ pub(crate) struct Exchange {
 
 enum State {
     Calling(Call),
-    Relaying(Pin<Box<dyn Stream<Item = Heard> + Send>>),
+    Relaying(Heards),
     Done,
 }
 
@@ -98,6 +109,17 @@ impl Exchange {
         permit: Permit,
     ) -> Self {
         let (state, permit) = (State::Calling(call), Some(permit));
+        Self { state, id, owner, operation, permit, is_mute: false, outlet: None }
+    }
+
+    /// A call that goes on after its client was asked. `id` is of the request that it answers.
+    pub(crate) fn resumed(
+        events: Heards,
+        (id, owner): (Bytes, Owner),
+        operation: Operation,
+        permit: Permit,
+    ) -> Self {
+        let (state, permit) = (State::Relaying(events), Some(permit));
         Self { state, id, owner, operation, permit, is_mute: false, outlet: None }
     }
 
@@ -124,7 +146,7 @@ impl Exchange {
                     }
                 },
                 State::Relaying(events) => match events.poll_next_unpin(cx) {
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending => return self.poll_round(cx),
                     Poll::Ready(next) => next,
                 },
             };
@@ -134,7 +156,7 @@ impl Exchange {
                     self.operation.succeed();
                     return Poll::Ready(Some(Event::Response(self.owner.answer(body))));
                 }
-                Some(Ok(upstream::Event::Notification(body))) => Some(body),
+                Some(Ok(upstream::Event::Notification(body))) => self.owner.told(body),
                 Some(Ok(upstream::Event::Request(question))) => self.ask(question),
                 Some(Ok(upstream::Event::Withdrawn(id))) => self.withdraw(&id),
                 Some(Err(error)) => return self.fail(&Failure::Call(error)),
@@ -147,18 +169,43 @@ impl Exchange {
     }
 
     /// The client is asked if it can be; who asked learns that it cannot when the question is
-    /// dropped.
-    fn ask(&self, question: Question) -> Option<Bytes> {
-        match &self.owner {
+    /// dropped. A modern client is asked by an answer, later.
+    fn ask(&mut self, question: Question) -> Option<Bytes> {
+        match &mut self.owner {
             Owner::Session { ticket, asks, .. } if !self.is_mute => ticket.ask(question, *asks),
-            Owner::Session { .. } | Owner::Request { .. } => None,
+            Owner::Request { rounds: Some(rounds) } => {
+                rounds.ask(question);
+                None
+            }
+            Owner::Session { .. } | Owner::Request { rounds: None } => None,
         }
     }
 
-    fn withdraw(&self, id: &[u8]) -> Option<Bytes> {
-        match &self.owner {
+    fn withdraw(&mut self, id: &[u8]) -> Option<Bytes> {
+        match &mut self.owner {
             Owner::Session { ticket, .. } => ticket.withdraw(id),
-            Owner::Request { .. } => None,
+            Owner::Request { rounds } => {
+                rounds.iter_mut().for_each(|rounds| rounds.withdraw(id));
+                None
+            }
+        }
+    }
+
+    /// While the upstream says nothing: a modern client is asked what it wants to know.
+    fn poll_round(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let Owner::Request { rounds: Some(rounds) } = &mut self.owner else {
+            return Poll::Pending;
+        };
+        std::task::ready!(rounds.poll_due(cx));
+        let State::Relaying(events) = std::mem::replace(&mut self.state, State::Done) else {
+            return Poll::Ready(None);
+        };
+        match rounds.park(events) {
+            Ok(question) => {
+                self.operation.succeed();
+                Poll::Ready(Some(Event::Response(question)))
+            }
+            Err(failure) => self.fail(&failure),
         }
     }
 
@@ -241,7 +288,7 @@ impl Drop for Exchange {
     }
 }
 
-fn relay(events: Events) -> Pin<Box<dyn Stream<Item = Heard> + Send>> {
+fn relay(events: Events) -> Heards {
     Box::pin(stream::unfold(events, |mut events| async move {
         let next = events.next().await?;
         Some((next, events))

@@ -4,6 +4,7 @@ pub mod ask;
 pub mod capability;
 pub mod code;
 pub mod feature;
+pub mod input;
 pub mod level;
 pub mod list;
 pub mod message;

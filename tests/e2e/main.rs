@@ -16,6 +16,7 @@ mod interaction;
 mod leaks;
 mod operations;
 mod request_path;
+mod rounds;
 mod spread;
 mod translate;
 mod transports;

@@ -110,3 +110,59 @@ impl Client {
         }
     }
 }
+
+/// How a modern client's call goes on that wants input.
+#[derive(Clone, Debug)]
+pub struct Round {
+    /// The call's parameters, JSON text.
+    params: String,
+    /// What it asks for, by key.
+    pub inputs: serde_json::Map<String, Value>,
+    /// What it wants back.
+    pub state: Value,
+}
+
+impl Round {
+    /// Reads the answer to a call with these parameters; `None` if it wants nothing.
+    pub fn of(params: &str, response: &Value) -> Option<Self> {
+        let result = response.get("result")?;
+        let is_asking = result.get("resultType")? == "input_required";
+        let inputs = result.get("inputRequests").and_then(Value::as_object);
+        let state = result.get("requestState").cloned().unwrap_or_default();
+        let inputs = inputs.cloned().unwrap_or_default();
+        is_asking.then(|| Self { params: params.to_owned(), inputs, state })
+    }
+
+    /// The parameters of the next request.
+    pub fn next(&self, answer: impl Fn(&Value) -> Value) -> String {
+        let responses: serde_json::Map<_, _> =
+            self.inputs.iter().map(|(key, input)| (key.clone(), answer(input))).collect();
+        self.with(&Value::Object(responses), &self.state)
+    }
+
+    /// The parameters of a request with this input and state.
+    pub fn with(&self, responses: &Value, state: &Value) -> String {
+        let rest = self.params.trim().strip_prefix('{').unwrap_or_default();
+        let state =
+            if state.is_null() { String::new() } else { format!(r#""requestState":{state},"#) };
+        format!(r#"{{"inputResponses":{responses},{state}{rest}"#)
+    }
+}
+
+impl Client {
+    /// Calls a tool as a modern client, and again with what it asks for; gives all that was
+    /// asked and the last response.
+    pub async fn rounds(
+        &self,
+        params: &str,
+        answer: impl Fn(&Value) -> Value,
+    ) -> anyhow::Result<(Vec<Value>, Value)> {
+        let mut response = self.modern("tools/call", params).await?.response()?;
+        let mut asked = Vec::new();
+        while let Some(round) = Round::of(params, &response) {
+            asked.extend(round.inputs.values().cloned());
+            response = self.modern("tools/call", &round.next(&answer)).await?.response()?;
+        }
+        Ok((asked, response))
+    }
+}

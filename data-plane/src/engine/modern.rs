@@ -4,19 +4,27 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::{Inbound, Outbound, Served, rounds::Rounds};
+use super::{
+    Inbound, Outbound, Served,
+    rounds::{Opened, Rounds},
+};
 use crate::{
     error::Failure,
-    exchange::Owner,
-    limit::Permit,
-    mcp::{Level, level::Wanted, version},
+    exchange::{Exchange, Owner},
+    mcp::{
+        Level,
+        level::Wanted,
+        response::{self, Answer},
+        version,
+    },
     route::{self, Plan, RouteError},
     target::Target,
+    telemetry::Operation,
     upstream::SessionKey,
 };
 
 /// Serves a message whose envelope is right.
-pub(crate) fn serve(mut inbound: Inbound<'_>, client: route::Client) -> Result<Served, Failure> {
+pub(crate) fn serve(inbound: Inbound<'_>, client: route::Client) -> Result<Served, Failure> {
     let mut operation = inbound.operation(client.version.as_str());
     match inbound.plan(client) {
         Err(failure) => {
@@ -28,22 +36,21 @@ pub(crate) fn serve(mut inbound: Inbound<'_>, client: route::Client) -> Result<S
             Ok(Served::Answer(answer))
         }
         Ok(Plan::Forward { target }) => {
-            let (owner, permit) = match ready(&mut inbound, &target) {
-                Ok(ready) => ready,
+            let is_tool = target.as_tool().is_some();
+            let id = inbound.id();
+            match forward(inbound, client, target, &mut operation) {
                 Err(failure) => {
                     operation.fail(&failure);
-                    return Err(failure);
+                    // What a model reads, so that it can call again.
+                    if let (Failure::ParkedLost, true) = (&failure, is_tool) {
+                        failure.log();
+                        let result = response::tool_error(&failure.to_string());
+                        return Ok(Served::Answer(Answer::new(&id, result)));
+                    }
+                    Err(failure)
                 }
-            };
-            let session = SessionKey::Principal {
-                subject: Arc::clone(&inbound.sender.principal.subject),
-                capabilities: client.capabilities.bits(),
-            };
-            let meta = inbound.message.params().map(|params| &params.meta);
-            let level = meta.and_then(|meta| meta.log_level.as_ref()?.as_str());
-            let logs = level.and_then(Level::find).map_or(Wanted::Nothing, Wanted::From);
-            let outbound = Outbound { target, client, logs, session, owner, operation, permit };
-            Ok(inbound.forward(outbound))
+                served => served,
+            }
         }
         // What a modern client says in a notification, it says by closing the stream too.
         Ok(Plan::Accept | Plan::Cancel { .. } | Plan::Progress | Plan::RootsChanged) => {
@@ -56,19 +63,45 @@ pub(crate) fn serve(mut inbound: Inbound<'_>, client: route::Client) -> Result<S
     }
 }
 
-/// Checks what only the target can tell, takes a place among the calls, and gives the upstream
-/// back the state that it wanted back.
-fn ready(inbound: &mut Inbound<'_>, target: &Target) -> Result<(Owner, Permit), Failure> {
+/// Hands a request to its upstream, or its input to the call that waits for it.
+fn forward(
+    mut inbound: Inbound<'_>,
+    client: route::Client,
+    target: Target,
+    operation: &mut Operation,
+) -> Result<Served, Failure> {
     if let Some(headers) = inbound.sender.headers {
         version::check_param_headers(target.mirrored(), &inbound.message, |name| {
             headers.get(name).map(HeaderValue::as_bytes)
         })?;
     }
-    let upstream = target.upstream_id();
-    let rounds = upstream.and_then(|id| Rounds::of(&inbound.sender, &inbound.message, id));
-    if let Some(opened) = rounds.as_ref().map(Rounds::open).transpose()?.flatten() {
-        inbound.message = opened;
-    }
+    let upstream = target.upstream_id().map(|id| (id, client.capabilities));
+    let rounds =
+        upstream.and_then(|upstream| Rounds::of(&inbound.sender, &inbound.message, upstream));
+    let now_ms = inbound.sender.now_ms;
+    let opened = rounds.as_ref().map_or(Ok(Opened::Nothing), |rounds| rounds.open(now_ms))?;
     let permit = inbound.admit()?;
-    Ok((Owner::Request { rounds: rounds.map(Box::new) }, permit))
+    match opened {
+        Opened::Nothing => (),
+        Opened::Given(message) => inbound.message = message,
+        Opened::Parked { proxy_id, id } => {
+            let rounds = rounds.filter(|_| *proxy_id == *inbound.sender.edge.proxy_id());
+            let mut rounds = rounds.ok_or(Failure::ParkedLost)?;
+            let events = rounds.resume(&id, &inbound.message)?;
+            let owner = Owner::Request { rounds: Some(Box::new(rounds)) };
+            let ends = (inbound.id(), owner);
+            return Ok(Served::Relay(Exchange::resumed(events, ends, operation.take(), permit)));
+        }
+    }
+    let session = SessionKey::Principal {
+        subject: Arc::clone(&inbound.sender.principal.subject),
+        capabilities: client.capabilities.bits(),
+    };
+    let meta = inbound.message.params().map(|params| &params.meta);
+    let level = meta.and_then(|meta| meta.log_level.as_ref()?.as_str());
+    let logs = level.and_then(Level::find).map_or(Wanted::Nothing, Wanted::From);
+    let owner = Owner::Request { rounds: rounds.map(Box::new) };
+    let operation = operation.take();
+    let outbound = Outbound { target, client, logs, session, owner, operation, permit };
+    Ok(inbound.forward(outbound))
 }

@@ -1,36 +1,65 @@
-//! Multi-round-trip requests of modern clients: an upstream's `requestState` travels sealed to
-//! who asked for what, so that nobody else can send it back (MCP 2026-07-28, MRTR).
+//! Multi-round-trip requests of modern clients: what they send back travels sealed to who asked
+//! for what, so that nobody else can send it (MCP 2026-07-28, MRTR).
+//!
+//! To a modern upstream its own state goes back. A legacy one asked with requests of its own:
+//! its call is [parked](super::parked), and the state names it.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use super::Sender;
+use super::{
+    Sender,
+    bridge::{Bridge, Names},
+    parked::{Held, ParkedCalls, ParkedId, TakeError},
+};
 use crate::{
+    edge::now_ms,
+    error::Failure,
+    exchange::Heards,
     mcp::{
-        Kind, Message, code,
-        message::{Outcome, Response, ResultKey, Span, parse, splice},
+        Capabilities, Kind, Level, Message, Method, code, input,
+        level::Wanted,
+        message::{Span, parse, splice},
         object,
         response::{self, quote},
     },
     route::RouteError,
     session::SessionKeys,
     snapshot::table::Table,
+    upstream,
 };
 
 /// How long a client may take for one round, in milliseconds.
 const LIFETIME_MS: i64 = 60 * 60 * 1000;
 const PURPOSE: &[u8] = b"lockgate request state v1";
-const STATE: &str = "requestState";
 /// What may differ from round to round.
-const CHANGING: [&str; 3] = ["_meta", "inputResponses", STATE];
+const CHANGING: [&str; 3] = ["_meta", "inputResponses", "requestState"];
+/// What a sealed state begins with that names a parked call; an upstream's own is a JSON string.
+const PARKED: u8 = 1;
 
 /// One round: what the states of its request are sealed to.
 pub(crate) struct Rounds {
     table: Arc<Table>,
     question: Question,
-    now_ms: i64,
+    parked: Arc<ParkedCalls>,
+    able: Capabilities,
+    /// What a legacy upstream has asked.
+    bridge: Option<Box<Bridge>>,
+}
+
+/// What a request brings back.
+pub(crate) enum Opened {
+    /// Nothing: it is the first.
+    Nothing,
+    /// The state that its upstream gave: the request with it.
+    Given(Message),
+    /// A call that waits for it, at a proxy.
+    Parked { proxy_id: Box<str>, id: ParkedId },
 }
 
 /// Who asks whom for what.
@@ -45,21 +74,113 @@ struct Question {
 }
 
 impl Rounds {
-    /// `upstream` is the id of the upstream that will be asked.
-    pub(crate) fn of(sender: &Sender<'_>, message: &Message, upstream: &str) -> Option<Self> {
+    /// `upstream` is the id of the upstream that will be asked; the client can be asked for what
+    /// it has, `able`.
+    pub(crate) fn of(
+        sender: &Sender<'_>,
+        message: &Message,
+        (upstream, able): (&str, Capabilities),
+    ) -> Option<Self> {
         let subject = Arc::clone(&sender.principal.subject);
         let question = Question::of(subject, upstream, message)?;
-        Some(Self { table: Arc::clone(&sender.table), question, now_ms: sender.now_ms })
+        let parked = Arc::clone(sender.edge.parked());
+        // Only these may want input.
+        let able = match message.method() {
+            Some(Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead) => able,
+            Some(_) | None => Capabilities::NONE,
+        };
+        let table = Arc::clone(&sender.table);
+        Some(Self { table, question, parked, able, bridge: None })
     }
 
-    /// The request with the state that its upstream gave; `None` if it carries none.
-    pub(crate) fn open(&self) -> Result<Option<Message>, RouteError> {
-        self.question.open(self.table.session_keys(), self.now_ms)
+    /// What the request brings back.
+    pub(crate) fn open(&self, now_ms: i64) -> Result<Opened, RouteError> {
+        self.question.open(self.table.session_keys(), now_ms)
     }
 
-    /// The upstream's answer with its state sealed, if it wants another round.
-    pub(crate) fn seal(&self, answer: Bytes) -> Bytes {
-        self.question.seal(self.table.session_keys(), self.now_ms, answer)
+    /// Takes up a call that waits here, with what `request` brings: what it says from now on.
+    pub(crate) fn resume(&mut self, id: &ParkedId, request: &Message) -> Result<Heards, Failure> {
+        let responses = input::responses(request).map_err(|input::Malformed| {
+            RouteError::InvalidParams("`params.inputResponses` must be an object of objects")
+        })?;
+        let Held { events, mut bridge } = self.parked.take(id).map_err(|error| match error {
+            TakeError::Spent => RouteError::InvalidParams(
+                "`params.requestState` was sent back before: each is good for one request",
+            )
+            .into(),
+            TakeError::Lost => Failure::ParkedLost,
+        })?;
+        bridge.go_on(request, &responses, (names(request), self.able));
+        self.bridge = Some(bridge);
+        Ok(events)
+    }
+
+    /// Takes a question for the client.
+    pub(crate) fn ask(&mut self, question: upstream::Question) {
+        self.bridge.get_or_insert_default().ask(question, self.able);
+    }
+
+    /// The upstream takes back its request `id` (raw JSON).
+    pub(crate) fn withdraw(&mut self, id: &[u8]) {
+        if let Some(bridge) = &mut self.bridge {
+            bridge.withdraw(id);
+        }
+    }
+
+    /// Ready when the client is to be asked.
+    pub(crate) fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.bridge.as_mut().map_or(Poll::Pending, |bridge| bridge.poll_due(cx))
+    }
+
+    /// Parks the call: the answer that asks the client.
+    pub(crate) fn park(&mut self, events: Heards) -> Result<Bytes, Failure> {
+        let Some(mut bridge) = self.bridge.take() else {
+            return Err(Failure::Internal("a call was parked that asks for nothing"));
+        };
+        let names = parse(self.question.body.clone()).map(|request| names(&request));
+        let names = names.map_err(|_| Failure::Internal("a request cannot be read again"))?;
+        if !bridge.begin_round(&names) {
+            return Err(Failure::TooManyRounds);
+        }
+        let inputs = bridge.inputs();
+        let subject = &self.question.subject;
+        let id = self.parked.park(subject, Held { events, bridge });
+        let id = id.map_err(|_| Failure::TooManyParked)?;
+        let plain = [&[PARKED], id.as_slice(), self.parked.proxy_id().as_bytes()].concat();
+        match self.question.sealed(self.table.session_keys(), now_ms(), &plain) {
+            Some(state) => Ok(input::input_required(&names.id, &inputs, &state)),
+            None => {
+                self.parked.take(&id).ok();
+                Err(Failure::Internal("there is no key to seal the request's state with"))
+            }
+        }
+    }
+
+    /// The upstream's answer as the client may have it.
+    pub(crate) fn answer(&self, body: Bytes) -> Bytes {
+        match &self.bridge {
+            Some(bridge) => bridge.answer(body),
+            None => self.question.seal(self.table.session_keys(), body),
+        }
+    }
+
+    /// The upstream's notification as the client may have it.
+    pub(crate) fn told(&self, body: Bytes) -> Option<Bytes> {
+        match &self.bridge {
+            Some(bridge) => bridge.told(body),
+            None => Some(body),
+        }
+    }
+}
+
+/// How a request calls itself.
+fn names(request: &Message) -> Names {
+    let meta = request.params().map(|params| &params.meta);
+    let level = meta.and_then(|meta| meta.log_level.as_ref()?.as_str()).and_then(Level::find);
+    Names {
+        id: request.id_bytes(),
+        token: meta.and_then(|meta| meta.progress_token).map(|token| request.slice(token)),
+        logs: level.map_or(Wanted::Nothing, Wanted::From),
     }
 }
 
@@ -103,33 +224,43 @@ impl Question {
         hash.finalize().into()
     }
 
-    fn open(&self, keys: &SessionKeys, now_ms: i64) -> Result<Option<Message>, RouteError> {
+    fn open(&self, keys: &SessionKeys, now_ms: i64) -> Result<Opened, RouteError> {
         let refused = || {
             RouteError::InvalidParams(
                 "`params.requestState` was not given for this request, or too long ago: begin again without it",
             )
         };
         let text = self.text();
-        let state = self.params.and_then(|params| object::member(text, params, STATE));
-        let Some(state) = state else { return Ok(None) };
+        let state = self.params.and_then(|params| object::member(text, params, "requestState"));
+        let Some(state) = state else { return Ok(Opened::Nothing) };
         let sealed = object::unquote(state.of(text)).ok_or_else(refused)?;
         let plain = keys.open_for(&self.purpose(), &sealed).map_err(|_| refused())?;
         let (expire_ms, given) = plain.split_first_chunk::<8>().ok_or_else(refused)?;
         if i64::from_be_bytes(*expire_ms) < now_ms {
             return Err(refused());
         }
-        parse(splice(&self.body, &[(state, given)])).map(Some).map_err(|_| refused())
+        if let Some((&PARKED, rest)) = given.split_first() {
+            let (id, proxy_id) = rest.split_first_chunk().ok_or_else(refused)?;
+            let proxy_id = std::str::from_utf8(proxy_id).map_err(|_| refused())?.into();
+            return Ok(Opened::Parked { proxy_id, id: *id });
+        }
+        let opened = parse(splice(&self.body, &[(state, given)]));
+        opened.map(Opened::Given).map_err(|_| refused())
     }
 
-    fn seal(&self, keys: &SessionKeys, now_ms: i64, answer: Bytes) -> Bytes {
+    fn sealed(&self, keys: &SessionKeys, now_ms: i64, state: &[u8]) -> Option<String> {
+        let expire_ms = now_ms.saturating_add(LIFETIME_MS).to_be_bytes();
+        keys.seal_for(&self.purpose(), &[&expire_ms, state].concat()).ok()
+    }
+
+    /// The upstream's answer with its state sealed, if it wants another round.
+    fn seal(&self, keys: &SessionKeys, answer: Bytes) -> Bytes {
         if memchr::memmem::find(&answer, b"\"input_required\"").is_none() {
             return answer;
         }
         let Ok(message) = parse(answer.clone()) else { return answer };
-        let Some(state) = state_of(&message) else { return answer };
-        let expire_ms = now_ms.saturating_add(LIFETIME_MS).to_be_bytes();
-        let plain = [&expire_ms, message.raw(state)].concat();
-        let Ok(sealed) = keys.seal_for(&self.purpose(), &plain) else {
+        let Some(state) = input::state_of(&message) else { return answer };
+        let Some(sealed) = self.sealed(keys, now_ms(), message.raw(state)) else {
             // Open it could be used by anyone, so the client gets none.
             let problem = "there is no key to seal the request's state with";
             return response::error(Some(&self.id), code::INTERNAL_ERROR, problem, None);
@@ -138,24 +269,11 @@ impl Question {
     }
 }
 
-/// The state of an answer that wants another round.
-fn state_of(message: &Message) -> Option<Span> {
-    let Kind::Response(Response { outcome: Outcome::Result { span, members }, .. }) = &message.kind
-    else {
-        return None;
-    };
-    let kind = members.iter().find(|member| member.name == ResultKey::ResultType)?;
-    let wants_more = message.raw(kind.value) == b"\"input_required\"";
-    wants_more.then(|| object::member(message.text(), *span, STATE)).flatten()
-}
-
 #[cfg(test)]
 mod tests {
     use proto::Secret;
 
     use super::*;
-
-    const NOW: i64 = 1_800_000_000_000;
 
     fn keys() -> SessionKeys {
         SessionKeys::new(&[Secret::new([7; 32])])
@@ -172,7 +290,7 @@ mod tests {
     fn sealed() -> String {
         let asked = question("alice", "u1", r#""name":"t","arguments":{"n":1.0}"#);
         let answer = r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","requestState":"s \u00e9","x":1}}"#;
-        let answer = asked.seal(&keys(), NOW, Bytes::from(answer));
+        let answer = asked.seal(&keys(), Bytes::from(answer));
         let text = std::str::from_utf8(&answer).unwrap();
         assert!(!text.contains("u00e9") && text.ends_with(r#","x":1}}"#), "{text}");
         let (_, state) = text.split_once(r#""requestState":""#).unwrap();
@@ -186,10 +304,12 @@ mod tests {
             r#""_meta":{{"a":1}},"arguments":{{"n":1.0}},"inputResponses":{{}},"requestState":"{state}","name":"t""#
         );
         let again = question("alice", "u1", &again);
-        let opened = again.open(&keys(), NOW + LIFETIME_MS).unwrap().unwrap();
+        let late = now_ms() + LIFETIME_MS;
+        let Opened::Given(opened) = again.open(&keys(), late - 60_000).unwrap() else { panic!() };
         assert!(opened.text().contains(r#""requestState":"s \u00e9","name":"t""#));
-        assert!(again.open(&keys(), NOW + LIFETIME_MS + 1).is_err());
-        assert!(question("alice", "u1", r#""name":"t""#).open(&keys(), NOW).unwrap().is_none());
+        assert!(again.open(&keys(), late + 1).is_err());
+        let first = question("alice", "u1", r#""name":"t""#).open(&keys(), late);
+        assert!(matches!(first, Ok(Opened::Nothing)));
     }
 
     #[test]
@@ -198,7 +318,7 @@ mod tests {
         let with =
             |state: &str| format!(r#""name":"t","arguments":{{"n":1.0}},"requestState":{state}"#);
         let good = with(&format!("\"{state}\""));
-        assert!(question("alice", "u1", &good).open(&keys(), NOW).is_ok());
+        assert!(question("alice", "u1", &good).open(&keys(), now_ms()).is_ok());
         let mut forged = state.clone().into_bytes();
         let last = forged.len() - 5;
         forged[last] = if forged[last] == b'A' { b'B' } else { b'A' };
@@ -212,7 +332,7 @@ mod tests {
             question("alice", "u1", &with("\"\"")),
             question("alice", "u1", &with("7")),
         ] {
-            assert!(other.open(&keys(), NOW).is_err(), "{}", other.text());
+            assert!(other.open(&keys(), now_ms()).is_err(), "{}", other.text());
         }
     }
 
@@ -224,7 +344,7 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{}}}"#,
             r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"\"input_required\""}}"#,
         ] {
-            assert_eq!(asked.seal(&keys(), NOW, Bytes::from(answer)), answer);
+            assert_eq!(asked.seal(&keys(), Bytes::from(answer)), answer);
         }
     }
 }

@@ -75,6 +75,11 @@ impl Capabilities {
         Self(self.0 | other.0)
     }
 
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// The set of these names; unknown ones are left out.
     pub fn of(names: &[&str]) -> Self {
         names.iter().fold(Self::NONE, |set, name| set.with(name))

@@ -76,6 +76,16 @@ pub fn error(id: Option<&[u8]>, code: i64, message: &str, data: Option<&str>) ->
     out.freeze()
 }
 
+/// The modern result of a tool that failed, in words for a model.
+pub fn tool_error(text: &str) -> Bytes {
+    let key = super::message::meta_key::SERVER_INFO;
+    let text = quote(text);
+    format!(
+        r#"{{"resultType":"complete","content":[{{"type":"text","text":{text}}}],"isError":true,"_meta":{{"{key}":{SERVER_INFO}}}}}"#
+    )
+    .into()
+}
+
 /// `text` as a JSON string.
 pub fn quote(text: &str) -> String {
     // A string has no key that could be refused and no value that could not be written.

@@ -42,11 +42,11 @@ impl Call {
         self.target.is_repeatable()
     }
 
-    /// What a legacy upstream's session declares: only legacy clients take requests.
+    /// What a legacy upstream's session declares. Modern clients do not tell of changes.
     pub(crate) fn declared(&self) -> Capabilities {
         match self.client_era {
             Era::Legacy => self.capabilities,
-            Era::Modern => Capabilities::NONE,
+            Era::Modern => self.capabilities.without(Capabilities::of(&["roots.listChanged"])),
         }
     }
 

@@ -52,6 +52,11 @@ impl Question {
         ask::asked(&self.message).map(|(_, needs)| needs)
     }
 
+    /// The request as the upstream sent it.
+    pub(crate) fn message(&self) -> &Message {
+        &self.message
+    }
+
     /// Its id at the upstream, raw JSON.
     pub(crate) fn id(&self) -> &[u8] {
         self.message.id().unwrap_or(b"null")

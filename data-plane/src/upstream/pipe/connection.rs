@@ -279,7 +279,7 @@ impl Connection {
     }
 
     /// A server that does not read its answers is told by the next call's failure.
-    fn refuse(&self, message: &Message) {
+    pub(super) fn refuse(&self, message: &Message) {
         self.notify(question::refusal_of(message)).ok();
     }
 }

@@ -49,6 +49,10 @@ impl PipeConversation {
             match self.relay.take(message)? {
                 Taken::Response { body, code: _ } => return Ok(Event::Response(body)),
                 Taken::Notification(body) => return Ok(Event::Notification(body)),
+                // Modern servers ask in their answers; requests they may not send.
+                Taken::Request(message) if self.link.handshake.era == Era::Modern => {
+                    self.link.connection.refuse(&message);
+                }
                 Taken::Request(message) => {
                     let back = Back::Pipe(Arc::clone(&self.link.connection));
                     return Ok(Event::Request(Question::new(message, back, self.patience.open())));

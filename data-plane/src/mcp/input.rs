@@ -1,0 +1,302 @@
+//! Multi-round-trip requests as text (MCP 2026-07-28): what a result asks for, and the request
+//! that brings it. All values keep their bytes.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::{
+    ask::Ask,
+    message::{Kind, Message, Outcome, Response, ResultKey, Span, meta_key, parse, splice},
+    object::{self, Member},
+    response::{SERVER_INFO, quote},
+};
+
+/// The `resultType` of an answer that wants another round.
+const INPUT_REQUIRED: &str = "\"input_required\"";
+const REQUESTS: &str = "inputRequests";
+const RESPONSES: &str = "inputResponses";
+const STATE: &str = "requestState";
+
+/// What an answer asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Required {
+    pub inputs: Vec<Input>,
+    /// To be sent back as it is: raw JSON.
+    pub state: Option<Bytes>,
+}
+
+/// One thing that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// Raw JSON, with its quotes.
+    pub key: Bytes,
+    /// As the request that asks a legacy client for it.
+    pub request: Box<Message>,
+}
+
+/// Why an answer that asks cannot be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it asks for input that cannot be understood")]
+pub struct Malformed;
+
+/// The state of an answer that wants another round, if it has one.
+pub fn state_of(message: &Message) -> Option<Span> {
+    let span = wanting(message)?;
+    object::member(message.text(), span, STATE)
+}
+
+/// The result of an answer that wants another round.
+fn wanting(message: &Message) -> Option<Span> {
+    let Kind::Response(Response { outcome: Outcome::Result { span, members }, .. }) = &message.kind
+    else {
+        return None;
+    };
+    let kind = members.iter().find(|member| member.name == ResultKey::ResultType)?;
+    (message.raw(kind.value) == INPUT_REQUIRED.as_bytes()).then_some(*span)
+}
+
+/// What an answer asks for; `None` if it asks for nothing.
+pub fn required(message: &Message) -> Option<Result<Required, Malformed>> {
+    let span = wanting(message)?;
+    let text = message.text();
+    let state = object::member(text, span, STATE).map(|state| message.slice(state));
+    let inputs = match object::member(text, span, REQUESTS) {
+        Some(requests) => inputs(message, requests),
+        None => Ok(Vec::new()),
+    };
+    Some(inputs.and_then(|inputs| {
+        let asks_for_something = state.is_some() || !inputs.is_empty();
+        asks_for_something.then_some(Required { inputs, state }).ok_or(Malformed)
+    }))
+}
+
+fn inputs(message: &Message, requests: Span) -> Result<Vec<Input>, Malformed> {
+    let text = message.text();
+    if !requests.of(text).starts_with('{') {
+        return Err(Malformed);
+    }
+    let input = |member: Member<Cow<'_, str>>| {
+        let part = |name: &str| object::member(text, member.value, name);
+        let method = part("method").map(|method| method.of(text)).ok_or(Malformed)?;
+        let params = part("params");
+        let params = params.map(|it| format!(r#","params":{}"#, it.of(text))).unwrap_or_default();
+        let request = format!(r#"{{"jsonrpc":"2.0","id":0,"method":{method}{params}}}"#);
+        let request = parse(request.into()).map_err(|_| Malformed)?;
+        Ok(Input { key: message.slice(member.key), request: Box::new(request) })
+    };
+    object::members(text, requests).into_iter().map(input).collect()
+}
+
+/// `request` again, with the input and the state that its answer asked for, all raw JSON.
+pub fn retry(request: &Message, responses: &[(Bytes, Bytes)], state: Option<&[u8]>) -> Bytes {
+    let Some(span) = request.params().and_then(|params| params.span) else {
+        return request.body.clone();
+    };
+    let text = request.text();
+    let mut members: Vec<_> = object::members(text, span)
+        .iter()
+        .filter(|member| !is_of_round(&member.name))
+        .map(|member| format!("{}:{}", member.key.of(text), member.value.of(text)))
+        .collect();
+    let utf8 = |raw: &[u8]| String::from_utf8_lossy(raw).into_owned();
+    if !responses.is_empty() {
+        let responses: Vec<_> =
+            responses.iter().map(|(key, value)| format!("{}:{}", utf8(key), utf8(value))).collect();
+        members.push(format!("\"{RESPONSES}\":{{{}}}", responses.join(",")));
+    }
+    if let Some(state) = state {
+        members.push(format!("\"{STATE}\":{}", utf8(state)));
+    }
+    splice(&request.body, &[(span, format!("{{{}}}", members.join(",")).as_bytes())])
+}
+
+/// `request` as it was before any round.
+pub fn first(request: &Message) -> Bytes {
+    let Some(span) = request.params().and_then(|params| params.span) else {
+        return request.body.clone();
+    };
+    let members = object::members(request.text(), span);
+    let cuts = object::cuts(&members, |member| is_of_round(&member.name));
+    let edits: Vec<_> = cuts.into_iter().map(|cut| (cut, b"".as_slice())).collect();
+    splice(&request.body, &edits)
+}
+
+fn is_of_round(name: &str) -> bool {
+    matches!(name, RESPONSES | STATE)
+}
+
+/// The state that a request brings back.
+pub fn returned_state(request: &Message) -> Option<Span> {
+    let span = request.params()?.span?;
+    object::member(request.text(), span, STATE)
+}
+
+/// The input that a request brings, by key.
+pub fn responses(request: &Message) -> Result<Vec<(Cow<'_, str>, Span)>, Malformed> {
+    let text = request.text();
+    let span = request.params().and_then(|params| params.span);
+    let Some(responses) = span.and_then(|span| object::member(text, span, RESPONSES)) else {
+        return Ok(Vec::new());
+    };
+    let is_object = |span: Span| span.of(text).starts_with('{');
+    let members = object::members(text, responses);
+    if !is_object(responses) || !members.iter().all(|member| is_object(member.value)) {
+        return Err(Malformed);
+    }
+    Ok(members.into_iter().map(|member| (member.name, member.value)).collect())
+}
+
+/// The answer to the request `id` (raw JSON) that asks for `inputs`: keys, and requests as
+/// [`as_input`] gives them.
+pub fn input_required(id: &[u8], inputs: &[(String, String)], state: &str) -> Bytes {
+    let inputs: Vec<_> =
+        inputs.iter().map(|(key, input)| format!("{}:{input}", quote(key))).collect();
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{},"result":{{"resultType":{INPUT_REQUIRED},"{REQUESTS}":{{{}}},"{STATE}":{},"_meta":{{"{}":{SERVER_INFO}}}}}}}"#,
+        String::from_utf8_lossy(id),
+        inputs.join(","),
+        quote(state),
+        meta_key::SERVER_INFO,
+    )
+    .into()
+}
+
+/// A legacy server's request as a modern client is asked it: without what only its era knows.
+pub fn as_input(request: &Message) -> String {
+    let text = request.text();
+    let Kind::Request(asked) = &request.kind else { return "{}".to_owned() };
+    let method = asked.method_span.of(text);
+    let Some(span) = asked.params.span else { return format!(r#"{{"method":{method}}}"#) };
+    let is_elicitation = Ask::of(asked.method.as_str()) == Some(Ask::Elicitation);
+    let members = object::members(text, span);
+    // Its id names it in a notification that modern clients do not get.
+    let is_gone = |name: &str| is_elicitation && name == "elicitationId";
+    let mut cuts = object::cuts(&members, |member| is_gone(&member.name));
+    if let Some(meta) = asked.params.meta.span {
+        let members = object::members(text, meta);
+        cuts.extend(object::cuts(&members, |member| member.name == meta_key::PROGRESS_TOKEN));
+    }
+    format!(r#"{{"method":{method},"params":{}}}"#, without(text, span, cuts))
+}
+
+/// The text under a span without parts of it.
+fn without(text: &str, span: Span, mut cuts: Vec<Span>) -> String {
+    cuts.sort_by_key(|cut| cut.start);
+    let mut out = String::with_capacity(span.end - span.start);
+    let mut at = span.start;
+    for cut in cuts {
+        out.push_str(Span { start: at, end: cut.start }.of(text));
+        at = cut.end;
+    }
+    out.push_str(Span { start: at, end: span.end }.of(text));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(text: &str) -> Message {
+        parse(Bytes::from(text.to_owned())).unwrap()
+    }
+
+    fn text(bytes: Bytes) -> String {
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[track_caller]
+    fn check_input(params: &str, expected: &str) {
+        let request = message(&format!(
+            r#"{{"jsonrpc":"2.0","id":7,"method":"elicitation/create"{params}}}"#
+        ));
+        assert_eq!(as_input(&request), format!(r#"{{"method":"elicitation/create"{expected}}}"#));
+    }
+
+    #[test]
+    fn a_request_becomes_an_input_without_what_its_era_alone_knows() {
+        check_input("", "");
+        check_input(r#","params":{}"#, r#","params":{}"#);
+        check_input(
+            r#", "params" : {"x":1e2, "elicitationId":"e","_meta":{"progressToken":5,"a":1.0} },"y":0"#,
+            r#","params":{"x":1e2,"_meta":{"a":1.0} }"#,
+        );
+        check_input(r#","params":{"elicitationId":"e"}"#, r#","params":{}"#);
+    }
+
+    #[test]
+    fn an_answer_that_asks_is_read_and_its_retry_has_all_that_it_wants() {
+        let answer = message(
+            r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{"a\u0041":{"method":"roots/list"},"b":{"method":"elicitation/create","params":{"n":1.0}}},"requestState":"s\u0041"}}"#,
+        );
+        let required = required(&answer).unwrap().unwrap();
+        assert_eq!(
+            required.inputs[0].request.text(),
+            r#"{"jsonrpc":"2.0","id":0,"method":"roots/list"}"#
+        );
+        assert!(required.inputs[1].request.text().ends_with(r#""params":{"n":1.0}}"#));
+        let request = message(
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"requestState":1,"name":"t", "arguments":{"n":1.0},"inputResponses":{}}}"#,
+        );
+        let given: Vec<_> = required
+            .inputs
+            .iter()
+            .map(|input| (input.key.clone(), Bytes::from_static(br#"{"v":1e2}"#)))
+            .collect();
+        let again = retry(&request, &given, required.state.as_deref());
+        assert_eq!(
+            text(again.clone()),
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{"n":1.0},"inputResponses":{"a\u0041":{"v":1e2},"b":{"v":1e2}},"requestState":"s\u0041"}}"#
+        );
+        let again = parse(again).unwrap();
+        assert_eq!(responses(&again).unwrap()[0].0, "aA");
+        assert_eq!(
+            text(first(&again)),
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{"n":1.0}}}"#
+        );
+    }
+
+    #[test]
+    fn what_asks_in_no_known_way_is_malformed_and_other_answers_ask_nothing() {
+        let answer = |rest: &str| {
+            let body = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"resultType":{rest}}}}}"#);
+            required(&message(&body))
+        };
+        for rest in [
+            r#""input_required""#,
+            r#""input_required","inputRequests":{}"#,
+            r#""input_required","inputRequests":[],"requestState":"s""#,
+            r#""input_required","inputRequests":{"a":1}"#,
+            r#""input_required","inputRequests":{"a":{"method":1}}"#,
+        ] {
+            assert_eq!(answer(rest), Some(Err(Malformed)), "{rest}");
+        }
+        assert_eq!(answer(r#""complete","requestState":"s""#), None);
+        assert!(
+            answer(r#""input_required","requestState":"s""#).unwrap().unwrap().inputs.is_empty()
+        );
+        let given = |given: &str| {
+            message(&format!(
+                r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"inputResponses":{given}}}}}"#
+            ))
+        };
+        for wrong in ["[]", "1", r#"{"a":1}"#, r#"{"a":{},"b":null}"#] {
+            assert_eq!(responses(&given(wrong)), Err(Malformed), "{wrong}");
+        }
+        assert_eq!(responses(&given("{}")), Ok(vec![]));
+    }
+
+    proptest! {
+        #[test]
+        fn keys_and_states_survive_whatever_they_are(key in ".{1,20}", state in ".{0,20}") {
+            let input = (key.clone(), r#"{"method":"roots/list"}"#.to_owned());
+            let answer = input_required(b"1", &[input], &state);
+            let read = required(&parse(answer).unwrap()).unwrap().unwrap();
+            let (key, state) = (quote(&key), quote(&state));
+            prop_assert_eq!(&read.inputs[0].key, key.as_bytes());
+            prop_assert_eq!(read.state.unwrap(), state.as_bytes());
+        }
+    }
+}
