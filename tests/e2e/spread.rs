@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tests::balancer::Balancer;
 use tests::client::{Client, LEGACY, eventually};
 use tests::fixture::{self, Era, Execution};
-use tests::talk::Events;
+use tests::talk::{Events, Round};
 use tests::world::{ControlPlane, Proxy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -157,6 +157,40 @@ async fn questions_and_answers_cross_between_proxies() -> anyhow::Result<()> {
     assert_eq!(log["params"]["data"], "1 roots", "{log}");
     assert_eq!(client.delete().send().await?.status(), 204);
     assert_eq!(events.next().await?, None, "the stream ends with its session");
+    Ok(())
+}
+
+const ELICIT: &str = r#"{"name":"up-test_elicitation","arguments":{"message":"Who?"}}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_waits_for_its_client_is_found_from_every_proxy() -> anyhow::Result<()> {
+    let mut fleet = Fleet::start(&[]).await?;
+    let at = |number: usize| {
+        let client = fleet.proxies[number].client("/mcp", &fleet.token);
+        client.able(r#"{"elicitation":{}}"#)
+    };
+    let yes = |_: &Value| json!({"action": "accept", "content": {"username": "a", "email": "b"}});
+    let mut rounds = Vec::new();
+    for number in [0, 1, 0] {
+        let response = at(number).modern("tools/call", ELICIT).await?.response()?;
+        rounds.push(Round::of(ELICIT, &response).with_context(|| response.to_string())?);
+    }
+    let [one, two, three] = rounds.as_slice() else { anyhow::bail!("not three") };
+    for (round, number) in [(one, 1), (two, 2)] {
+        let response = at(number).modern("tools/call", &round.next(yes)).await?.response()?;
+        let text = response["result"]["content"][0]["text"].as_str().context("no text")?;
+        assert!(text.contains("action=accept"), "{response}");
+        let replayed = at(0).modern("tools/call", &round.next(yes)).await?;
+        assert_eq!(replayed.error_code()?, -32602, "{}", replayed.body);
+        assert!(replayed.body.contains("was sent back before"), "{}", replayed.body);
+    }
+    let other = at(2);
+    fleet.proxies[0].kill().await;
+    let begun = Instant::now();
+    let response = other.modern("tools/call", &three.next(yes)).await?.response()?;
+    assert_eq!(response["result"]["isError"], true, "{response}");
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    assert_eq!(fleet.executions("test_elicitation").len(), 3, "nothing ran twice");
     Ok(())
 }
 

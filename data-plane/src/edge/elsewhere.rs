@@ -7,7 +7,7 @@ use http_body_util::Full;
 use super::Edge;
 use crate::{
     connection::Door,
-    engine::{Sender, legacy},
+    engine::{Inbound, Sender, legacy, modern},
     error::Failure,
     forward,
     mcp::{Kind, Message},
@@ -121,6 +121,36 @@ impl Edge {
         }
         tracing::debug!(owner = &*claims.owner, "adopted a session");
         Ok(None)
+    }
+
+    /// Whether another proxy may hold the call that a modern request goes on with.
+    pub(super) fn may_be_held_elsewhere(&self, inbound: &Inbound<'_>) -> bool {
+        let Sender { client, table, .. } = &inbound.sender;
+        client.door != Door::Peer
+            && table.has_other_proxies(&self.proxy_id)
+            && memchr::memmem::find(&inbound.message.body, b"\"requestState\"").is_some()
+    }
+
+    /// The answer of the proxy at which a call waits for this request; `None`: it waits here, or
+    /// nowhere any more.
+    pub(super) async fn at_holder(
+        &self,
+        inbound: &Inbound<'_>,
+        parts: &request::Parts,
+        client: route::Client,
+    ) -> Result<Option<Response<Body>>, Failure> {
+        let Inbound { sender, message } = inbound;
+        let holder = modern::holder(inbound, client).filter(|id| **id != *self.proxy_id);
+        let Some(proxy) = holder.and_then(|id| sender.table.proxy(&id)) else { return Ok(None) };
+        let request = self.passed_on(sender, parts, message.body.clone());
+        match self.peers.send(proxy, request).await {
+            Sent::Answered(answer) => Ok(Some(peer::relayed(answer, Some(message.id_bytes())))),
+            Sent::Unsent => Ok(None),
+            Sent::Lost(error) => {
+                tracing::warn!(%error, proxy_id = proxy.id, "lost a request to another proxy");
+                Err(Failure::OwnerLost)
+            }
+        }
     }
 
     /// The client's request as the other proxy gets it, with all that proves who sends it.

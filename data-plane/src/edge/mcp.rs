@@ -127,6 +127,16 @@ impl Edge {
             return Ok(answer);
         }
         let inbound = Inbound { sender, message };
+        if let InboundEra::Modern { version, capabilities } = era
+            && self.may_be_held_elsewhere(&inbound)
+        {
+            let client = route::Client { version, capabilities };
+            // Boxed, since nearly no request takes this way.
+            let answer = Box::pin(self.at_holder(&inbound, &parts, client)).await?;
+            if let Some(answer) = answer {
+                return Ok(answer);
+            }
+        }
         let interval = self.timeouts.keep_alive;
         match era {
             InboundEra::Legacy { header: _ } => {

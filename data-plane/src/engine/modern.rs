@@ -63,6 +63,17 @@ pub(crate) fn serve(inbound: Inbound<'_>, client: route::Client) -> Result<Serve
     }
 }
 
+/// The proxy at which a call waits for this request.
+pub(crate) fn holder(inbound: &Inbound<'_>, client: route::Client) -> Option<Box<str>> {
+    let Ok(Plan::Forward { target }) = inbound.plan(client) else { return None };
+    let Inbound { sender, message } = inbound;
+    let rounds = Rounds::of(sender, message, (target.upstream_id()?, client.capabilities))?;
+    match rounds.open(sender.now_ms).ok()? {
+        Opened::Parked { proxy_id, .. } => Some(proxy_id),
+        Opened::Nothing | Opened::Given(_) => None,
+    }
+}
+
 /// Hands a request to its upstream, or its input to the call that waits for it.
 fn forward(
     mut inbound: Inbound<'_>,
