@@ -108,6 +108,7 @@ impl Inbound<'_> {
             capabilities: client.capabilities,
             logs,
             session,
+            round: 0,
         };
         let upstreams = Arc::clone(edge.upstreams());
         let call = Box::pin(async move { upstreams.call(&table, &call).await });

@@ -88,6 +88,8 @@ pub(crate) enum Failure {
     ParkedLost,
     #[error("too many calls of this principal wait for input: go on with some of them")]
     TooManyParked,
+    #[error("the upstream asks for input that this client cannot be asked for")]
+    NobodyToAsk,
     #[error("the upstream asked for input too often during one call")]
     TooManyRounds,
     #[error("internal error, see the proxy's log")]
@@ -145,9 +147,11 @@ impl Failure {
             Self::Route(error) => route_line(error),
             Self::Cancelled => (S::OK, CANCELLED, Level::DEBUG),
             // In band, since many clients lose the body of any other status.
-            Self::Call(_) | Self::NoResponse | Self::OwnerLost | Self::TooManyRounds => {
-                (S::OK, code::INTERNAL_ERROR, Level::WARN)
-            }
+            Self::Call(_)
+            | Self::NoResponse
+            | Self::OwnerLost
+            | Self::TooManyRounds
+            | Self::NobodyToAsk => (S::OK, code::INTERNAL_ERROR, Level::WARN),
             Self::ParkedLost => (S::OK, code::INTERNAL_ERROR, Level::INFO),
             Self::TooManyParked => (S::OK, code::REFUSED, Level::WARN),
             Self::Management => (S::BAD_GATEWAY, code::INTERNAL_ERROR, Level::WARN),
@@ -223,6 +227,7 @@ impl Failure {
             | Self::OwnerLost
             | Self::ParkedLost
             | Self::TooManyRounds
+            | Self::NobodyToAsk
             | Self::Internal(_) => "message",
         }
     }

@@ -88,7 +88,7 @@ pub(crate) struct Exchange {
     operation: Operation,
     /// Its place among all running calls.
     permit: Option<Permit>,
-    /// There is no stream on which the client could be asked.
+    /// It has no stream on which the client could be asked.
     is_mute: bool,
     /// Where its messages go when nobody polls it any more, for a client that comes back.
     outlet: Option<Arc<Outlet>>,
@@ -156,6 +156,9 @@ impl Exchange {
                     self.operation.succeed();
                     return Poll::Ready(Some(Event::Response(self.owner.answer(body))));
                 }
+                Some(Ok(upstream::Event::InputRequired(_))) => {
+                    return self.fail(&Failure::NobodyToAsk);
+                }
                 Some(Ok(upstream::Event::Notification(body))) => self.owner.told(body),
                 Some(Ok(upstream::Event::Request(question))) => self.ask(question),
                 Some(Ok(upstream::Event::Withdrawn(id))) => self.withdraw(&id),
@@ -173,17 +176,25 @@ impl Exchange {
     fn ask(&mut self, question: Question) -> Option<Bytes> {
         match &mut self.owner {
             Owner::Session { ticket, asks, .. } if !self.is_mute => ticket.ask(question, *asks),
+            Owner::Session { ticket, asks, .. } => {
+                ticket.ask_aside(question, *asks);
+                None
+            }
             Owner::Request { rounds: Some(rounds) } => {
                 rounds.ask(question);
                 None
             }
-            Owner::Session { .. } | Owner::Request { rounds: None } => None,
+            Owner::Request { rounds: None } => None,
         }
     }
 
     fn withdraw(&mut self, id: &[u8]) -> Option<Bytes> {
         match &mut self.owner {
-            Owner::Session { ticket, .. } => ticket.withdraw(id),
+            Owner::Session { ticket, .. } if !self.is_mute => ticket.withdraw(id),
+            Owner::Session { ticket, .. } => {
+                ticket.withdraw(id).into_iter().for_each(|told| ticket.tell_aside(told));
+                None
+            }
             Owner::Request { rounds } => {
                 rounds.iter_mut().for_each(|rounds| rounds.withdraw(id));
                 None
@@ -237,7 +248,7 @@ impl Exchange {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// The response, without the messages before it; the client is asked for nothing.
+    /// The response, without the messages before it; the client is asked on other streams.
     pub(crate) async fn response(&mut self) -> Option<Bytes> {
         self.is_mute = true;
         while let Some(event) = self.next().await {

@@ -222,6 +222,20 @@ impl Ticket {
         self.live.ask(question, Some(self), asks)
     }
 
+    /// The same on a stream of the session, if its client reads one: the call has none.
+    pub(crate) fn ask_aside(&self, question: Question, asks: Asks) {
+        if self.live.is_listening()
+            && let Some(request) = self.live.ask(question, Some(self), asks)
+        {
+            self.tell_aside(request);
+        }
+    }
+
+    /// Tells the client on a stream of the session.
+    pub(crate) fn tell_aside(&self, message: Bytes) {
+        self.live.tell(message);
+    }
+
     /// This call's upstream takes back its request `id` (raw JSON): what to tell the client.
     pub(crate) fn withdraw(&self, id: &[u8]) -> Option<Bytes> {
         self.live.withdraw(id, Some(self))

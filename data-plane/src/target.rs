@@ -95,6 +95,14 @@ impl Target {
         self.as_tool().map_or(&[], |tool| &tool.mirrored)
     }
 
+    /// Whether its upstream may want input first (MCP 2026-07-28, MRTR).
+    pub fn may_want_input(&self) -> bool {
+        match &self.asked {
+            Asked::Tool(_) | Asked::Prompt { .. } | Asked::Resource { .. } => true,
+            Asked::Completion { .. } => false,
+        }
+    }
+
     /// Whether it may be sent again after the connection broke. Tools say so themselves,
     /// all else only reads.
     pub fn is_repeatable(&self) -> bool {

@@ -16,6 +16,7 @@ mod pipe;
 mod question;
 mod relay;
 mod rest;
+mod rounds;
 mod sessions;
 mod shared;
 mod spawner;
@@ -190,7 +191,9 @@ impl Upstreams {
         }
         let upstream_id = call.target.upstream_id().unwrap_or_default();
         if let Some(active) = self.find(upstream_id) {
-            return active.call(call, &self.limits).await;
+            let bounds = Bounds::of_call(&self.limits);
+            let reply = active.call(call, bounds).await?;
+            return Ok(reply.over_rounds((active, bounds), call));
         }
         Err(CallError { upstream: upstream_id.to_owned(), failure: CallFailure::Unknown })
     }

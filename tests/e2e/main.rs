@@ -14,6 +14,7 @@ mod fleet;
 mod instances;
 mod interaction;
 mod leaks;
+mod modern_upstreams;
 mod operations;
 mod request_path;
 mod rounds;

@@ -74,6 +74,27 @@ async fn what_a_legacy_upstream_asks_reaches_a_modern_client_and_the_call_goes_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_asks_several_things_at_once_or_in_turn() -> anyhow::Result<()> {
+    let (world, _fixture) = two_ways().await?;
+    let client = world.client("/mcp").await?.able(ABLE);
+    for upstream in ["http", "pipe"] {
+        let call = format!(r#"{{"name":"{upstream}-test_ask_twice","arguments":{{}}}}"#);
+        let (asked, response) = client.rounds(&call, answer).await?;
+        let messages: Vec<_> = asked.iter().map(|it| it["params"]["message"].as_str()).collect();
+        assert_eq!(messages, [Some("First?"), Some("Second?")], "{upstream}");
+        assert_eq!(text(&response), r#""accept" "accept""#, "{upstream}: {response}");
+        let call = format!(r#"{{"name":"{upstream}-test_ask_at_once","arguments":{{}}}}"#);
+        let first = client.modern("tools/call", &call).await?.response()?;
+        let round = Round::of(&call, &first).with_context(|| first.to_string())?;
+        assert_eq!(round.inputs.len(), 2, "{upstream}: {first}");
+        let response = client.modern("tools/call", &round.next(answer)).await?.response()?;
+        assert!(text(&response).contains("Paris"), "{upstream}: {response}");
+        assert!(text(&response).contains("file:///home/ann"), "{upstream}: {response}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_what_the_client_declares_is_asked() -> anyhow::Result<()> {
     let (world, _fixture) = two_ways().await?;
     let client = world.client("/mcp").await?.able(r#"{"roots":{}}"#);

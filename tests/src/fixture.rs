@@ -206,7 +206,7 @@ impl ServerHandler for Fixture {
             return self.call_task_tool(&name, &request, &context).await;
         }
         if ask::NAMES.contains(&name.as_str()) {
-            return ask::call(&name, request.arguments.as_ref(), &context).await.map(Into::into);
+            return ask::call(&request, &context).await;
         }
         self.call_plain(&name, request.arguments.as_ref(), &context).await.map(Into::into)
     }

@@ -158,7 +158,9 @@ impl Waiting {
                 Some(Ok(Event::Notification(_))) => (),
                 Some(Ok(Event::Request(question))) => self.held.bridge.keep(question),
                 Some(Ok(Event::Withdrawn(id))) => self.held.bridge.withdraw(&id),
-                Some(last @ (Ok(Event::Response(_)) | Err(_))) => self.last = Some(last),
+                Some(last @ (Ok(Event::Response(_) | Event::InputRequired(_)) | Err(_))) => {
+                    self.last = Some(last)
+                }
                 None => return,
             }
         }

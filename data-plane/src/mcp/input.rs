@@ -56,6 +56,11 @@ fn wanting(message: &Message) -> Option<Span> {
     (message.raw(kind.value) == INPUT_REQUIRED.as_bytes()).then_some(*span)
 }
 
+/// Whether an answer wants another round.
+pub fn is_required(message: &Message) -> bool {
+    wanting(message).is_some()
+}
+
 /// What an answer asks for; `None` if it asks for nothing.
 pub fn required(message: &Message) -> Option<Result<Required, Malformed>> {
     let span = wanting(message)?;

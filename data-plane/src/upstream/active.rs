@@ -12,8 +12,8 @@ use proto::{
 use url::Url;
 
 use super::{
-    AllowStdio, Call, Event, Events, Limits, Reply, SessionKey, Upstreams,
-    call::Source,
+    AllowStdio, Call, Event, Events, Reply, SessionKey, Upstreams,
+    call::{Conversation, Source},
     credential,
     detected::{Detected, DetectedUpstream},
     era::{Handshake, Speech},
@@ -208,26 +208,30 @@ impl Active {
         }
     }
 
-    pub(super) async fn call(&self, call: &Call, limits: &Limits) -> Result<Reply, CallError> {
-        let answered = self.answer(call, Bounds::of_call(limits)).await;
+    pub(super) async fn call(&self, call: &Call, bounds: Bounds) -> Result<Reply, CallError> {
+        let answered = self.answer(call, bounds).await;
         self.health.note(&answered);
         answered.map_err(|failure| CallError { upstream: self.name().to_owned(), failure })
     }
 
-    async fn answer(&self, call: &Call, bounds: Bounds) -> Result<Reply, CallFailure> {
+    /// Sends a call; the caller notes what it means for the upstream's health.
+    pub(super) async fn answer(&self, call: &Call, bounds: Bounds) -> Result<Reply, CallFailure> {
         let (first, source) = match &self.adapter {
             Adapter::Http(http) => match http.call(call, bounds).await? {
                 Detected::Http(Answer::Whole(body)) | Detected::Pipe(Event::Response(body), _) => {
                     return Ok(Reply::Response(body));
                 }
+                Detected::Http(Answer::Input(message)) => (Event::InputRequired(message), None),
                 Detected::Http(Answer::Stream(first, conversation)) => {
-                    (first, Source::Http(conversation))
+                    (first, Some(Conversation::Http(conversation)))
                 }
-                Detected::Pipe(first, conversation) => (first, Source::Pipe(conversation)),
+                Detected::Pipe(first, conversation) => {
+                    (first, Some(Conversation::Pipe(conversation)))
+                }
             },
             Adapter::Pipe(pipe) => match pipe.call(call, bounds).await? {
                 (Event::Response(body), _) => return Ok(Reply::Response(body)),
-                (first, conversation) => (first, Source::Pipe(Box::new(conversation))),
+                (first, conversation) => (first, Some(Conversation::Pipe(Box::new(conversation)))),
             },
             Adapter::Refused(failure) => return Err(failure.clone()),
         };
@@ -235,7 +239,7 @@ impl Active {
             upstream: self.name().to_owned(),
             health: Arc::clone(&self.health),
             first: Some(first),
-            source: Some(source),
+            source: source.map(Source::Plain),
         }))
     }
 

@@ -6,11 +6,14 @@ use bytes::Bytes;
 use proto::Era;
 
 use super::{
+    active::Active,
     failure::{CallError, CallFailure},
+    fetch::Bounds,
     health::Health,
     http::HttpConversation,
     pipe::PipeConversation,
     question::Question,
+    rounds::Rounds,
 };
 use crate::{
     mcp::{Capabilities, Kind, Message, Method, Version, level::Wanted},
@@ -29,6 +32,8 @@ pub struct Call {
     /// Which log messages it wants.
     pub logs: Wanted,
     pub session: SessionKey,
+    /// How often it was made before, with less input: each time is a request of its own.
+    pub round: u32,
 }
 
 impl Call {
@@ -42,11 +47,14 @@ impl Call {
         self.target.is_repeatable()
     }
 
-    /// What a legacy upstream's session declares. Modern clients do not tell of changes.
-    pub(crate) fn declared(&self) -> Capabilities {
-        match self.client_era {
-            Era::Legacy => self.capabilities,
-            Era::Modern => self.capabilities.without(Capabilities::of(&["roots.listChanged"])),
+    /// What the upstream is told that its client can be asked for. In the modern era nobody
+    /// tells of changes.
+    pub(crate) fn declared(&self, upstream: Era) -> Capabilities {
+        match (self.client_era, upstream) {
+            (Era::Legacy, Era::Legacy) => self.capabilities,
+            (Era::Modern, _) | (_, Era::Modern) => {
+                self.capabilities.without(Capabilities::of(&["roots.listChanged"]))
+            }
         }
     }
 
@@ -85,6 +93,9 @@ pub enum Event {
     Request(Question),
     /// It takes back its request with this id (raw JSON).
     Withdrawn(Bytes),
+    /// It wants input first (MCP 2026-07-28, MRTR), and this client does not understand that.
+    /// The last event.
+    InputRequired(Box<Message>),
     /// The last event.
     Response(Bytes),
 }
@@ -102,27 +113,90 @@ pub struct Events {
 /// Where the messages come from.
 #[derive(Debug)]
 pub(super) enum Source {
+    Plain(Conversation),
+    Rounds(Box<Rounds>),
+}
+
+/// One exchange with an upstream.
+#[derive(Debug)]
+pub(super) enum Conversation {
     Http(Box<HttpConversation>),
     Pipe(Box<PipeConversation>),
 }
 
-impl Source {
-    async fn next(&mut self) -> Result<Event, CallFailure> {
+impl Conversation {
+    pub(super) async fn next(&mut self) -> Result<Event, CallFailure> {
         match self {
             Self::Http(conversation) => conversation.next().await.map(|(event, _)| event),
             Self::Pipe(conversation) => conversation.next().await,
         }
     }
+
+    fn era(&self) -> Era {
+        match self {
+            Self::Http(conversation) => conversation.era(),
+            Self::Pipe(conversation) => conversation.era(),
+        }
+    }
+}
+
+impl Source {
+    async fn next(&mut self) -> Result<Event, CallFailure> {
+        match self {
+            Self::Plain(conversation) => conversation.next().await,
+            // Boxed, so that other calls do not carry its size.
+            Self::Rounds(rounds) => Box::pin(rounds.next()).await,
+        }
+    }
+}
+
+impl Reply {
+    /// The same reply; if its upstream may want input that its client has to be asked for, that
+    /// happens on the way.
+    pub(super) fn over_rounds(self, by: (Arc<Active>, Bounds), call: &Call) -> Self {
+        let is_asked = call.client_era == Era::Legacy
+            && matches!(call.session, SessionKey::Client(_))
+            && call.target.may_want_input();
+        match self {
+            Self::Events(events) if is_asked && events.is_modern() => {
+                Self::Events(events.over_rounds(by, call.clone()))
+            }
+            Self::Response(_) | Self::Events(_) => self,
+        }
+    }
 }
 
 impl Events {
+    fn is_modern(&self) -> bool {
+        match &self.source {
+            Some(Source::Plain(conversation)) => conversation.era() == Era::Modern,
+            Some(Source::Rounds(_)) | None => true,
+        }
+    }
+
+    fn over_rounds(self, by: (Arc<Active>, Bounds), call: Call) -> Self {
+        let (upstream, health) = (self.upstream.clone(), Arc::clone(&self.health));
+        let (first, conversation) = self.into_parts();
+        let rounds = Rounds::new(by, call, first, conversation);
+        Self { upstream, health, first: None, source: Some(Source::Rounds(Box::new(rounds))) }
+    }
+
+    pub(super) fn into_parts(self) -> (Option<Event>, Option<Conversation>) {
+        let conversation = match self.source {
+            Some(Source::Plain(conversation)) => Some(conversation),
+            // Rounds are not followed within rounds.
+            Some(Source::Rounds(_)) | None => None,
+        };
+        (self.first, conversation)
+    }
+
     /// The next message; `None` after the response or an error. Safe to drop while waiting.
     pub async fn next(&mut self) -> Option<Result<Event, CallError>> {
         if let Some(first) = self.first.take() {
             return Some(Ok(first));
         }
         let heard = self.source.as_mut()?.next().await;
-        if matches!(heard, Ok(Event::Response(_)) | Err(_)) {
+        if matches!(heard, Ok(Event::Response(_) | Event::InputRequired(_)) | Err(_)) {
             self.source = None;
             self.health.note(&heard);
         }

@@ -57,6 +57,8 @@ pub enum CallFailure {
     TooLong(Duration),
     #[error("refused the gateway's envelope with error {code}: {message}")]
     Refused { code: i64, message: String },
+    #[error("asked for input too often during one call")]
+    TooManyRounds,
     #[error("lost its session twice")]
     SessionLost,
     #[error("could not be initialized: {0}")]
@@ -96,6 +98,7 @@ impl CallFailure {
             | Self::NoResponse
             | Self::Broken(_)
             | Self::Refused { .. }
+            | Self::TooManyRounds
             | Self::SessionLost => match step {
                 Step::Initialize => FailureReason::Initialize,
                 Step::List => FailureReason::List,

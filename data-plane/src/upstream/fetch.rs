@@ -77,6 +77,14 @@ impl Bounds {
         }
     }
 
+    /// `work`, if it is done before the call has to be.
+    pub(crate) async fn within_all<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, CallFailure> {
+        before(|| self.deadline, work).await.map_err(|_| CallFailure::TooLong(self.duration))
+    }
+
     /// `work`, if it is done before patience ends.
     pub(crate) fn within<T>(
         &self,

@@ -25,7 +25,7 @@ use super::{
     shared::Slot,
 };
 use crate::egress::OriginBody;
-use crate::mcp::{code, message::parse};
+use crate::mcp::{Message, code, message::parse};
 
 /// How long a goodbye may take: DELETE, cancellations, answers to upstream requests.
 pub(crate) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,6 +41,8 @@ pub(crate) struct HttpUpstream {
 /// What a call got.
 pub(crate) enum Answer {
     Whole(Bytes),
+    /// The upstream wants input that its client has to be asked for.
+    Input(Box<Message>),
     /// Notifications follow each other; the first is here already.
     Stream(Event, Box<HttpConversation>),
 }
@@ -172,7 +174,7 @@ impl HttpUpstream {
     }
 
     async fn open(&self, call: &Call) -> Result<Arc<Session>, CallFailure> {
-        let (endpoint, capabilities) = (Arc::clone(&self.endpoint), call.declared());
+        let (endpoint, capabilities) = (Arc::clone(&self.endpoint), call.declared(Era::Legacy));
         let key = call.session.clone();
         let open = || async move {
             let session = Arc::new(Session::open(endpoint, capabilities).await?);
@@ -207,12 +209,17 @@ impl HttpUpstream {
             Some(session) => (&session.handshake, session.headers.clone()),
             None => (spoken, self.modern_headers(call)),
         };
-        let relay = match (session, &call.session, call.client_era) {
+        let is_own = match (session, &call.session, call.client_era) {
+            // Each round is a request of its own, with an id of its own.
+            (None, _, _) => call.round == 0,
             // The session is this client's alone, and so are its ids and tokens.
-            (None, _, _) | (Some(_), SessionKey::Client(_), Era::Legacy) => Relay::verbatim(call),
-            (Some(_), SessionKey::Client(_) | SessionKey::Principal { .. }, _) => {
-                Relay::remapped(call, self.endpoint.next_id())
-            }
+            (Some(_), SessionKey::Client(_), Era::Legacy) => true,
+            (Some(_), SessionKey::Client(_) | SessionKey::Principal { .. }, _) => false,
+        };
+        let relay = if is_own {
+            Relay::verbatim(call)
+        } else {
+            Relay::remapped(call, self.endpoint.next_id())
         };
         let body = relay.request(call, upstream);
         let mut cancel = Cancel::new(session.cloned(), relay.upstream_id().clone());
@@ -230,6 +237,7 @@ impl HttpUpstream {
                 code,
                 match event {
                     Event::Response(body) => Answer::Whole(body),
+                    Event::InputRequired(message) => Answer::Input(message),
                     Event::Notification(_) | Event::Request(_) | Event::Withdrawn(_) => {
                         Answer::Stream(event, stream)
                     }
@@ -240,7 +248,7 @@ impl HttpUpstream {
         let whole = whole.inspect_err(|failure| cancel.failed(failure))?;
         cancel.done();
         match whole {
-            Some((body, code)) => Ok(of_era(upstream.era, code, Answer::Whole(body))),
+            Some((answer, code)) => Ok(of_era(upstream.era, code, answer)),
             None => Ok(Attempt::SessionLost),
         }
     }
@@ -283,7 +291,7 @@ async fn read_whole(
     relay: &Relay,
     session: Option<&Session>,
     bounds: &Bounds,
-) -> Result<Option<(Bytes, Option<i64>)>, CallFailure> {
+) -> Result<Option<(Answer, Option<i64>)>, CallFailure> {
     let status = response.status();
     if status.is_success() {
         let media = fetch::media_type(response.headers());
@@ -311,10 +319,11 @@ async fn read_whole(
         .map_err(|_| CallFailure::HttpStatus { status: code, excerpt: fetch::excerpt(&body) })
 }
 
-fn take_whole(body: Bytes, relay: &Relay) -> Result<(Bytes, Option<i64>), CallFailure> {
+fn take_whole(body: Bytes, relay: &Relay) -> Result<(Answer, Option<i64>), CallFailure> {
     let message = parse(body).map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
     match relay.take(message)? {
-        Taken::Response { body, code } => Ok((body, code)),
+        Taken::Response { body, code } => Ok((Answer::Whole(body), code)),
+        Taken::InputRequired(message) => Ok((Answer::Input(message), None)),
         Taken::Notification(_)
         | Taken::Request(_)
         | Taken::Withdrawn(_)

@@ -178,7 +178,7 @@ impl PipeUpstream {
         tokio::time::sleep(wait).await;
         let upstream = Arc::clone(self);
         let owner = Some(call.session.clone());
-        let capabilities = call.declared();
+        let capabilities = call.declared(Era::Legacy);
         let open = || async move { upstream.open(owner, capabilities).await };
         sessions.get(&call.session, || self.runtime(), open).await
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
 
 use super::{http::Session, pipe::Connection};
 use crate::mcp::{
@@ -29,6 +30,11 @@ pub(super) type Open = Arc<()>;
 pub(super) enum Back {
     Http(Arc<Session>),
     Pipe(Arc<Connection>),
+    /// The upstream did not ask with a request: the answer waits for its next round.
+    Round {
+        at: usize,
+        answers: mpsc::Sender<(usize, Bytes)>,
+    },
 }
 
 impl Back {
@@ -37,6 +43,16 @@ impl Back {
         match self {
             Self::Http(session) => session.say(body),
             Self::Pipe(connection) => drop(connection.notify(body)),
+            // There is room for the answer, which is one.
+            Self::Round { at, answers } => drop(answers.try_send((*at, body))),
+        }
+    }
+
+    /// Whether it takes more than the answer.
+    fn takes_progress(&self) -> bool {
+        match self {
+            Self::Http(_) | Self::Pipe(_) => true,
+            Self::Round { .. } => false,
         }
     }
 }
@@ -84,7 +100,8 @@ impl Question {
     /// Gives the client's progress back, under the token that the upstream gave.
     pub(crate) fn progress(&self, notification: &Message) {
         let found = notification.params().and_then(|params| params.progress_token);
-        if let (Some(back), Some(found), Some(token)) = (&self.back, found, self.token()) {
+        let back = self.back.as_ref().filter(|back| back.takes_progress());
+        if let (Some(back), Some(found), Some(token)) = (back, found, self.token()) {
             back.say(splice(&notification.body, &[(found, self.message.raw(token))]));
         }
     }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     mcp::{
-        Capabilities, Kind, Level, Message, Notice, code,
+        Kind, Level, Message, Notice, code, input,
         level::Wanted,
         message::{Notification, Response},
         object,
@@ -55,6 +55,8 @@ pub(crate) enum Taken {
     /// The upstream takes back its request with this id (raw JSON).
     Withdrawn(Bytes),
     CatalogChanged,
+    /// The answer to a legacy client's call: the upstream wants input first.
+    InputRequired(Box<Message>),
     /// It belongs to no call.
     ResourceUpdated(Box<Message>),
     Nothing,
@@ -97,11 +99,7 @@ impl Relay {
             subject: call.target.subject(),
             id: ours,
             progress_token: token,
-            capabilities: match call.client_era {
-                Era::Modern => call.capabilities,
-                // Nobody could put the upstream's requests to a legacy client yet.
-                Era::Legacy => Capabilities::NONE,
-            },
+            capabilities: call.declared(upstream.era),
             log_level: match (call.client_era, call.logs) {
                 (Era::Modern, _) | (Era::Legacy, Wanted::Nothing) => None,
                 // The server decides, and that is we.
@@ -171,6 +169,9 @@ impl Relay {
             let result = empty_completion(self.client_era);
             let body = Answer::new(&self.client_id, result).into_bytes();
             return Ok(Taken::Response { body, code: None });
+        }
+        if self.client_era == Era::Legacy && input::is_required(message) {
+            return Ok(Taken::InputRequired(Box::new(message.clone())));
         }
         let audience = Audience {
             era: self.client_era,

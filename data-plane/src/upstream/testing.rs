@@ -203,6 +203,7 @@ impl Proxy {
                             question.answer(&parse(answer.into()).unwrap());
                             format!("request {asked}")
                         }
+                        Ok(Event::InputRequired(message)) => format!("wants {}", message.text()),
                         Ok(Event::Withdrawn(id)) => format!("withdrawn {}", text(id)),
                         Err(error) => error.to_string(),
                     });
@@ -277,6 +278,7 @@ pub(crate) fn legacy_call(id: &str, arguments: &str) -> Call {
         capabilities: Capabilities::of(&["roots", "sampling.tools", "sampling"]),
         logs: Wanted::Any,
         session: SessionKey::Client([7; 16]),
+        round: 0,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use proto::Era;
 
 use super::{endpoint::Endpoint, session::Session};
 use crate::{
@@ -109,12 +110,17 @@ impl HttpConversation {
         }
     }
 
+    /// What the upstream speaks: only the legacy era has sessions.
+    pub(crate) fn era(&self) -> Era {
+        if self.cancel.session.is_some() { Era::Legacy } else { Era::Modern }
+    }
+
     /// The next message for the client, with its error code. Safe to drop while waiting.
     pub(crate) async fn next(&mut self) -> Result<(Event, Option<i64>), CallFailure> {
         let result = self.advance().await;
         match &result {
             Ok((Event::Notification(_) | Event::Request(_) | Event::Withdrawn(_), _)) => (),
-            Ok((Event::Response(_), _)) => self.cancel.done(),
+            Ok((Event::Response(_) | Event::InputRequired(_), _)) => self.cancel.done(),
             Err(failure) => self.cancel.failed(failure),
         }
         result
@@ -148,6 +154,9 @@ impl HttpConversation {
             Taken::Notification(body) => return Ok(Some((Event::Notification(body), None))),
             Taken::Request(request) => {
                 return Ok(self.question(request).map(|it| (Event::Request(it), None)));
+            }
+            Taken::InputRequired(message) => {
+                return Ok(Some((Event::InputRequired(message), None)));
             }
             Taken::Withdrawn(id) => return Ok(Some((Event::Withdrawn(id), None))),
             Taken::CatalogChanged => self.endpoint.health.catalog_is_stale(),

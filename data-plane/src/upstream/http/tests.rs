@@ -354,11 +354,8 @@ async fn a_modern_upstream_gets_claims_and_mirror_headers() {
         assert_eq!(seen.header("mcp-name"), "do");
         assert_eq!(seen.header("mcp-session-id"), "");
         let meta = seen.member("/params/_meta");
-        // A legacy client cannot be asked by a modern upstream yet.
-        let can = match seen.member("/id").as_u64() {
-            Some(4) => serde_json::json!({"roots": {}, "sampling": {"tools": {}}}),
-            _ => serde_json::json!({}),
-        };
+        // What a client of either era can be asked for.
+        let can = serde_json::json!({"roots": {}, "sampling": {"tools": {}}});
         assert_eq!(meta["io.modelcontextprotocol/clientCapabilities"], can);
         assert_eq!(meta["io.modelcontextprotocol/clientInfo"]["name"], "lockgate");
         json(format!(

@@ -41,6 +41,11 @@ impl PipeConversation {
         self.ticket.send(request)
     }
 
+    /// What the server speaks.
+    pub(crate) fn era(&self) -> Era {
+        self.link.handshake.era
+    }
+
     /// The next message for the client. Safe to drop while waiting.
     pub(crate) async fn next(&mut self) -> Result<Event, CallFailure> {
         loop {
@@ -57,6 +62,7 @@ impl PipeConversation {
                     let back = Back::Pipe(Arc::clone(&self.link.connection));
                     return Ok(Event::Request(Question::new(message, back, self.patience.open())));
                 }
+                Taken::InputRequired(message) => return Ok(Event::InputRequired(message)),
                 Taken::Withdrawn(id) => return Ok(Event::Withdrawn(id)),
                 // The connection has seen to these.
                 Taken::CatalogChanged | Taken::ResourceUpdated(_) | Taken::Nothing => (),
