@@ -18,6 +18,7 @@ mod modern_upstreams;
 mod operations;
 mod request_path;
 mod rounds;
+mod sdk_rounds;
 mod spread;
 mod translate;
 mod transports;

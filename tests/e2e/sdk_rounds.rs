@@ -1,0 +1,94 @@
+//! The official SDK's client of each era at upstreams of both: it answers whatever it is asked.
+
+#![expect(deprecated, reason = "what newer revisions deprecate, older ones still ask for")]
+
+use anyhow::Context;
+use rmcp::model::{
+    CallToolRequestParams, ClientCapabilities, ClientConfig, CreateMessageRequestParams,
+    CreateMessageResult, ElicitRequestParams, ElicitResult, ElicitationAction, Implementation,
+    ListRootsResult, ProtocolVersion, Root, SamplingMessage,
+};
+use rmcp::service::{ClientLifecycleMode, ClientServiceExt, RequestContext};
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::{ClientHandler, ErrorData, RoleClient};
+use serde_json::json;
+use tests::client::http;
+use tests::fixture::{self, Era};
+use tests::world::{World, program};
+
+/// A user, her model and her files.
+struct Ann;
+
+impl ClientHandler for Ann {
+    fn get_info(&self) -> ClientConfig {
+        let able = ClientCapabilities::builder().enable_roots().enable_sampling();
+        let able = able.enable_elicitation().build();
+        ClientConfig::new(able, Implementation::new("ann", "1"))
+    }
+
+    async fn create_message(
+        &self,
+        _: CreateMessageRequestParams,
+        _: RequestContext<RoleClient>,
+    ) -> Result<CreateMessageResult, ErrorData> {
+        Ok(CreateMessageResult::new(SamplingMessage::assistant_text("Paris"), "m".to_owned()))
+    }
+
+    async fn create_elicitation(
+        &self,
+        _: ElicitRequestParams,
+        _: RequestContext<RoleClient>,
+    ) -> Result<ElicitResult, ErrorData> {
+        let content = json!({"username": "ann", "email": "a@b.c"});
+        Ok(ElicitResult::new(ElicitationAction::Accept).with_content(content))
+    }
+
+    async fn list_roots(
+        &self,
+        _: RequestContext<RoleClient>,
+    ) -> Result<ListRootsResult, ErrorData> {
+        Ok(ListRootsResult::new(vec![Root::new("file:///home/ann")]))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rust_sdk_answers_in_either_era_what_servers_of_both_ask() -> anyhow::Result<()> {
+    let legacy = fixture::start(Era::Legacy, "127.0.0.1:0").await?;
+    let modern = fixture::start(Era::Modern, "127.0.0.1:0").await?;
+    let world = World::up().await?;
+    world.ok(&["create", "upstream", "legacy", "--url", &legacy.url()]).await?;
+    world.ok(&["create", "upstream", "modern", "--url", &modern.url()]).await?;
+    let fixture = program("fixture")?.display().to_string();
+    for era in ["legacy", "modern"] {
+        let name = format!("{era}-pipe");
+        let command = ["create", "upstream", &name, "--command", &fixture, "--arg", "--stdio"];
+        world.ok(&[&command[..], &["--arg", "--era", "--arg", era]].concat()).await?;
+    }
+    let token = world.token("ann").await?;
+    let modes = [
+        ClientLifecycleMode::Initialize,
+        ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] },
+    ];
+    for mode in modes {
+        let url = format!("{}/mcp", world.url());
+        let config = StreamableHttpClientTransportConfig::with_uri(url).auth_header(&token);
+        let transport = StreamableHttpClientTransport::with_client(http(), config);
+        let client = Ann.serve_with_lifecycle(transport, mode.clone()).await?;
+        for upstream in ["legacy", "modern", "legacy-pipe", "modern-pipe"] {
+            for (tool, said) in [
+                ("test_sampling", "LLM response: Paris"),
+                ("test_elicitation", "action=accept"),
+                ("test_list_roots", "roots: file:///home/ann"),
+            ] {
+                let what = format!("{mode:?}: {upstream}-{tool}");
+                let call = CallToolRequestParams::new(format!("{upstream}-{tool}"));
+                let result = client.call_tool(call).await.with_context(|| what.clone())?;
+                let shown = serde_json::to_string(&result)?;
+                assert!(shown.contains(said), "{what}: {shown}");
+            }
+        }
+        client.cancel().await?;
+    }
+    Ok(())
+}
