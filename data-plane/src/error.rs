@@ -86,6 +86,8 @@ pub(crate) enum Failure {
         "the call that waited for this input is no longer there: it may have run in part, and is not run again by itself"
     )]
     ParkedLost,
+    #[error("the page that the upstream wants its user to visit was declined")]
+    NotVisited,
     #[error("too many calls of this principal wait for input: go on with some of them")]
     TooManyParked,
     #[error("the upstream asks for input that this client cannot be asked for")]
@@ -152,7 +154,7 @@ impl Failure {
             | Self::OwnerLost
             | Self::TooManyRounds
             | Self::NobodyToAsk => (S::OK, code::INTERNAL_ERROR, Level::WARN),
-            Self::ParkedLost => (S::OK, code::INTERNAL_ERROR, Level::INFO),
+            Self::ParkedLost | Self::NotVisited => (S::OK, code::INTERNAL_ERROR, Level::INFO),
             Self::TooManyParked => (S::OK, code::REFUSED, Level::WARN),
             Self::Management => (S::BAD_GATEWAY, code::INTERNAL_ERROR, Level::WARN),
             Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, code::INTERNAL_ERROR, Level::ERROR),
@@ -226,6 +228,7 @@ impl Failure {
             | Self::Management
             | Self::OwnerLost
             | Self::ParkedLost
+            | Self::NotVisited
             | Self::TooManyRounds
             | Self::NobodyToAsk
             | Self::Internal(_) => "message",

@@ -16,6 +16,7 @@ mod interaction;
 mod leaks;
 mod modern_upstreams;
 mod operations;
+mod pages;
 mod request_path;
 mod rounds;
 mod sdk_rounds;

@@ -42,7 +42,7 @@ pub(crate) fn serve(inbound: Inbound<'_>, client: route::Client) -> Result<Serve
                 Err(failure) => {
                     operation.fail(&failure);
                     // What a model reads, so that it can call again.
-                    if let (Failure::ParkedLost, true) = (&failure, is_tool) {
+                    if let (Failure::ParkedLost | Failure::NotVisited, true) = (&failure, is_tool) {
                         failure.log();
                         let result = response::tool_error(&failure.to_string());
                         return Ok(Served::Answer(Answer::new(&id, result)));
@@ -70,7 +70,7 @@ pub(crate) fn holder(inbound: &Inbound<'_>, client: route::Client) -> Option<Box
     let rounds = Rounds::of(sender, message, (target.upstream_id()?, client.capabilities))?;
     match rounds.open(sender.now_ms).ok()? {
         Opened::Parked { proxy_id, .. } => Some(proxy_id),
-        Opened::Nothing | Opened::Given(_) => None,
+        Opened::Nothing | Opened::Given(_) | Opened::Visited { .. } => None,
     }
 }
 
@@ -87,7 +87,7 @@ fn forward(
         })?;
     }
     let upstream = target.upstream_id().map(|id| (id, client.capabilities));
-    let rounds =
+    let mut rounds =
         upstream.and_then(|upstream| Rounds::of(&inbound.sender, &inbound.message, upstream));
     let now_ms = inbound.sender.now_ms;
     let opened = rounds.as_ref().map_or(Ok(Opened::Nothing), |rounds| rounds.open(now_ms))?;
@@ -95,6 +95,10 @@ fn forward(
     match opened {
         Opened::Nothing => (),
         Opened::Given(message) => inbound.message = message,
+        Opened::Visited { times } => {
+            let again = rounds.as_mut().map(|rounds| rounds.visited(times, &inbound.message));
+            inbound.message = again.unwrap_or(Err(Failure::ParkedLost))?;
+        }
         Opened::Parked { proxy_id, id } => {
             let rounds = rounds.filter(|_| *proxy_id == *inbound.sender.edge.proxy_id());
             let mut rounds = rounds.ok_or(Failure::ParkedLost)?;

@@ -5,6 +5,7 @@
 //! its call is [parked](super::parked), and the state names it.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -14,12 +15,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Sender,
-    bridge::{Bridge, Names},
+    bridge::{Bridge, Names, ROUNDS_MAX},
     parked::{Held, ParkedCalls, ParkedId, TakeError},
 };
 use crate::{
     edge::now_ms,
-    error::Failure,
+    error::{self, Failure},
     exchange::Heards,
     mcp::{
         Capabilities, Kind, Level, Message, Method, code, input,
@@ -41,6 +42,10 @@ const PURPOSE: &[u8] = b"lockgate request state v1";
 const CHANGING: [&str; 3] = ["_meta", "inputResponses", "requestState"];
 /// What a sealed state begins with that names a parked call; an upstream's own is a JSON string.
 const PARKED: u8 = 1;
+/// What one begins with that lets a call be made again once pages were visited.
+const VISITING: u8 = 2;
+/// No such error is longer, and no long result need be searched.
+const ERROR_MAX: usize = 64 * 1024;
 
 /// One round: what the states of its request are sealed to.
 pub(crate) struct Rounds {
@@ -50,6 +55,8 @@ pub(crate) struct Rounds {
     able: Capabilities,
     /// What a legacy upstream has asked.
     bridge: Option<Box<Bridge>>,
+    /// How often pages had to be visited before.
+    visits: u8,
 }
 
 /// What a request brings back.
@@ -60,6 +67,8 @@ pub(crate) enum Opened {
     Given(Message),
     /// A call that waits for it, at a proxy.
     Parked { proxy_id: Box<str>, id: ParkedId },
+    /// What the user says to the pages that have to be visited, for so many times.
+    Visited { times: u8 },
 }
 
 /// Who asks whom for what.
@@ -90,7 +99,7 @@ impl Rounds {
             Some(_) | None => Capabilities::NONE,
         };
         let table = Arc::clone(&sender.table);
-        Some(Self { table, question, parked, able, bridge: None })
+        Some(Self { table, question, parked, able, bridge: None, visits: 0 })
     }
 
     /// What the request brings back.
@@ -100,9 +109,7 @@ impl Rounds {
 
     /// Takes up a call that waits here, with what `request` brings: what it says from now on.
     pub(crate) fn resume(&mut self, id: &ParkedId, request: &Message) -> Result<Heards, Failure> {
-        let responses = input::responses(request).map_err(|input::Malformed| {
-            RouteError::InvalidParams("`params.inputResponses` must be an object of objects")
-        })?;
+        let responses = responses(request)?;
         let Held { events, mut bridge } = self.parked.take(id).map_err(|error| match error {
             TakeError::Spent => RouteError::InvalidParams(
                 "`params.requestState` was sent back before: each is good for one request",
@@ -113,6 +120,17 @@ impl Rounds {
         bridge.go_on(request, &responses, (names(request), self.able));
         self.bridge = Some(bridge);
         Ok(events)
+    }
+
+    /// The request as it has to be made again after its client was sent to pages.
+    pub(crate) fn visited(&mut self, times: u8, request: &Message) -> Result<Message, Failure> {
+        let text = request.text();
+        let mut given = responses(request)?.into_iter();
+        if !given.all(|(_, result)| input::is_accepted(text, result)) {
+            return Err(Failure::NotVisited);
+        }
+        self.visits = times;
+        parse(input::first(request)).map_err(|_| Failure::Internal("a request is torn"))
     }
 
     /// Takes a question for the client.
@@ -158,9 +176,40 @@ impl Rounds {
 
     /// The upstream's answer as the client may have it.
     pub(crate) fn answer(&self, body: Bytes) -> Bytes {
-        match &self.bridge {
+        let is_error = body.len() <= ERROR_MAX && memchr::memmem::find(&body, b"-32042").is_some();
+        let body = match &self.bridge {
             Some(bridge) => bridge.answer(body),
             None => self.question.seal(self.table.session_keys(), body),
+        };
+        if is_error { self.send_to_pages(body) } else { body }
+    }
+
+    /// Asks the client to visit pages, if that is what a legacy upstream wants before the call.
+    fn send_to_pages(&self, body: Bytes) -> Bytes {
+        let Some(pages) = parse(body.clone()).ok().and_then(|answer| input::pages(&answer)) else {
+            return body;
+        };
+        let id = &self.question.id;
+        let needs = Capabilities::of(&["elicitation", "elicitation.url"]);
+        if !self.able.contains(needs) {
+            let data = format!(r#"{{"requiredCapabilities":{}}}"#, needs.to_json());
+            let problem = "the upstream wants its user to visit a page";
+            let code = code::MISSING_CLIENT_CAPABILITY;
+            return response::error(Some(id), code, problem, Some(&data));
+        }
+        if pages.is_empty() {
+            let problem = "the upstream wants its user to visit a page and does not say which";
+            return response::error(Some(id), code::INTERNAL_ERROR, problem, None);
+        }
+        let is_last = u32::from(self.visits) >= ROUNDS_MAX;
+        let state = [VISITING, self.visits.saturating_add(1)];
+        let state = self.question.sealed(self.table.session_keys(), now_ms(), &state);
+        match state.filter(|_| !is_last) {
+            Some(state) => {
+                let pages = (1..).zip(pages).map(|(at, page)| (format!("page-{at}"), page));
+                input::input_required(id, &pages.collect::<Vec<_>>(), &state)
+            }
+            None => error::response(&Failure::TooManyRounds, Some(id)),
         }
     }
 
@@ -171,6 +220,13 @@ impl Rounds {
             None => Some(body),
         }
     }
+}
+
+/// The input that a request brings.
+fn responses(request: &Message) -> Result<Vec<(Cow<'_, str>, Span)>, RouteError> {
+    input::responses(request).map_err(|input::Malformed| {
+        RouteError::InvalidParams("`params.inputResponses` must be an object of objects")
+    })
 }
 
 /// How a request calls itself.
@@ -243,6 +299,9 @@ impl Question {
             let (id, proxy_id) = rest.split_first_chunk().ok_or_else(refused)?;
             let proxy_id = std::str::from_utf8(proxy_id).map_err(|_| refused())?.into();
             return Ok(Opened::Parked { proxy_id, id: *id });
+        }
+        if let [VISITING, times] = given {
+            return Ok(Opened::Visited { times: *times });
         }
         let opened = parse(splice(&self.body, &[(state, given)]));
         opened.map(Opened::Given).map_err(|_| refused())

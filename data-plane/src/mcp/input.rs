@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::{
     ask::Ask,
+    code,
     message::{Kind, Message, Outcome, Response, ResultKey, Span, meta_key, parse, splice},
     object::{self, Member},
     response::{SERVER_INFO, quote},
@@ -167,6 +168,36 @@ pub fn input_required(id: &[u8], inputs: &[(String, String)], state: &str) -> By
     .into()
 }
 
+/// The pages that have to be visited first, as inputs; `None` if that is not what an answer says
+/// (MCP 2025-11-25, URL elicitation required).
+pub fn pages(answer: &Message) -> Option<Vec<String>> {
+    let Kind::Response(Response { outcome: Outcome::Error(error), .. }) = &answer.kind else {
+        return None;
+    };
+    let text = answer.text();
+    let found = object::member(text, *error, "code")?.of(text).parse::<i64>().ok()?;
+    if found != code::URL_ELICITATION_REQUIRED {
+        return None;
+    }
+    let data = object::member(text, *error, "data");
+    let pages = data.and_then(|data| object::member(text, data, "elicitations"));
+    let pages = pages.map(|pages| object::elements(text, pages)).unwrap_or_default();
+    let is_page = |page: &&Span| {
+        object::member(text, **page, "mode").is_some_and(|mode| mode.of(text) == "\"url\"")
+    };
+    let input = |page: &Span| {
+        let members = object::members(text, *page);
+        let cuts = object::cuts(&members, |member| member.name == "elicitationId");
+        format!(r#"{{"method":"elicitation/create","params":{}}}"#, without(text, *page, cuts))
+    };
+    Some(pages.iter().filter(is_page).map(input).collect())
+}
+
+/// Whether the client agreed to an elicitation. `result` is a span of `text`.
+pub fn is_accepted(text: &str, result: Span) -> bool {
+    object::member(text, result, "action").is_some_and(|action| action.of(text) == "\"accept\"")
+}
+
 /// A legacy server's request as a modern client is asked it: without what only its era knows.
 pub fn as_input(request: &Message) -> String {
     let text = request.text();
@@ -291,6 +322,23 @@ mod tests {
             assert_eq!(responses(&given(wrong)), Err(Malformed), "{wrong}");
         }
         assert_eq!(responses(&given("{}")), Ok(vec![]));
+    }
+
+    #[test]
+    fn pages_to_visit_become_inputs() {
+        let error = |rest: &str| {
+            message(&format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"message":"m",{rest}}}}}"#))
+        };
+        let page = r#"{"mode":"url","elicitationId":"e","url":"https://a/","message":"Go"}"#;
+        let required = error(&format!(r#""code":-32042,"data":{{"elicitations":[{page},7]}}"#));
+        assert_eq!(
+            pages(&required).unwrap(),
+            [
+                r#"{"method":"elicitation/create","params":{"mode":"url","url":"https://a/","message":"Go"}}"#
+            ]
+        );
+        assert_eq!(pages(&error(r#""code":-32042"#)), Some(vec![]));
+        assert_eq!(pages(&error(r#""code":-32603"#)), None);
     }
 
     proptest! {

@@ -308,6 +308,5 @@ fn url_of(request: &Message) -> Option<Box<str>> {
 
 fn is_accepted(given: &Bytes) -> bool {
     let text = std::str::from_utf8(given).unwrap_or_default();
-    let span = Span { start: 0, end: text.len() };
-    object::member(text, span, "action").is_some_and(|action| action.of(text) == "\"accept\"")
+    input::is_accepted(text, Span { start: 0, end: text.len() })
 }

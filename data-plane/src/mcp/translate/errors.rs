@@ -28,8 +28,7 @@ pub(super) fn error_to_client(
         (Era::Legacy, code::INVALID_PARAMS) if audience.asked_uri.is_some() && uri.is_some() => {
             code::RESOURCE_NOT_FOUND
         }
-        (Era::Modern, code::URL_ELICITATION_REQUIRED)
-        | (
+        (
             Era::Legacy,
             code::HEADER_MISMATCH | code::MISSING_CLIENT_CAPABILITY | code::UNSUPPORTED_VERSION,
         ) => code::INTERNAL_ERROR,

@@ -1,0 +1,83 @@
+//! Pages that a user has to visit before a call: a legacy upstream's error becomes a round.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use tests::raw_server::RawServer;
+use tests::talk::Round;
+use tests::world::World;
+
+const ABLE: &str = r#"{"elicitation":{"form":{},"url":{}}}"#;
+const PAY: &str = r#"{"name":"shop-pay","arguments":{"n":1.0}}"#;
+
+/// A legacy server that wants a page visited before the calls with these numbers.
+async fn shop(unpaid: u32) -> anyhow::Result<(RawServer, Arc<AtomicU32>)> {
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let server = RawServer::start(move |method, _| {
+        Some(match method {
+            "initialize" => r#""result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"shop","version":"1"}}"#.to_owned(),
+            "tools/list" => r#""result":{"tools":[{"name":"pay","inputSchema":{"type":"object"}}]}"#.to_owned(),
+            "tools/call" if counted.fetch_add(1, Ordering::SeqCst) < unpaid => r#""error":{"code":-32042,"message":"pay first","data":{"elicitations":[{"mode":"url","elicitationId":"e1","url":"https://pay.example/1","message":"Pay"}]}}"#.to_owned(),
+            "tools/call" => r#""result":{"content":[{"type":"text","text":"paid"}]}"#.to_owned(),
+            _ => return None,
+        })
+    })
+    .await?;
+    Ok((server, calls))
+}
+
+fn agreed(_: &Value) -> Value {
+    json!({"action": "accept"})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_modern_client_is_sent_to_the_page_and_the_call_is_made_again() -> anyhow::Result<()> {
+    let (server, calls) = shop(2).await?;
+    let world = World::up().await?;
+    world.ok(&["create", "upstream", "shop", "--url", &server.url()]).await?;
+    let client = world.client("/mcp").await?.able(ABLE);
+    let (asked, response) = client.rounds(PAY, agreed).await?;
+    let page = json!({"method": "elicitation/create", "params": {"mode": "url", "url": "https://pay.example/1", "message": "Pay"}});
+    assert_eq!(asked, [page.clone(), page], "{response}");
+    assert_eq!(response["result"]["content"][0]["text"], "paid", "{response}");
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
+    let last = server.last("tools/call").await.context("never called")?;
+    assert!(last.contains(r#""arguments":{"n":1.0}"#), "{last}");
+    assert!(!last.contains("inputResponses") && !last.contains("requestState"), "{last}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_is_not_for_everyone_and_not_for_ever() -> anyhow::Result<()> {
+    let (server, calls) = shop(u32::MAX).await?;
+    let world = World::up().await?;
+    world.ok(&["create", "upstream", "shop", "--url", &server.url()]).await?;
+    let unable = world.client("/mcp").await?.able(r#"{"elicitation":{"form":{}}}"#);
+    let answer = unable.modern("tools/call", PAY).await?;
+    assert_eq!((answer.status.as_u16(), answer.error_code()?), (400, -32021), "{}", answer.body);
+    let required = answer.response()?["error"]["data"]["requiredCapabilities"].clone();
+    assert_eq!(required, json!({"elicitation": {"url": {}}}));
+
+    let client = world.client("/mcp").await?.able(ABLE);
+    let first = client.modern("tools/call", PAY).await?.response()?;
+    let round = Round::of(PAY, &first).with_context(|| first.to_string())?;
+    let before = calls.load(Ordering::SeqCst);
+    let declined = round.next(|_| json!({"action": "decline"}));
+    let declined = client.modern("tools/call", &declined).await?.response()?;
+    assert_eq!(declined["result"]["isError"], true, "{declined}");
+    assert_eq!(calls.load(Ordering::SeqCst), before, "it is not called again");
+
+    let (asked, response) = client.rounds(PAY, agreed).await?;
+    assert_eq!(asked.len(), 10);
+    assert_eq!(response["error"]["code"], -32603, "{response}");
+
+    let mut legacy = world.client("/mcp").await?;
+    legacy.initialize_with("2025-11-25", json!({"elicitation": {"url": {}}})).await?;
+    let answer = legacy.legacy("tools/call", PAY).await?;
+    assert_eq!(answer.error_code()?, -32042, "{}", answer.body);
+    assert!(answer.body.contains(r#""elicitationId":"e1""#), "{}", answer.body);
+    Ok(())
+}
