@@ -192,11 +192,15 @@ impl Exchange {
         match &mut self.owner {
             Owner::Session { ticket, .. } if !self.is_mute => ticket.withdraw(id),
             Owner::Session { ticket, .. } => {
-                ticket.withdraw(id).into_iter().for_each(|told| ticket.tell_aside(told));
+                if let Some(told) = ticket.withdraw(id) {
+                    ticket.tell_aside(told);
+                }
                 None
             }
             Owner::Request { rounds } => {
-                rounds.iter_mut().for_each(|rounds| rounds.withdraw(id));
+                if let Some(rounds) = rounds {
+                    rounds.withdraw(id);
+                }
                 None
             }
         }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header, request};
 use hyper::body::Incoming;
 use proto::{Permission, Principal, policy};
 
@@ -127,33 +127,40 @@ impl Edge {
             return Ok(answer);
         }
         let inbound = Inbound { sender, message };
-        if let InboundEra::Modern { version, capabilities } = era
-            && self.may_be_held_elsewhere(&inbound)
-        {
-            let client = route::Client { version, capabilities };
+        match era {
+            InboundEra::Legacy { header: _ } => {
+                let served = engine::legacy::serve(inbound)?;
+                Ok(rendered(served, accepts, self.timeouts.keep_alive).await)
+            }
+            InboundEra::Modern { version, capabilities } => {
+                let client = route::Client { version, capabilities };
+                self.modern(inbound, client, &parts, accepts).await
+            }
+        }
+    }
+
+    async fn modern(
+        &self,
+        inbound: Inbound<'_>,
+        client: route::Client,
+        parts: &request::Parts,
+        accepts: Accepts,
+    ) -> Result<Response<Body>, Failure> {
+        if self.may_be_held_elsewhere(&inbound) {
             // Boxed, since nearly no request takes this way.
-            let answer = Box::pin(self.at_holder(&inbound, &parts, client)).await?;
+            let answer = Box::pin(self.at_holder(&inbound, parts, client)).await?;
             if let Some(answer) = answer {
                 return Ok(answer);
             }
         }
         let interval = self.timeouts.keep_alive;
-        match era {
-            InboundEra::Legacy { header: _ } => {
-                let served = engine::legacy::serve(inbound)?;
-                Ok(rendered(served, accepts, interval).await)
+        match engine::modern::serve(inbound, client)? {
+            Served::Relay(exchange) => {
+                let response = response::relay(exchange, accepts, interval).await;
+                Ok(response::with_pinned_status(response))
             }
-            InboundEra::Modern { version, capabilities } => {
-                let client = route::Client { version, capabilities };
-                match engine::modern::serve(inbound, client)? {
-                    Served::Relay(exchange) => {
-                        let response = response::relay(exchange, accepts, interval).await;
-                        Ok(response::with_pinned_status(response))
-                    }
-                    served @ (Served::Answer(_) | Served::Began { .. } | Served::Accepted) => {
-                        Ok(rendered(served, accepts, interval).await)
-                    }
-                }
+            served @ (Served::Answer(_) | Served::Began { .. } | Served::Accepted) => {
+                Ok(rendered(served, accepts, interval).await)
             }
         }
     }

@@ -94,7 +94,7 @@ fn forward(
     let permit = inbound.admit()?;
     match opened {
         Opened::Nothing => (),
-        Opened::Given(message) => inbound.message = message,
+        Opened::Given(message) => inbound.message = *message,
         Opened::Visited { times } => {
             let again = rounds.as_mut().map(|rounds| rounds.visited(times, &inbound.message));
             inbound.message = again.unwrap_or(Err(Failure::ParkedLost))?;

@@ -4,6 +4,8 @@
 //! To a modern upstream its own state goes back. A legacy one asked with requests of its own:
 //! its call is [parked](super::parked), and the state names it.
 
+mod state;
+
 use std::{
     borrow::Cow,
     sync::Arc,
@@ -11,39 +13,26 @@ use std::{
 };
 
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 
+pub(crate) use self::state::Opened;
+use self::state::{Question, State};
 use super::{
     Sender,
     bridge::{Bridge, Names, ROUNDS_MAX},
     parked::{Held, ParkedCalls, ParkedId, TakeError},
 };
 use crate::{
-    edge::now_ms,
     error::{self, Failure},
     exchange::Heards,
     mcp::{
-        Capabilities, Kind, Level, Message, Method, code, input,
-        level::Wanted,
-        message::{Span, parse, splice},
-        object,
-        response::{self, quote},
+        Capabilities, Level, Message, Method, Span, code, input, level::Wanted, message::parse,
+        response,
     },
     route::RouteError,
-    session::SessionKeys,
     snapshot::table::Table,
     upstream,
 };
 
-/// How long a client may take for one round, in milliseconds.
-const LIFETIME_MS: i64 = 60 * 60 * 1000;
-const PURPOSE: &[u8] = b"lockgate request state v1";
-/// What may differ from round to round.
-const CHANGING: [&str; 3] = ["_meta", "inputResponses", "requestState"];
-/// What a sealed state begins with that names a parked call; an upstream's own is a JSON string.
-const PARKED: u8 = 1;
-/// What one begins with that lets a call be made again once pages were visited.
-const VISITING: u8 = 2;
 /// No such error is longer, and no long result need be searched.
 const ERROR_MAX: usize = 64 * 1024;
 
@@ -57,29 +46,6 @@ pub(crate) struct Rounds {
     bridge: Option<Box<Bridge>>,
     /// How often pages had to be visited before.
     visits: u8,
-}
-
-/// What a request brings back.
-pub(crate) enum Opened {
-    /// Nothing: it is the first.
-    Nothing,
-    /// The state that its upstream gave: the request with it.
-    Given(Message),
-    /// A call that waits for it, at a proxy.
-    Parked { proxy_id: Box<str>, id: ParkedId },
-    /// What the user says to the pages that have to be visited, for so many times.
-    Visited { times: u8 },
-}
-
-/// Who asks whom for what.
-struct Question {
-    subject: Arc<str>,
-    upstream: Box<str>,
-    /// The request; its spans are of this text.
-    body: Bytes,
-    id: Bytes,
-    method: Span,
-    params: Option<Span>,
 }
 
 impl Rounds {
@@ -164,14 +130,14 @@ impl Rounds {
         let subject = &self.question.subject;
         let id = self.parked.park(subject, Held { events, bridge });
         let id = id.map_err(|_| Failure::TooManyParked)?;
-        let plain = [&[PARKED], id.as_slice(), self.parked.proxy_id().as_bytes()].concat();
-        match self.question.sealed(self.table.session_keys(), now_ms(), &plain) {
-            Some(state) => Ok(input::input_required(&names.id, &inputs, &state)),
-            None => {
-                self.parked.take(&id).ok();
-                Err(Failure::Internal("there is no key to seal the request's state with"))
-            }
-        }
+        let state = State::Parked { proxy_id: self.parked.proxy_id(), id: &id };
+        let state = self.question.sealed(self.table.session_keys(), &state);
+        let state = state.ok_or_else(|| {
+            // Nobody could go on with it.
+            self.parked.take(&id).ok();
+            Failure::Internal("there is no key to seal the request's state with")
+        })?;
+        Ok(input::input_required(&names.id, &inputs, &state))
     }
 
     /// The upstream's answer as the client may have it.
@@ -202,8 +168,8 @@ impl Rounds {
             return response::error(Some(id), code::INTERNAL_ERROR, problem, None);
         }
         let is_last = u32::from(self.visits) >= ROUNDS_MAX;
-        let state = [VISITING, self.visits.saturating_add(1)];
-        let state = self.question.sealed(self.table.session_keys(), now_ms(), &state);
+        let state = State::Visiting { times: self.visits.saturating_add(1) };
+        let state = self.question.sealed(self.table.session_keys(), &state);
         match state.filter(|_| !is_last) {
             Some(state) => {
                 let pages = (1..).zip(pages).map(|(at, page)| (format!("page-{at}"), page));
@@ -237,173 +203,5 @@ fn names(request: &Message) -> Names {
         id: request.id_bytes(),
         token: meta.and_then(|meta| meta.progress_token).map(|token| request.slice(token)),
         logs: level.map_or(Wanted::Nothing, Wanted::From),
-    }
-}
-
-impl Question {
-    fn of(subject: Arc<str>, upstream: &str, message: &Message) -> Option<Self> {
-        let Kind::Request(request) = &message.kind else { return None };
-        Some(Self {
-            subject,
-            upstream: upstream.into(),
-            body: message.body.clone(),
-            id: message.slice(request.id),
-            method: request.method_span,
-            params: request.params.span,
-        })
-    }
-
-    fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).unwrap_or_default()
-    }
-
-    /// The same for every round of one question, and for no other question.
-    fn purpose(&self) -> [u8; 32] {
-        let text = self.text();
-        let mut members =
-            self.params.map(|params| object::members(text, params)).unwrap_or_default();
-        members.retain(|member| !CHANGING.contains(&&*member.name));
-        members.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut hash = Sha256::new();
-        let mut add = |part: &[u8]| {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        };
-        for part in [PURPOSE, self.subject.as_bytes(), self.upstream.as_bytes()] {
-            add(part);
-        }
-        add(self.method.of(text).as_bytes());
-        for member in &members {
-            add(member.name.as_bytes());
-            add(member.value.of(text).as_bytes());
-        }
-        hash.finalize().into()
-    }
-
-    fn open(&self, keys: &SessionKeys, now_ms: i64) -> Result<Opened, RouteError> {
-        let refused = || {
-            RouteError::InvalidParams(
-                "`params.requestState` was not given for this request, or too long ago: begin again without it",
-            )
-        };
-        let text = self.text();
-        let state = self.params.and_then(|params| object::member(text, params, "requestState"));
-        let Some(state) = state else { return Ok(Opened::Nothing) };
-        let sealed = object::unquote(state.of(text)).ok_or_else(refused)?;
-        let plain = keys.open_for(&self.purpose(), &sealed).map_err(|_| refused())?;
-        let (expire_ms, given) = plain.split_first_chunk::<8>().ok_or_else(refused)?;
-        if i64::from_be_bytes(*expire_ms) < now_ms {
-            return Err(refused());
-        }
-        if let Some((&PARKED, rest)) = given.split_first() {
-            let (id, proxy_id) = rest.split_first_chunk().ok_or_else(refused)?;
-            let proxy_id = std::str::from_utf8(proxy_id).map_err(|_| refused())?.into();
-            return Ok(Opened::Parked { proxy_id, id: *id });
-        }
-        if let [VISITING, times] = given {
-            return Ok(Opened::Visited { times: *times });
-        }
-        let opened = parse(splice(&self.body, &[(state, given)]));
-        opened.map(Opened::Given).map_err(|_| refused())
-    }
-
-    fn sealed(&self, keys: &SessionKeys, now_ms: i64, state: &[u8]) -> Option<String> {
-        let expire_ms = now_ms.saturating_add(LIFETIME_MS).to_be_bytes();
-        keys.seal_for(&self.purpose(), &[&expire_ms, state].concat()).ok()
-    }
-
-    /// The upstream's answer with its state sealed, if it wants another round.
-    fn seal(&self, keys: &SessionKeys, answer: Bytes) -> Bytes {
-        if memchr::memmem::find(&answer, b"\"input_required\"").is_none() {
-            return answer;
-        }
-        let Ok(message) = parse(answer.clone()) else { return answer };
-        let Some(state) = input::state_of(&message) else { return answer };
-        let Some(sealed) = self.sealed(keys, now_ms(), message.raw(state)) else {
-            // Open it could be used by anyone, so the client gets none.
-            let problem = "there is no key to seal the request's state with";
-            return response::error(Some(&self.id), code::INTERNAL_ERROR, problem, None);
-        };
-        splice(&answer, &[(state, quote(&sealed).as_bytes())])
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proto::Secret;
-
-    use super::*;
-
-    fn keys() -> SessionKeys {
-        SessionKeys::new(&[Secret::new([7; 32])])
-    }
-
-    fn question(subject: &str, upstream: &str, params: &str) -> Question {
-        let body =
-            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{{params}}}}}"#);
-        let message = parse(Bytes::from(body)).unwrap();
-        Question::of(subject.into(), upstream, &message).unwrap()
-    }
-
-    /// The state that a client gets of an upstream's `"s \u00e9"`.
-    fn sealed() -> String {
-        let asked = question("alice", "u1", r#""name":"t","arguments":{"n":1.0}"#);
-        let answer = r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","requestState":"s \u00e9","x":1}}"#;
-        let answer = asked.seal(&keys(), Bytes::from(answer));
-        let text = std::str::from_utf8(&answer).unwrap();
-        assert!(!text.contains("u00e9") && text.ends_with(r#","x":1}}"#), "{text}");
-        let (_, state) = text.split_once(r#""requestState":""#).unwrap();
-        state.split_once('"').unwrap().0.to_owned()
-    }
-
-    #[test]
-    fn the_same_question_opens_its_state_and_the_upstream_gets_its_own() {
-        let state = sealed();
-        let again = format!(
-            r#""_meta":{{"a":1}},"arguments":{{"n":1.0}},"inputResponses":{{}},"requestState":"{state}","name":"t""#
-        );
-        let again = question("alice", "u1", &again);
-        let late = now_ms() + LIFETIME_MS;
-        let Opened::Given(opened) = again.open(&keys(), late - 60_000).unwrap() else { panic!() };
-        assert!(opened.text().contains(r#""requestState":"s \u00e9","name":"t""#));
-        assert!(again.open(&keys(), late + 1).is_err());
-        let first = question("alice", "u1", r#""name":"t""#).open(&keys(), late);
-        assert!(matches!(first, Ok(Opened::Nothing)));
-    }
-
-    #[test]
-    fn nobody_else_and_nothing_else_opens_it() {
-        let state = sealed();
-        let with =
-            |state: &str| format!(r#""name":"t","arguments":{{"n":1.0}},"requestState":{state}"#);
-        let good = with(&format!("\"{state}\""));
-        assert!(question("alice", "u1", &good).open(&keys(), now_ms()).is_ok());
-        let mut forged = state.clone().into_bytes();
-        let last = forged.len() - 5;
-        forged[last] = if forged[last] == b'A' { b'B' } else { b'A' };
-        let forged = with(&format!("\"{}\"", String::from_utf8(forged).unwrap()));
-        for other in [
-            question("bob", "u1", &good),
-            question("alice", "u2", &good),
-            question("alice", "u1", &good.replace("1.0", "2.0")),
-            question("alice", "u1", &good.replace("\"t\"", "\"other\"")),
-            question("alice", "u1", &forged),
-            question("alice", "u1", &with("\"\"")),
-            question("alice", "u1", &with("7")),
-        ] {
-            assert!(other.open(&keys(), now_ms()).is_err(), "{}", other.text());
-        }
-    }
-
-    #[test]
-    fn other_answers_stay_as_they_are() {
-        let asked = question("alice", "u1", r#""name":"t""#);
-        for answer in [
-            r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","requestState":"s","t":"input_required"}}"#,
-            r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{}}}"#,
-            r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"\"input_required\""}}"#,
-        ] {
-            assert_eq!(asked.seal(&keys(), Bytes::from(answer)), answer);
-        }
     }
 }

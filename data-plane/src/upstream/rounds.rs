@@ -80,6 +80,12 @@ struct Visit {
     is_agreed: bool,
 }
 
+impl Asking {
+    fn is_answered(&self) -> bool {
+        self.wanted.iter().all(|wanted| wanted.given.is_some())
+    }
+}
+
 impl std::fmt::Debug for Rounds {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Rounds").field("asked", &self.asked).finish_non_exhaustive()
@@ -102,52 +108,48 @@ impl Rounds {
     /// The next message for the client. Safe to drop while waiting.
     pub(super) async fn next(&mut self) -> Result<Event, CallFailure> {
         loop {
-            if let Some(event) = self.ready.pop_front() {
-                match event {
-                    Event::InputRequired(message) => self.want(&message)?,
-                    Event::Response(body) => match self.visited() {
-                        Some(told) => {
-                            self.ready.extend([told, Event::Response(body)]);
-                        }
-                        None => return Ok(Event::Response(body)),
-                    },
-                    event @ (Event::Notification(_) | Event::Request(_) | Event::Withdrawn(_)) => {
-                        return Ok(event);
-                    }
-                }
+            let Some(event) = self.ready.pop_front() else {
+                self.advance().await?;
                 continue;
-            }
-            match &mut self.step {
-                Step::Hearing(conversation) => {
-                    let event = conversation.next().await?;
-                    self.ready.push_back(event);
+            };
+            match event {
+                Event::InputRequired(message) => self.want(&message)?,
+                Event::Response(body) => match self.visited() {
+                    Some(told) => self.ready.extend([told, Event::Response(body)]),
+                    None => return Ok(Event::Response(body)),
+                },
+                event @ (Event::Notification(_) | Event::Request(_) | Event::Withdrawn(_)) => {
+                    return Ok(event);
                 }
-                Step::Asking(asking) => {
-                    if asking.wanted.iter().any(|wanted| wanted.given.is_none()) {
-                        let answer = self.bounds.within_all(asking.answers.recv()).await?;
-                        let Some((at, answer)) = answer else {
-                            return Err(CallFailure::NoResponse);
-                        };
-                        self.take(at, answer);
-                    } else {
-                        self.call_again(Duration::ZERO);
-                    }
-                }
-                Step::Calling(calling) => {
-                    let reply = calling.as_mut().await?;
-                    self.step = Step::Done;
-                    match reply {
-                        Reply::Response(body) => self.ready.push_back(Event::Response(body)),
-                        Reply::Events(events) => {
-                            let (first, conversation) = events.into_parts();
-                            self.ready.extend(first);
-                            self.step = conversation.map_or(Step::Done, Step::Hearing);
-                        }
-                    }
-                }
-                Step::Done => return Err(CallFailure::NoResponse),
             }
         }
+    }
+
+    /// Waits for whom it is to say something.
+    async fn advance(&mut self) -> Result<(), CallFailure> {
+        match &mut self.step {
+            Step::Hearing(conversation) => self.ready.push_back(conversation.next().await?),
+            Step::Asking(asking) if asking.is_answered() => self.call_again(Duration::ZERO),
+            Step::Asking(asking) => {
+                let answer = self.bounds.within_all(asking.answers.recv()).await?;
+                let (at, answer) = answer.ok_or(CallFailure::NoResponse)?;
+                self.take(at, answer);
+            }
+            Step::Calling(calling) => {
+                let reply = calling.as_mut().await?;
+                self.step = Step::Done;
+                match reply {
+                    Reply::Response(body) => self.ready.push_back(Event::Response(body)),
+                    Reply::Events(events) => {
+                        let (first, conversation) = events.into_parts();
+                        self.ready.extend(first);
+                        self.step = conversation.map_or(Step::Done, Step::Hearing);
+                    }
+                }
+            }
+            Step::Done => return Err(CallFailure::NoResponse),
+        }
+        Ok(())
     }
 
     /// The upstream wants input.
@@ -234,8 +236,9 @@ impl Rounds {
             Ok(given) => {
                 let is_agreed = is_accepted(&given);
                 if let Some(url) = url_of(request) {
-                    let visit = self.visits.iter_mut().find(|visit| visit.url == url);
-                    visit.into_iter().for_each(|visit| visit.is_agreed = is_agreed);
+                    for visit in self.visits.iter_mut().filter(|visit| visit.url == url) {
+                        visit.is_agreed = is_agreed;
+                    }
                 }
                 wanted.given = Some(given);
             }
