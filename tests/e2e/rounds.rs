@@ -83,6 +83,10 @@ async fn a_call_asks_several_things_at_once_or_in_turn() -> anyhow::Result<()> {
         let messages: Vec<_> = asked.iter().map(|it| it["params"]["message"].as_str()).collect();
         assert_eq!(messages, [Some("First?"), Some("Second?")], "{upstream}");
         assert_eq!(text(&response), r#""accept" "accept""#, "{upstream}: {response}");
+        let call = format!(r#"{{"name":"{upstream}-test_ask_aside","arguments":{{}}}}"#);
+        let (asked, response) = client.rounds(&call, answer).await?;
+        assert_eq!(asked.len(), 1, "{upstream}: {response}");
+        assert_eq!(text(&response), "1 roots", "{upstream}: {response}");
         let call = format!(r#"{{"name":"{upstream}-test_ask_at_once","arguments":{{}}}}"#);
         let first = client.modern("tools/call", &call).await?.response()?;
         let round = Round::of(&call, &first).with_context(|| first.to_string())?;

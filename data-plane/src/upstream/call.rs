@@ -58,6 +58,13 @@ impl Call {
         }
     }
 
+    /// Whether its client can be asked and has no stream of its own for that.
+    pub(crate) fn may_be_asked_aside(&self) -> bool {
+        matches!(self.session, SessionKey::Principal { .. })
+            && self.capabilities != Capabilities::NONE
+            && self.target.may_want_input()
+    }
+
     /// The request's id, raw JSON.
     pub(crate) fn id(&self) -> Bytes {
         match &self.message.kind {

@@ -1,5 +1,6 @@
 //! MCP over Streamable HTTP: requests built from scratch, in the upstream's own era.
 
+mod aside;
 mod conversation;
 mod endpoint;
 mod listening;
@@ -223,6 +224,9 @@ impl HttpUpstream {
         };
         let body = relay.request(call, upstream);
         let mut cancel = Cancel::new(session.cloned(), relay.upstream_id().clone());
+        if call.may_be_asked_aside() {
+            cancel.enlist();
+        }
         let posted = self.post(call, headers, body, bounds).await;
         let response = posted.inspect_err(|failure| cancel.failed(failure))?;
         let is_stream = fetch::is_event_stream(response.headers());

@@ -63,6 +63,12 @@ impl Question {
         Self { message, back: Some(back), _open: open }
     }
 
+    /// The same question, asked during a call: while it lives, the call may be silent.
+    pub(super) fn during(mut self, open: Open) -> Self {
+        let back = self.back.take();
+        Self { message: self.message.clone(), back, _open: open }
+    }
+
     /// What a client must have declared to be asked; `None` if no client knows such requests.
     pub(crate) fn needs(&self) -> Option<Capabilities> {
         ask::asked(&self.message).map(|(_, needs)| needs)

@@ -5,7 +5,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 use bytes::Bytes;
 use proto::Era;
 
-use super::{endpoint::Endpoint, session::Session};
+use super::{aside::Aside, endpoint::Endpoint, session::Session};
 use crate::{
     egress::OriginBody,
     mcp::{Message, Notice, message::parse},
@@ -35,6 +35,8 @@ pub(crate) struct HttpConversation {
     patience: Patience,
     resumes: u32,
     cancel: Cancel,
+    /// What was asked beside the call.
+    asked: Option<Question>,
 }
 
 type Resuming = Pin<Box<dyn Future<Output = Result<OriginBody, CallFailure>> + Send>>;
@@ -59,11 +61,19 @@ pub(crate) struct Cancel {
     session: Option<Arc<Session>>,
     /// Raw JSON; `None` once there is nothing to cancel any more.
     id: Option<Bytes>,
+    aside: Aside,
 }
 
 impl Cancel {
     pub(crate) fn new(session: Option<Arc<Session>>, id: Bytes) -> Self {
-        Self { session, id: Some(id) }
+        Self { session, id: Some(id), aside: Aside::default() }
+    }
+
+    /// From now on the call is asked what the upstream asks beside it.
+    pub(crate) fn enlist(&mut self) {
+        if let Some(session) = &self.session {
+            self.aside = session.asides.enlist();
+        }
     }
 
     pub(crate) fn session(&self) -> Option<&Session> {
@@ -107,6 +117,7 @@ impl HttpConversation {
             patience: Patience::new(bounds),
             resumes: 0,
             cancel,
+            asked: None,
         }
     }
 
@@ -129,6 +140,10 @@ impl HttpConversation {
     async fn advance(&mut self) -> Result<(Event, Option<i64>), CallFailure> {
         let limit = self.patience.bounds.message_max;
         loop {
+            if let Some(question) = self.asked.take() {
+                self.patience.heard();
+                return Ok((Event::Request(question.during(self.patience.open())), None));
+            }
             while let Some(event) =
                 self.decoder.next().map_err(|_| CallFailure::TooLarge { limit })?
             {
@@ -185,12 +200,23 @@ impl HttpConversation {
     /// Reads the next piece of the stream, or a step towards it.
     async fn read(&mut self) -> Result<(), CallFailure> {
         match &mut self.source {
-            Source::Reading(body) => match self.patience.wait(fetch::chunk(body)).await? {
-                Ok(Some(chunk)) => self.decoder.push(chunk),
-                Ok(None) => self.resume(CallFailure::NoResponse)?,
-                Err(failure @ CallFailure::Broken(_)) => self.resume(failure)?,
-                Err(failure) => return Err(failure),
-            },
+            Source::Reading(body) => {
+                let aside = &mut self.cancel.aside;
+                let heard = async {
+                    tokio::select! {
+                        biased;
+                        chunk = fetch::chunk(body) => Ok(chunk),
+                        question = aside.next() => Err(question),
+                    }
+                };
+                match self.patience.wait(heard).await? {
+                    Ok(Ok(Some(chunk))) => self.decoder.push(chunk),
+                    Ok(Ok(None)) => self.resume(CallFailure::NoResponse)?,
+                    Ok(Err(failure @ CallFailure::Broken(_))) => self.resume(failure)?,
+                    Ok(Err(failure)) => return Err(failure),
+                    Err(question) => self.asked = Some(question),
+                }
+            }
             Source::Resuming(resuming) => {
                 let body = self.patience.wait(resuming).await??;
                 self.source = Source::Reading(body);

@@ -140,8 +140,11 @@ impl Listening {
         if question::is_ping(&message) {
             return session.say(question::refusal_of(&message));
         }
-        let question = Question::new(Box::new(message), Back::Http(session), Open::default());
-        self.say(Said::Request(question));
+        let back = Back::Http(Arc::clone(&session));
+        let question = Question::new(Box::new(message), back, Open::default());
+        if let Err(question) = session.asides.ask(question) {
+            self.say(Said::Request(question));
+        }
     }
 
     fn say(&self, said: Said) {

@@ -15,8 +15,11 @@ use parking_lot::Mutex;
 use proto::Era;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::endpoint::{Endpoint, SESSION_ID, VERSION};
-use super::listening;
+use super::{
+    aside::Asides,
+    endpoint::{Endpoint, SESSION_ID, VERSION},
+    listening,
+};
 use crate::{
     mcp::{
         Capabilities, Level,
@@ -50,6 +53,8 @@ pub(crate) struct Session {
     listening: OnceLock<AbortOnDropHandle<()>>,
     /// The level that log messages were asked from, last.
     level: Mutex<Option<Level>>,
+    /// Calls that are asked what the upstream asks beside them.
+    pub(super) asides: Asides,
 }
 
 impl Session {
@@ -83,6 +88,7 @@ impl Session {
             owner: OnceLock::new(),
             listening: OnceLock::new(),
             level: Mutex::default(),
+            asides: Asides::default(),
         };
         let initialized = Bytes::from_static(era::INITIALIZED.as_bytes());
         let headers = session.headers.clone();
