@@ -194,3 +194,21 @@ async fn a_principal_has_so_many_calls_that_wait_and_no_more() -> anyhow::Result
     parked(&client).await?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_modern_client_answers_by_requests_only() -> anyhow::Result<()> {
+    let (world, _fixture) = two_ways().await?;
+    let client = world.client("/mcp").await?.able(ABLE);
+    let response = r#"{"jsonrpc":"2.0","id":1,"result":{"action":"accept"}}"#;
+    let request = client.request(response).header("mcp-protocol-version", "2026-07-28");
+    let answer = tests::client::whole(request.send().await?).await?;
+    assert_eq!((answer.status.as_u16(), answer.error_code()?), (400, -32600), "{}", answer.body);
+    // Input for a call that never asked is no call's.
+    let stray = ELICIT.replacen('{', r#"{"inputResponses":{"input-1":{"action":"accept"}},"#, 1);
+    let response = client.modern("tools/call", &stray).await?.response()?;
+    assert!(
+        Round::of(ELICIT, &response).is_some(),
+        "it is asked as if nothing were said: {response}"
+    );
+    Ok(())
+}

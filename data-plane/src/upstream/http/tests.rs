@@ -151,6 +151,20 @@ async fn a_session_declares_what_its_client_can_and_passes_requests_and_answers(
 }
 
 #[tokio::test]
+async fn what_comes_after_the_answer_is_neither_heard_nor_answered() {
+    let log = Log::default();
+    let upstream = legacy_server(Arc::clone(&log), |seen| {
+        let late = r#"{"jsonrpc":"2.0","id":9,"method":"roots/list"}"#;
+        sse(format!("data: {}\n\ndata: {late}\n\n", result(seen, "done")))
+    });
+    let proxy = Proxy::new(upstream.await);
+    let heard = proxy.run(legacy_call("1", "{}")).await;
+    assert_eq!(heard, [r#"{"jsonrpc":"2.0","id":1,"result":{"content":"done"}}"#]);
+    let opening = ["server/discover", "initialize", "notifications/initialized s1"];
+    check_log(&log, &[&opening[..], &["tools/call s1"]].concat());
+}
+
+#[tokio::test]
 async fn modern_calls_share_a_legacy_session_under_ids_of_ours() {
     let log = Log::default();
     let upstream = legacy_server(Arc::clone(&log), |seen| {

@@ -361,3 +361,28 @@ impl Drop for Ticket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::broadcast;
+
+    use super::*;
+    use crate::upstream::audience::Stage;
+
+    #[tokio::test]
+    async fn a_request_after_the_answer_is_refused() {
+        let (signals, _) = broadcast::channel(1);
+        let health = Arc::new(Health::new(String::new(), signals, Stage::default()));
+        let (connection, mut fed) = Connection::new(health, None);
+        let mut call = connection.ticket(Some("t".into()));
+        call.send(Bytes::from_static(b"call")).unwrap();
+        assert_eq!(fed.recv().await.unwrap(), "call");
+        connection.line(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.into());
+        connection.line(r#"{"jsonrpc":"2.0","id":"a","method":"roots/list"}"#.into());
+        assert!(matches!(call.next().await.unwrap().kind, Kind::Response(_)));
+        let told = fed.recv().await.unwrap();
+        assert!(told.starts_with(br#"{"jsonrpc":"2.0","id":"a","error":{"code":-32601"#));
+        drop(call);
+        assert!(fed.try_recv().is_err(), "what was answered is not cancelled");
+    }
+}
