@@ -72,6 +72,8 @@ impl Background {
 
     /// Ends the work once nothing needs it any more, and waits until it is on disk.
     pub(crate) async fn finish(&self) {
+        // Their upstreams shall hear that nobody comes back.
+        self.edge.parked().end();
         self.edge.upstreams().shutdown().await;
         self.stop.cancel();
         self.work.close();

@@ -128,6 +128,11 @@ impl ParkedCalls {
         Ok(held)
     }
 
+    /// Gives all calls up: the proxy ends.
+    pub(crate) fn end(&self) {
+        self.calls.clear();
+    }
+
     /// Forgets what nobody asks for any more.
     pub(crate) fn sweep(&self) {
         let now = Instant::now();
