@@ -151,6 +151,20 @@ async fn a_session_declares_what_its_client_can_and_passes_requests_and_answers(
 }
 
 #[tokio::test]
+async fn the_end_of_an_elicitation_is_told_to_legacy_clients_as_it_came() {
+    let told = r#"{"jsonrpc":"2.0","method":"notifications/elicitation/complete","params":{"elicitationId":"e1","x":1.0}}"#;
+    let upstream = legacy_server(Log::default(), move |seen| {
+        sse(format!("data: {told}\n\ndata: {}\n\n", result(seen, "done")))
+    });
+    let proxy = Proxy::new(upstream.await);
+    let heard = proxy.run(legacy_call("1", "{}")).await;
+    assert_eq!(heard.first().unwrap(), &format!("notification {told}"));
+    assert_eq!(heard.len(), 2);
+    // Modern clients know no such notification, and have no id that it could name.
+    assert_eq!(proxy.run(modern_call("2", "{}")).await.len(), 1);
+}
+
+#[tokio::test]
 async fn what_comes_after_the_answer_is_neither_heard_nor_answered() {
     let log = Log::default();
     let upstream = legacy_server(Arc::clone(&log), |seen| {
