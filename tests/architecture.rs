@@ -56,6 +56,7 @@ const PURE: &[&str] = &[
     "data-plane/src/snapshot/content",
     "data-plane/src/snapshot/record",
     "data-plane/src/target",
+    "data-plane/src/task_id",
     "proto/src",
 ];
 

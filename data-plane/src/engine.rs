@@ -19,8 +19,10 @@ use crate::{
     limit::Permit,
     mcp::{Kind, Message, level::Wanted, response::Answer},
     route::{self, Endpoint, Plan},
+    sessions::Live,
     snapshot::table::Table,
     target::Target,
+    tasks::Passage,
     telemetry::Operation,
     upstream::{Call, SessionKey},
 };
@@ -65,6 +67,8 @@ pub(crate) struct Outbound {
     pub(crate) owner: Owner,
     pub(crate) operation: Operation,
     pub(crate) permit: Permit,
+    /// `None`: it has nothing to do with tasks.
+    pub(crate) tasks: Option<Arc<Passage>>,
 }
 
 impl Inbound<'_> {
@@ -79,6 +83,16 @@ impl Inbound<'_> {
     fn plan(&self, client: route::Client) -> Result<Plan, Failure> {
         let Sender { table, principal, endpoint, .. } = &self.sender;
         Ok(route::plan(table, principal, endpoint, &self.message, client)?)
+    }
+
+    /// What tasks need on their way; `live` is the session of a legacy client.
+    fn tasks(
+        &self,
+        target: &Target,
+        client: route::Client,
+        live: Option<&Arc<Live>>,
+    ) -> Option<Arc<Passage>> {
+        Passage::of(&self.sender, &self.message, target, client, live)
     }
 
     /// A place among the running calls.
@@ -96,7 +110,7 @@ impl Inbound<'_> {
 
     /// Hands a call to its upstream.
     fn forward(self, outbound: Outbound) -> Served {
-        let Outbound { target, client, logs, session, owner, operation, permit } = outbound;
+        let Outbound { target, client, logs, session, owner, operation, permit, tasks } = outbound;
         let id = self.id();
         let Self { sender, message } = self;
         let Sender { edge, table, .. } = sender;
@@ -109,6 +123,7 @@ impl Inbound<'_> {
             logs,
             session,
             round: 0,
+            tasks,
         };
         let upstreams = Arc::clone(edge.upstreams());
         let call = Box::pin(async move { upstreams.call(&table, &call).await });

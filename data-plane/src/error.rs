@@ -271,7 +271,12 @@ fn route_line(error: &RouteError) -> (StatusCode, i64, Level) {
     match error {
         RouteError::UnknownServer(_) => (S::NOT_FOUND, code::REFUSED, Level::INFO),
         // The modern era's 404 comes from the ladder, before routing.
-        RouteError::UnknownMethod(_) => (S::OK, code::METHOD_NOT_FOUND, Level::INFO),
+        RouteError::UnknownMethod(_) | RouteError::UnservedMethod { era: Era::Legacy, .. } => {
+            (S::OK, code::METHOD_NOT_FOUND, Level::INFO)
+        }
+        RouteError::UnservedMethod { era: Era::Modern, .. } => {
+            (S::NOT_FOUND, code::METHOD_NOT_FOUND, Level::INFO)
+        }
         RouteError::UnknownResource { era: Era::Legacy, .. } => {
             (S::OK, code::RESOURCE_NOT_FOUND, Level::INFO)
         }

@@ -14,6 +14,7 @@ mod peer;
 mod server;
 mod sessions;
 mod stream;
+mod tasks;
 mod telemetry;
 mod transport;
 
@@ -32,6 +33,7 @@ pub mod session;
 pub mod snapshot;
 pub mod solo;
 pub mod target;
+pub mod task_id;
 pub mod upstream;
 
 use std::{net::SocketAddr, sync::Arc};

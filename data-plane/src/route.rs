@@ -3,6 +3,7 @@
 
 mod cursor;
 mod entries;
+mod tasks;
 
 use std::sync::Arc;
 
@@ -93,6 +94,9 @@ pub enum RouteError {
     UnknownServer(Box<str>),
     #[error("method not found: {0}")]
     UnknownMethod(Box<str>),
+    /// A method that this endpoint has no upstream for.
+    #[error("method not found: {method}")]
+    UnservedMethod { method: Box<str>, era: Era },
     #[error("Unknown tool: {0}")]
     UnknownTool(Box<str>),
     #[error("Unknown prompt: {0}")]
@@ -105,7 +109,7 @@ pub enum RouteError {
     #[error("{0}")]
     InvalidParams(&'static str),
     /// `required` is a `ClientCapabilities` object, JSON text.
-    #[error("the tool needs client capabilities: {required}")]
+    #[error("this needs client capabilities: {required}")]
     MissingCapability { required: String, era: Era },
     #[error("there is no request that this could answer")]
     UnexpectedResponse,
@@ -149,12 +153,13 @@ pub fn plan(
             }
         }
         Kind::Request(_) if !may_call => Err(RouteError::Forbidden),
-        Kind::Request(request) => plan_request((table, view), message, request, client),
+        Kind::Request(request) => plan_request((table, view), principal, message, request, client),
     }
 }
 
 fn plan_request(
     (table, view): (&Table, &View),
+    principal: &Principal,
     message: &Message,
     request: &Request,
     client: Client,
@@ -188,6 +193,11 @@ fn plan_request(
         Method::Subscribe => subscribe(Interest::Begins),
         Method::Unsubscribe => subscribe(Interest::Ends),
         Method::ToolsCall => call(view, message, request, client),
+        Method::TasksGet
+        | Method::TasksResult
+        | Method::TasksList
+        | Method::TasksUpdate
+        | Method::TasksCancel => tasks::plan((table, view), principal, message, request, client),
         method @ (Method::Initialized
         | Method::Cancelled
         | Method::Progress
@@ -204,14 +214,16 @@ fn initialize(view: &View, message: &Message, request: &Request) -> Result<Plan,
     let version = Version::negotiate(requested);
     let result = response::initialize_result(
         version.as_str(),
-        view.features(Era::Legacy),
+        tasks::announced(view.features(Era::Legacy), version),
         &view.instructions,
     );
     let span = request.params.capabilities;
     Ok(Plan::Initialize {
         answer: Answer::new(message.raw(request.id), result.into()),
         version,
-        capabilities: span.map(|span| Capabilities::read(message.text(), span)).unwrap_or_default(),
+        capabilities: span
+            .map(|span| Capabilities::read(message.text(), span).of_handshake())
+            .unwrap_or_default(),
     })
 }
 

@@ -62,6 +62,8 @@ pub struct SessionKeys(Vec<SessionKey>);
 struct SessionKey {
     id: [u8; KEY_ID_LEN],
     cipher: XChaCha20Poly1305,
+    /// Makes the nonces of what has to be sealed to the same text each time.
+    nonces: [u8; 32],
 }
 
 impl std::fmt::Debug for SessionKeys {
@@ -74,11 +76,15 @@ impl SessionKeys {
     /// `keys` newest first; the first [`KEYS_KEPT`] are used.
     pub fn new<'a>(keys: impl IntoIterator<Item = &'a Secret<[u8; 32]>>) -> Self {
         let keys = keys.into_iter().take(KEYS_KEPT).map(|key| {
-            let mut hash = Sha256::new();
-            hash.update(b"lockgate session key id v1");
-            hash.update(key.expose());
-            let [a, b, c, d, ..] = <[u8; 32]>::from(hash.finalize());
-            SessionKey { id: [a, b, c, d], cipher: XChaCha20Poly1305::new(key.expose().into()) }
+            let derived = |name: &[u8]| -> [u8; 32] {
+                let mut hash = Sha256::new();
+                hash.update(name);
+                hash.update(key.expose());
+                hash.finalize().into()
+            };
+            let [a, b, c, d, ..] = derived(b"lockgate session key id v1");
+            let cipher = XChaCha20Poly1305::new(key.expose().into());
+            SessionKey { id: [a, b, c, d], cipher, nonces: derived(b"lockgate nonce key v1") }
         });
         Self(keys.collect())
     }
@@ -91,13 +97,21 @@ impl SessionKeys {
     /// Seals something for one purpose: what was sealed for another does not open.
     pub fn seal_for(&self, purpose: &[u8], plain: &[u8]) -> Result<String, SessionError> {
         let key = self.0.first().ok_or(SessionError::NoKey)?;
-        let nonce: [u8; NONCE_LEN] = rand::random();
-        let payload = Payload { msg: plain, aad: purpose };
-        let sealed = key
-            .cipher
-            .encrypt(&XNonce::from(nonce), payload)
-            .map_err(|_| SessionError::Malformed)?;
-        Ok(URL_SAFE_NO_PAD.encode([&key.id[..], &nonce, &sealed].concat()))
+        key.seal(rand::random(), purpose, plain)
+    }
+
+    /// The same, but to the same text each time while the newest key stays.
+    pub fn seal_same(&self, purpose: &[u8], plain: &[u8]) -> Result<String, SessionError> {
+        let key = self.0.first().ok_or(SessionError::NoKey)?;
+        // A nonce of this key comes again only with all that it depends on.
+        let mut hash = Sha256::new();
+        hash.update(key.nonces);
+        hash.update((purpose.len() as u64).to_be_bytes());
+        hash.update(purpose);
+        hash.update(plain);
+        let hash: [u8; 32] = hash.finalize().into();
+        let nonce = hash.first_chunk::<NONCE_LEN>().ok_or(SessionError::Malformed)?;
+        key.seal(*nonce, purpose, plain)
     }
 
     /// The claims of an id that we sealed and that has not expired.
@@ -124,6 +138,20 @@ impl SessionKeys {
         key.cipher
             .decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: purpose })
             .map_err(|_| SessionError::Forged)
+    }
+}
+
+impl SessionKey {
+    fn seal(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        purpose: &[u8],
+        plain: &[u8],
+    ) -> Result<String, SessionError> {
+        let payload = Payload { msg: plain, aad: purpose };
+        let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload);
+        let sealed = sealed.map_err(|_| SessionError::Malformed)?;
+        Ok(URL_SAFE_NO_PAD.encode([&self.id[..], &nonce, &sealed].concat()))
     }
 }
 
@@ -220,6 +248,20 @@ mod tests {
     fn two_ids_of_the_same_claims_differ() {
         let keys = keys(&[1]);
         assert_ne!(keys.seal(&claims()).unwrap(), keys.seal(&claims()).unwrap());
+    }
+
+    #[test]
+    fn what_is_sealed_to_the_same_text_differs_with_all_that_it_depends_on() {
+        let seal =
+            |key: u8, purpose: &[u8], plain: &[u8]| keys(&[key]).seal_same(purpose, plain).unwrap();
+        let text = seal(1, b"p", b"x");
+        assert_eq!(text, seal(1, b"p", b"x"));
+        let nonce = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap()[..28].to_vec();
+        for other in [seal(2, b"p", b"x"), seal(1, b"px", b""), seal(1, b"p", b"y")] {
+            assert_ne!(nonce(&text), nonce(&other));
+        }
+        assert_eq!(keys(&[2, 1]).open_for(b"p", &text).unwrap(), b"x");
+        assert_eq!(keys(&[1]).open_for(b"q", &text), Err(SessionError::Forged));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod audience;
 pub(crate) mod channel;
 mod questions;
+mod tasks;
 mod watching;
 
 use std::{
@@ -27,7 +28,7 @@ use self::{
     watching::{Lists, Subscriptions},
 };
 pub(crate) use self::{questions::Asks, watching::Subscription};
-use crate::upstream::Question;
+use crate::{tasks::KnownTasks, upstream::Question};
 
 /// The random part of a session id.
 pub(crate) type SessionId = [u8; 16];
@@ -54,6 +55,7 @@ pub(crate) struct Live {
     lists: Mutex<Option<Lists>>,
     subscriptions: Mutex<Subscriptions>,
     level: AtomicU8,
+    tasks: Mutex<KnownTasks>,
 }
 
 #[derive(Debug)]
@@ -104,6 +106,7 @@ impl Sessions {
                 lists: Mutex::default(),
                 subscriptions: Mutex::default(),
                 level: AtomicU8::new(0),
+                tasks: Mutex::default(),
             })
         });
         Some(Arc::clone(&live))

@@ -34,6 +34,32 @@ pub enum Asked {
         upstream_id: Arc<str>,
         reference: Reference,
     },
+    /// A task, or what came of it.
+    Task {
+        upstream_id: Arc<str>,
+        id: Box<str>,
+        /// As the client knows it.
+        sealed: Box<str>,
+        wish: Wish,
+    },
+    /// A page of tasks.
+    Tasks {
+        upstream_id: Arc<str>,
+        cursor: Option<Box<str>>,
+        /// Whose tasks come after those of this upstream.
+        next: Option<Arc<str>>,
+    },
+}
+
+/// What is wanted of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// To know its state.
+    Get,
+    /// To wait for its result.
+    Result,
+    /// That it is different afterwards.
+    Change,
 }
 
 /// What a completion is about.
@@ -55,7 +81,11 @@ impl Target {
     pub fn as_tool(&self) -> Option<&Arc<ToolEntry>> {
         match &self.asked {
             Asked::Tool(tool) => Some(tool),
-            Asked::Prompt { .. } | Asked::Resource { .. } | Asked::Completion { .. } => None,
+            Asked::Prompt { .. }
+            | Asked::Resource { .. }
+            | Asked::Completion { .. }
+            | Asked::Task { .. }
+            | Asked::Tasks { .. } => None,
         }
     }
 
@@ -65,7 +95,9 @@ impl Target {
             Asked::Tool(tool) => tool.upstream_id(),
             Asked::Prompt { upstream_id, .. }
             | Asked::Resource { upstream_id, .. }
-            | Asked::Completion { upstream_id, .. } => Some(upstream_id),
+            | Asked::Completion { upstream_id, .. }
+            | Asked::Task { upstream_id, .. }
+            | Asked::Tasks { upstream_id, .. } => Some(upstream_id),
         }
     }
 
@@ -79,14 +111,16 @@ impl Target {
                 Reference::Prompt(name) => Subject::RefName(name),
                 Reference::Resource(uri) => Subject::RefUri(uri),
             },
+            Asked::Task { id, .. } => Subject::Task(id),
+            Asked::Tasks { cursor, .. } => Subject::Page(cursor.as_deref()),
         }
     }
 
     /// What `Mcp-Name` says towards a modern upstream (MCP 2026-07-28, transports).
     pub fn mirror_name(&self) -> Option<&str> {
         match self.subject() {
-            Subject::Name(name) | Subject::Uri(name) => Some(name),
-            Subject::RefName(_) | Subject::RefUri(_) => None,
+            Subject::Name(name) | Subject::Uri(name) | Subject::Task(name) => Some(name),
+            Subject::RefName(_) | Subject::RefUri(_) | Subject::Page(_) => None,
         }
     }
 
@@ -99,14 +133,26 @@ impl Target {
     pub fn may_want_input(&self) -> bool {
         match &self.asked {
             Asked::Tool(_) | Asked::Prompt { .. } | Asked::Resource { .. } => true,
-            Asked::Completion { .. } => false,
+            Asked::Completion { .. } | Asked::Task { .. } | Asked::Tasks { .. } => false,
         }
     }
 
     /// Whether it may be sent again after the connection broke. Tools say so themselves,
-    /// all else only reads.
+    /// nearly all else only reads.
     pub fn is_repeatable(&self) -> bool {
-        self.as_tool().is_none_or(|tool| tool.hints.is_read_only || tool.hints.is_idempotent)
+        match &self.asked {
+            Asked::Tool(tool) => tool.hints.is_read_only || tool.hints.is_idempotent,
+            Asked::Task { wish, .. } => *wish != Wish::Change,
+            Asked::Prompt { .. }
+            | Asked::Resource { .. }
+            | Asked::Completion { .. }
+            | Asked::Tasks { .. } => true,
+        }
+    }
+
+    /// Whether its answer may come as late as it likes.
+    pub fn is_waiting(&self) -> bool {
+        matches!(&self.asked, Asked::Task { wish: Wish::Result, .. })
     }
 
     /// What people know it by.
@@ -114,6 +160,8 @@ impl Target {
         match &self.asked {
             Asked::Tool(tool) => &tool.name,
             Asked::Resource { uri, .. } => uri,
+            Asked::Task { id, .. } => id,
+            Asked::Tasks { .. } => "tasks",
             Asked::Prompt { name, .. }
             | Asked::Completion {
                 reference: Reference::Prompt(name) | Reference::Resource(name),

@@ -187,6 +187,11 @@ fn method_label(method: &Method) -> usize {
         Method::SetLevel
         | Method::Subscribe
         | Method::Unsubscribe
+        | Method::TasksGet
+        | Method::TasksResult
+        | Method::TasksList
+        | Method::TasksUpdate
+        | Method::TasksCancel
         | Method::Initialized
         | Method::Cancelled
         | Method::Progress

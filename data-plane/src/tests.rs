@@ -9,5 +9,6 @@ mod mcp;
 mod relay;
 mod resume;
 mod rpc;
+mod tasks;
 mod upstream;
 mod websocket;

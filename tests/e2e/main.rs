@@ -21,6 +21,7 @@ mod request_path;
 mod rounds;
 mod sdk_rounds;
 mod spread;
+mod tasks;
 mod translate;
 mod transports;
 mod upstream_transports;

@@ -242,7 +242,11 @@ impl Client {
         );
         let mut request = self.bare(body);
         request = request.header("mcp-protocol-version", MODERN).header("mcp-method", method);
-        let name = if method == "resources/read" { "uri" } else { "name" };
+        let name = match method {
+            "resources/read" => "uri",
+            "tasks/get" | "tasks/update" | "tasks/cancel" => "taskId",
+            _ => "name",
+        };
         if let Some(name) = parsed.get(name).and_then(Value::as_str) {
             request = request.header("mcp-name", name);
         }

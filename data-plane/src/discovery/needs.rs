@@ -12,12 +12,13 @@ use crate::{
 };
 
 /// Sets of capabilities that are tried one by one, the small ones first.
-const STEPS: [&[&str]; 5] = [
+const STEPS: [&[&str]; 6] = [
     &["sampling"],
     &["elicitation"],
     &["roots"],
     &["elicitation", "elicitation.url"],
     &["sampling", "sampling.tools"],
+    &["extensions.io.modelcontextprotocol/tasks"],
 ];
 /// What is left when none of them explains it.
 const EVERYTHING: &[&str] = &["sampling", "elicitation", "roots"];

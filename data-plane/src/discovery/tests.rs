@@ -227,7 +227,7 @@ async fn what_cannot_be_explained_is_hidden_from_those_who_can_less() {
                 say(r#""result":{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}}"#)
             }
             ("tools/list", 0) => say(r#""result":{"tools":[{"name":"a"}]}"#),
-            ("tools/list", 3) => say(r#""result":{"tools":[{"name":"a"},{"name":"b"}]}"#),
+            ("tools/list", 4) => say(r#""result":{"tools":[{"name":"a"},{"name":"b"}]}"#),
             _ => say(r#""error":{"code":-32603,"message":"out of order"}"#),
         }
     });

@@ -170,7 +170,8 @@ impl Bridge {
             | Notice::PromptsChanged
             | Notice::ResourcesChanged
             | Notice::ResourceUpdated
-            | Notice::Acknowledged => None,
+            | Notice::Acknowledged
+            | Notice::TaskStatus => None,
         }
     }
 }

@@ -107,7 +107,9 @@ fn forward(
     let asks = watching::asks(edge, claims);
     let owner = Owner::Session { ticket, asks, drain: edge.drain().clone() };
     let permit = inbound.admit()?;
-    Ok(inbound.forward(Outbound { target, client, logs, session, owner, operation, permit }))
+    let tasks = inbound.tasks(&target, client, Some(live));
+    let outbound = Outbound { target, client, logs, session, owner, operation, permit, tasks };
+    Ok(inbound.forward(outbound))
 }
 
 /// Serves a message of a legacy client that keeps no session: each stands alone.
@@ -139,7 +141,9 @@ pub(crate) fn serve_alone(inbound: Inbound<'_>) -> Result<Served, Failure> {
             // Nobody could fetch the answer later, so the call ends with its request.
             let owner = Owner::Request { rounds: None };
             let logs = Wanted::Any;
-            let outbound = Outbound { target, client, logs, session, owner, operation, permit };
+            let tasks = inbound.tasks(&target, client, None);
+            let outbound =
+                Outbound { target, client, logs, session, owner, operation, permit, tasks };
             Ok(inbound.forward(outbound))
         }
         Ok(Plan::Accept | Plan::Cancel { .. } | Plan::Progress | Plan::RootsChanged) => {

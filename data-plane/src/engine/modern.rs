@@ -117,6 +117,7 @@ fn forward(
     let logs = level.and_then(Level::find).map_or(Wanted::Nothing, Wanted::From);
     let owner = Owner::Request { rounds: rounds.map(Box::new) };
     let operation = operation.take();
-    let outbound = Outbound { target, client, logs, session, owner, operation, permit };
+    let tasks = inbound.tasks(&target, client, None);
+    let outbound = Outbound { target, client, logs, session, owner, operation, permit, tasks };
     Ok(inbound.forward(outbound))
 }

@@ -1,13 +1,18 @@
 //! Client capabilities as a small set: what decides which tools a caller sees.
 
-use super::object::{Span, members};
+use super::{
+    object::{Span, members},
+    task::EXTENSION,
+};
 
 /// The capabilities a client declared, of those that matter to a catalog.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Capabilities(u64);
 
+/// As a client declares it: `extensions` with the extension in it.
+const TASKS: &str = "extensions.io.modelcontextprotocol/tasks";
 /// Names in the order of their bits; the order is part of sealed session ids.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 9] = [
     "sampling",
     "elicitation",
     "roots",
@@ -16,12 +21,14 @@ const NAMES: [&str; 8] = [
     "elicitation.form",
     "sampling.context",
     "roots.listChanged",
+    TASKS,
 ];
 /// Capabilities with what may be inside them, in the order in which they are written.
-const NESTED: [(&str, &[(&str, &str)]); 3] = [
+const NESTED: [(&str, &[(&str, &str)]); 4] = [
     ("sampling", &[("context", "{}"), ("tools", "{}")]),
     ("elicitation", &[("form", "{}"), ("url", "{}")]),
     ("roots", &[("listChanged", "true")]),
+    ("extensions", &[(EXTENSION, "{}")]),
 ];
 /// A need that we do not know, which no client meets.
 const UNMET: u64 = 1 << 63;
@@ -90,6 +97,17 @@ impl Capabilities {
         Self::of(&NAMES)
     }
 
+    /// The tasks extension alone.
+    pub fn tasks() -> Self {
+        Self::of(&[TASKS])
+    }
+
+    /// Without extensions, which an `initialize` does not carry.
+    #[must_use]
+    pub fn of_handshake(self) -> Self {
+        Self(self.0 & !Self::tasks().0)
+    }
+
     /// As a `ClientCapabilities` object, JSON text.
     pub fn to_json(self) -> String {
         let has = |name: &str| bit(name).is_some_and(|bit| self.0 & bit != 0);
@@ -129,6 +147,11 @@ mod tests {
         assert_eq!(read(text).to_json(), expected);
         assert_eq!(read(r#"{"roots":{"listChanged":false}}"#).to_json(), r#"{"roots":{}}"#);
         assert_eq!(read("[]"), Capabilities::NONE);
+        let text = r#"{"extensions":{"x/y":{},"io.modelcontextprotocol/tasks":{"a":1}}}"#;
+        let expected = r#"{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
+        assert_eq!(read(text).to_json(), expected);
+        assert_eq!(read(text), Capabilities::tasks());
+        assert_eq!(Capabilities::all().of_handshake().or(read(text)), Capabilities::all());
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Server capabilities as a small set: what an upstream offers, and what an endpoint serves.
 
-use super::object::{Span, member, members};
+use super::{
+    object::{Span, member, members},
+    task::EXTENSION,
+};
 
 /// What a server may offer, as far as a gateway passes it on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +17,12 @@ pub enum Feature {
     PromptsListChanged,
     ResourcesListChanged,
     Subscribe,
+    /// Of the legacy era: calls of tools can be tasks.
+    Tasks,
+    TasksList,
+    TasksCancel,
+    /// Of the modern era: the tasks extension.
+    TasksExtension,
 }
 
 /// Features with their places in a `ServerCapabilities` object.
@@ -27,6 +36,13 @@ const PLACES: [(Feature, &str, &str); 9] = [
     (Feature::ResourcesListChanged, "resources", "listChanged"),
     (Feature::Completions, "completions", ""),
     (Feature::Logging, "logging", ""),
+];
+
+/// Features of legacy tasks with their paths in `tasks`.
+const TASKS: [(Feature, &[&str]); 3] = [
+    (Feature::TasksList, &["list"]),
+    (Feature::TasksCancel, &["cancel"]),
+    (Feature::Tasks, &["requests", "tools", "call"]),
 ];
 
 /// A set of features.
@@ -52,6 +68,13 @@ impl Features {
                     features = features.with(feature);
                 }
             }
+            features = features.or(match &*outer.name {
+                "tasks" => tasks(text, outer.value),
+                "extensions" if member(text, outer.value, EXTENSION).is_some() => {
+                    Self::NONE.with(Feature::TasksExtension)
+                }
+                _ => Self::NONE,
+            });
         }
         features
     }
@@ -67,7 +90,29 @@ impl Features {
             let inner: Vec<_> = inner.map(|(_, _, inner)| format!("\"{inner}\":true")).collect();
             format!("\"{name}\":{{{}}}", inner.join(","))
         });
+        let tasks = self.has(Feature::Tasks).then(|| {
+            let part = |feature, name: &str| {
+                if self.has(feature) { format!("\"{name}\":{{}},") } else { String::new() }
+            };
+            let (list, cancel) =
+                (part(Feature::TasksList, "list"), part(Feature::TasksCancel, "cancel"));
+            format!(r#""tasks":{{{list}{cancel}"requests":{{"tools":{{"call":{{}}}}}}}}"#)
+        });
+        let extensions = self.has(Feature::TasksExtension);
+        let extensions = extensions.then(|| format!(r#""extensions":{{"{EXTENSION}":{{}}}}"#));
+        let parts = parts.chain(tasks).chain(extensions);
         format!("{{{}}}", parts.collect::<Vec<_>>().join(","))
+    }
+
+    /// Tasks of every kind.
+    pub fn of_tasks() -> Self {
+        TASKS.iter().map(|(feature, _)| *feature).chain([Feature::TasksExtension]).collect()
+    }
+
+    /// Without tasks of any kind.
+    #[must_use]
+    pub fn without_tasks(self) -> Self {
+        Self(self.0 & !Self::of_tasks().0)
     }
 
     /// With the promise to tell when one of the lists changes.
@@ -112,6 +157,14 @@ impl Features {
     }
 }
 
+fn tasks(text: &str, span: Span) -> Features {
+    let is_there = |path: &[&str]| {
+        let found = path.iter().try_fold(span, |at, name| member(text, at, name));
+        found.is_some_and(|found| found.of(text).starts_with('{'))
+    };
+    TASKS.iter().filter(|(_, path)| is_there(path)).map(|(feature, _)| *feature).collect()
+}
+
 impl FromIterator<Feature> for Features {
     fn from_iter<I: IntoIterator<Item = Feature>>(features: I) -> Self {
         features.into_iter().fold(Self::NONE, Self::with)
@@ -136,6 +189,13 @@ mod tests {
     #[test]
     fn every_feature_survives_its_text() {
         let all: Features = PLACES.iter().map(|(feature, ..)| *feature).collect();
+        let all = all.or(Features::of_tasks());
         assert_eq!(Features::read(&all.to_json()), all);
+        let expected = r#"{"tasks":{"requests":{"tools":{"call":{}}}},"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
+        let some: Features = [Feature::Tasks, Feature::TasksExtension].into_iter().collect();
+        assert_eq!(some.to_json(), expected);
+        assert_eq!(Features::read(r#"{"tasks":{"list":{},"requests":{}}}"#).to_json(), "{}");
+        assert_eq!(all.without_tasks().or(Features::of_tasks()), all);
+        assert_eq!(all.without_tasks().and(Features::of_tasks()), Features::NONE);
     }
 }

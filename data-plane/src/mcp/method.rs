@@ -19,6 +19,11 @@ pub enum Method {
     SetLevel,
     Subscribe,
     Unsubscribe,
+    TasksGet,
+    TasksResult,
+    TasksList,
+    TasksUpdate,
+    TasksCancel,
     Initialized,
     Cancelled,
     Progress,
@@ -45,6 +50,11 @@ impl Method {
             Self::SetLevel => "logging/setLevel",
             Self::Subscribe => "resources/subscribe",
             Self::Unsubscribe => "resources/unsubscribe",
+            Self::TasksGet => "tasks/get",
+            Self::TasksResult => "tasks/result",
+            Self::TasksList => "tasks/list",
+            Self::TasksUpdate => "tasks/update",
+            Self::TasksCancel => "tasks/cancel",
             Self::Initialized => "notifications/initialized",
             Self::Cancelled => "notifications/cancelled",
             Self::Progress => "notifications/progress",
@@ -61,8 +71,10 @@ impl Method {
             | Self::Ping
             | Self::SetLevel
             | Self::Subscribe
-            | Self::Unsubscribe => era == Era::Legacy,
-            Self::Discover => era == Era::Modern,
+            | Self::Unsubscribe
+            | Self::TasksResult
+            | Self::TasksList => era == Era::Legacy,
+            Self::Discover | Self::TasksUpdate => era == Era::Modern,
             Self::ToolsList
             | Self::ToolsCall
             | Self::PromptsList
@@ -70,7 +82,9 @@ impl Method {
             | Self::ResourcesList
             | Self::ResourceTemplatesList
             | Self::ResourcesRead
-            | Self::Complete => true,
+            | Self::Complete
+            | Self::TasksGet
+            | Self::TasksCancel => true,
             Self::Initialized
             | Self::Cancelled
             | Self::Progress
@@ -98,6 +112,11 @@ impl From<&str> for Method {
             "logging/setLevel" => Self::SetLevel,
             "resources/subscribe" => Self::Subscribe,
             "resources/unsubscribe" => Self::Unsubscribe,
+            "tasks/get" => Self::TasksGet,
+            "tasks/result" => Self::TasksResult,
+            "tasks/list" => Self::TasksList,
+            "tasks/update" => Self::TasksUpdate,
+            "tasks/cancel" => Self::TasksCancel,
             "notifications/initialized" => Self::Initialized,
             "notifications/cancelled" => Self::Cancelled,
             "notifications/progress" => Self::Progress,
@@ -126,6 +145,11 @@ mod tests {
             "resources/templates/list",
             "resources/read",
             "completion/complete",
+            "tasks/get",
+            "tasks/result",
+            "tasks/list",
+            "tasks/update",
+            "tasks/cancel",
             "notifications/tools/list_changed",
             "x/y",
         ] {

@@ -14,9 +14,11 @@ pub enum Notice {
     ElicitationComplete,
     /// Of the modern era: a subscription has begun.
     Acknowledged,
+    /// The state of a task.
+    TaskStatus,
 }
 
-const NAMES: [(&str, Notice); 9] = [
+const NAMES: [(&str, Notice); 10] = [
     ("notifications/progress", Notice::Progress),
     ("notifications/message", Notice::Log),
     ("notifications/cancelled", Notice::Cancelled),
@@ -26,6 +28,7 @@ const NAMES: [(&str, Notice); 9] = [
     ("notifications/resources/updated", Notice::ResourceUpdated),
     ("notifications/elicitation/complete", Notice::ElicitationComplete),
     ("notifications/subscriptions/acknowledged", Notice::Acknowledged),
+    ("notifications/tasks/status", Notice::TaskStatus),
 ];
 
 impl Notice {

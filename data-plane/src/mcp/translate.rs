@@ -48,6 +48,10 @@ pub enum Subject<'a> {
     RefName(&'a str),
     /// `params.ref.uri`.
     RefUri(&'a str),
+    /// `params.taskId`.
+    Task(&'a str),
+    /// `params.cursor`.
+    Page(Option<&'a str>),
 }
 
 /// Replacements in one body.
@@ -103,12 +107,17 @@ pub fn request_to_upstream(message: &Message, terms: &Terms<'_>) -> Bytes {
 }
 
 fn rename(edits: &mut Edits, message: &Message, params: &Params, subject: Subject<'_>) {
+    let text = message.text();
+    if let Subject::Page(None) = subject {
+        let members = params.span.map(|span| object::members(text, span)).unwrap_or_default();
+        return edits.cut(object::cuts(&members, |member| member.name == "cursor"));
+    }
     let mut put = |found: Option<&str>, span: Span, value: &str| {
         if found != Some(value) {
             edits.replace(span, quote(value));
         }
     };
-    let (key, value) = match subject {
+    let (holder, key, value) = match subject {
         Subject::Name(value) => {
             if let Some(name) = &params.name {
                 put(name.as_str(), name.span, value);
@@ -121,11 +130,13 @@ fn rename(edits: &mut Edits, message: &Message, params: &Params, subject: Subjec
             }
             return;
         }
-        Subject::RefName(value) => ("name", value),
-        Subject::RefUri(value) => ("uri", value),
+        Subject::RefName(value) => (params.reference, "name", value),
+        Subject::RefUri(value) => (params.reference, "uri", value),
+        Subject::Task(value) => (params.span, "taskId", value),
+        Subject::Page(Some(value)) => (params.span, "cursor", value),
+        Subject::Page(None) => return,
     };
-    let text = message.text();
-    if let Some(span) = params.reference.and_then(|span| object::member(text, span, key)) {
+    if let Some(span) = holder.and_then(|span| object::member(text, span, key)) {
         put(object::unquote(span.of(text)).as_deref(), span, value);
     }
 }

@@ -9,7 +9,9 @@ use super::{
     message::{Kind, Message, Request, meta_key},
     method::Method,
     mirror::{self, MirrorParam},
+    object::unquote,
     response::quote,
+    task,
 };
 
 /// The versions we serve.
@@ -143,7 +145,7 @@ pub fn era_of(message: &Message, headers: &MirrorHeaders<'_>) -> Result<InboundE
     let version = agreed_version(claimed, named)?;
     let capabilities = capabilities_of(message)?;
     if let Kind::Request(request) = &message.kind {
-        check_standard_headers(request, headers)?;
+        check_standard_headers(message, request, headers)?;
         check_log_level(request)?;
     }
     Ok(InboundEra::Modern { version, capabilities })
@@ -271,10 +273,18 @@ fn capabilities_of(message: &Message) -> Result<Capabilities, Refusal> {
 }
 
 /// The method exists, and `Mcp-Method` and `Mcp-Name` mirror the body.
-fn check_standard_headers(request: &Request, headers: &MirrorHeaders<'_>) -> Result<(), Refusal> {
+fn check_standard_headers(
+    message: &Message,
+    request: &Request,
+    headers: &MirrorHeaders<'_>,
+) -> Result<(), Refusal> {
     check_method(request)?;
     let method = &request.method;
     check_mirror("Mcp-Method", headers.method, method.as_str())?;
+    if matches!(method, Method::TasksGet | Method::TasksUpdate | Method::TasksCancel) {
+        let id = task::asked_for(message, request).and_then(|id| unquote(id.of(message.text())));
+        return id.map_or(Ok(()), |id| check_mirror("Mcp-Name", headers.name, &id));
+    }
     let named = match method {
         Method::ToolsCall | Method::PromptsGet => &request.params.name,
         Method::ResourcesRead => &request.params.uri,

@@ -59,7 +59,12 @@ fn describe_in(table: &Table, endpoint: &Endpoint, client: Client, message: &Mes
 /// What the target is called at its upstream.
 fn original(target: &Target) -> &str {
     match target.subject() {
-        Subject::Name(it) | Subject::Uri(it) | Subject::RefName(it) | Subject::RefUri(it) => it,
+        Subject::Name(it)
+        | Subject::Uri(it)
+        | Subject::RefName(it)
+        | Subject::RefUri(it)
+        | Subject::Task(it) => it,
+        Subject::Page(it) => it.unwrap_or("first page"),
     }
 }
 
@@ -159,7 +164,7 @@ fn a_missing_capability_is_named() {
         "",
         MODERN,
         &call(r#""name":"a-ask""#),
-        r#"refuse: the tool needs client capabilities: {"sampling":{}}"#,
+        r#"refuse: this needs client capabilities: {"sampling":{}}"#,
     );
 }
 
@@ -269,3 +274,5 @@ fn a_log_level_is_one_of_eight() {
 fn changed_roots_are_passed_on() {
     check("", LEGACY, r#""method":"notifications/roots/list_changed""#, "roots changed");
 }
+
+mod tasks;

@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl Audience for Sessions {
-    fn hear(&self, owner: &SessionKey, said: Said) {
+    fn hear(&self, owner: &SessionKey, upstream_id: &str, said: Said) {
         let live = match owner {
             SessionKey::Client(id) => self.live.get(id),
             // Requests are refused by being dropped.
@@ -16,13 +16,22 @@ impl Audience for Sessions {
         let Some(live) = live.map(|live| std::sync::Arc::clone(&live)) else { return };
         match said {
             Said::Request(question) => live.ask_outside(question),
-            Said::Notice(notice, message) => live.notice(notice, &message),
+            Said::Notice(Notice::TaskStatus, message) => live.task_changed(upstream_id, &message),
+            Said::Notice(notice, message) => {
+                live.notice(notice, &live.in_own_tasks(upstream_id, *message));
+            }
         }
     }
 
     fn updated(&self, upstream_id: &str, message: &Message) {
         for live in &self.live {
             live.updated(Some(upstream_id), message);
+        }
+    }
+
+    fn task_changed(&self, upstream_id: &str, message: &Message) {
+        for live in &self.live {
+            live.task_changed(upstream_id, message);
         }
     }
 }
@@ -45,6 +54,7 @@ impl Live {
             Notice::ToolsChanged
             | Notice::PromptsChanged
             | Notice::ResourcesChanged
+            | Notice::TaskStatus
             | Notice::Acknowledged => (),
         }
     }

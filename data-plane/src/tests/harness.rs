@@ -133,6 +133,11 @@ pub(super) fn table_without_tokens(upstream: SocketAddr) -> Arc<Table> {
 }
 
 fn resources(upstream: SocketAddr) -> Vec<Resource> {
+    resources_with(upstream, Era::Modern, "")
+}
+
+/// The resources of [`table`] with an upstream of this era that declares `capabilities`.
+pub(super) fn resources_with(upstream: SocketAddr, era: Era, capabilities: &str) -> Vec<Resource> {
     let tool = |name: &str| {
         Resource::Tool(ToolResource {
             id: format!("tool-{name}"),
@@ -162,11 +167,14 @@ fn resources(upstream: SocketAddr) -> Vec<Resource> {
             transport: Transport::Http { url: format!("http://{upstream}/mcp").parse().unwrap() },
             credential_id: None,
             catalog_scope: CatalogScope::Shared,
-            era: Some(Era::Modern),
-            protocol_version: "2026-07-28".to_owned(),
+            era: Some(era),
+            protocol_version: match era {
+                Era::Legacy => "2025-11-25".to_owned(),
+                Era::Modern => "2026-07-28".to_owned(),
+            },
             instructions: String::new(),
             disabled: false,
-            capabilities: String::new(),
+            capabilities: capabilities.to_owned(),
         }),
         tool("echo"),
         tool("wait"),

@@ -209,6 +209,7 @@ impl Active {
     }
 
     pub(super) async fn call(&self, call: &Call, bounds: Bounds) -> Result<Reply, CallError> {
+        let bounds = if call.target.is_waiting() { bounds.patient() } else { bounds };
         let answered = self.answer(call, bounds).await;
         self.health.note(&answered);
         answered.map_err(|failure| CallError { upstream: self.name().to_owned(), failure })

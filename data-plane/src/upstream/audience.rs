@@ -19,10 +19,13 @@ pub(crate) enum Said {
 /// Passes on what upstreams say. Called from tasks that read, so it must not wait.
 pub(crate) trait Audience: fmt::Debug + Send + Sync {
     /// `owner` is whose session at the upstream it is.
-    fn hear(&self, owner: &SessionKey, said: Said);
+    fn hear(&self, owner: &SessionKey, upstream_id: &str, said: Said);
 
     /// A resource changed, as an upstream says on a connection that many share.
     fn updated(&self, upstream_id: &str, message: &Message);
+
+    /// The state of a task changed, as an upstream says on a connection that many share.
+    fn task_changed(&self, upstream_id: &str, message: &Message);
 }
 
 /// The audience, once there is one; all upstreams share it.
@@ -41,9 +44,15 @@ impl Stage {
         }
     }
 
-    pub(crate) fn say(&self, owner: &SessionKey, said: Said) {
+    pub(crate) fn task_changed(&self, upstream_id: &str, message: &Message) {
         if let Some(audience) = self.0.get().and_then(Weak::upgrade) {
-            audience.hear(owner, said);
+            audience.task_changed(upstream_id, message);
+        }
+    }
+
+    pub(crate) fn say(&self, owner: &SessionKey, upstream_id: &str, said: Said) {
+        if let Some(audience) = self.0.get().and_then(Weak::upgrade) {
+            audience.hear(owner, upstream_id, said);
         }
     }
 }

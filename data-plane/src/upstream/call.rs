@@ -18,6 +18,7 @@ use super::{
 use crate::{
     mcp::{Capabilities, Kind, Message, Method, Version, level::Wanted},
     target::Target,
+    tasks::Passage,
 };
 
 /// One request of a client.
@@ -34,6 +35,8 @@ pub struct Call {
     pub session: SessionKey,
     /// How often it was made before, with less input: each time is a request of its own.
     pub round: u32,
+    /// How its tasks are translated, if it may have to do with some.
+    pub(crate) tasks: Option<Arc<Passage>>,
 }
 
 impl Call {

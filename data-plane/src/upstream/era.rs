@@ -219,7 +219,7 @@ fn text_of(raw: Option<&RawValue>) -> String {
 /// Parameters of our `initialize`, without braces. `capabilities` are those of the client that
 /// the session is for.
 pub(crate) fn initialize_members(capabilities: Capabilities) -> String {
-    let capabilities = capabilities.to_json();
+    let capabilities = capabilities.of_handshake().to_json();
     format!(
         r#""protocolVersion":"{LEGACY}","capabilities":{capabilities},"clientInfo":{SERVER_INFO}"#
     )

@@ -52,6 +52,11 @@ impl Bounds {
         }
     }
 
+    /// The same for what may be silent as long as it lasts.
+    pub(crate) fn patient(self) -> Self {
+        Self { silence: self.duration, ..self }
+    }
+
     /// Bounds of a step that has to be done within `duration`.
     pub(crate) fn of_step(limits: &Limits, duration: Duration) -> Self {
         let deadline = Instant::now() + duration;

@@ -60,9 +60,14 @@ impl Health {
         self.stage.updated(&self.upstream_id, message);
     }
 
+    /// Passes on that the state of a task changed, to whose task it is.
+    pub(crate) fn task_changed(&self, message: &Message) {
+        self.stage.task_changed(&self.upstream_id, message);
+    }
+
     /// Passes on what the upstream says outside of calls.
     pub(crate) fn say(&self, owner: &SessionKey, said: Said) {
-        self.stage.say(owner, said);
+        self.stage.say(owner, &self.upstream_id, said);
     }
 
     pub(crate) fn current(&self) -> Option<UpstreamHealth> {

@@ -6,10 +6,13 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{http::Session, pipe::Connection};
-use crate::mcp::{
-    Ask, Capabilities, Kind, Message, Span, ask, code,
-    message::{Response, splice},
-    response::{self, Answer},
+use crate::{
+    mcp::{
+        Ask, Capabilities, Kind, Message, Span, ask, code,
+        message::{Response, splice},
+        response::{self, Answer},
+    },
+    tasks::Passage,
 };
 
 /// What an upstream asks its client for. Dropping it tells the upstream that nobody answers.
@@ -20,6 +23,7 @@ pub struct Question {
     back: Option<Back>,
     /// While it lives, the upstream may be silent.
     _open: Open,
+    tasks: Option<Arc<Passage>>,
 }
 
 /// Counts the questions of one call that wait: one handle more than questions.
@@ -60,13 +64,19 @@ impl Back {
 impl Question {
     /// `message` is a request.
     pub(super) fn new(message: Box<Message>, back: Back, open: Open) -> Self {
-        Self { message, back: Some(back), _open: open }
+        Self { message, back: Some(back), _open: open, tasks: None }
+    }
+
+    /// The same, asked during a call that may have to do with tasks.
+    pub(super) fn within(mut self, tasks: Option<&Arc<Passage>>) -> Self {
+        self.tasks = tasks.cloned();
+        self
     }
 
     /// The same question, asked during a call: while it lives, the call may be silent.
     pub(super) fn during(mut self, open: Open) -> Self {
-        let back = self.back.take();
-        Self { message: self.message.clone(), back, _open: open }
+        let (back, tasks) = (self.back.take(), self.tasks.take());
+        Self { message: self.message.clone(), back, _open: open, tasks }
     }
 
     /// What a client must have declared to be asked; `None` if no client knows such requests.
@@ -98,6 +108,8 @@ impl Question {
 
     /// Gives the client's response back, whatever its id.
     pub(crate) fn answer(mut self, response: &Message) {
+        let own = self.tasks.as_ref().and_then(|tasks| tasks.answered(response));
+        let response = own.as_ref().unwrap_or(response);
         let Kind::Response(Response { id: Some(found), .. }) = &response.kind else { return };
         let body = splice(&response.body, &[(*found, self.id())]);
         self.say_last(body);

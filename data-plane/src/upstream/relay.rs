@@ -22,6 +22,7 @@ use crate::{
         uri::Uris,
     },
     target::Asked,
+    tasks::Passage,
 };
 
 /// The two ends of one call.
@@ -39,6 +40,7 @@ pub(crate) struct Relay {
     /// How the client is shown URIs of the upstream.
     uris: Option<Arc<Uris>>,
     is_completion: bool,
+    tasks: Option<Arc<Passage>>,
 }
 
 /// A message, sorted.
@@ -75,6 +77,7 @@ impl Relay {
             asked_uri: asked_uri(call),
             uris: call.target.uris.clone(),
             is_completion: matches!(call.target.asked, Asked::Completion { .. }),
+            tasks: call.tasks.clone(),
         }
     }
 
@@ -87,6 +90,11 @@ impl Relay {
     /// The id under which the upstream knows the call, raw JSON.
     pub(crate) fn upstream_id(&self) -> &Bytes {
         self.ours.as_ref().unwrap_or(&self.client_id)
+    }
+
+    /// How tasks are translated, if the call may have to do with some.
+    pub(crate) fn tasks(&self) -> Option<&Arc<Passage>> {
+        self.tasks.as_ref()
     }
 
     /// The request as the upstream shall see it.
@@ -112,6 +120,10 @@ impl Relay {
 
     /// Sorts and translates what the upstream said.
     pub(crate) fn take(&self, message: Message) -> Result<Taken, CallFailure> {
+        let message = match &self.tasks {
+            Some(tasks) => tasks.shown(message),
+            None => message,
+        };
         match &message.kind {
             Kind::Response(response) => self.response(&message, response),
             Kind::Request(_) => Ok(Taken::Request(Box::new(message))),
@@ -132,14 +144,16 @@ impl Relay {
                 Some(id) => Taken::Withdrawn(message.slice(id)),
                 None => Taken::Nothing,
             },
-            Notice::ElicitationComplete if self.client_era == Era::Legacy => {
+            Notice::ElicitationComplete | Notice::TaskStatus if self.client_era == Era::Legacy => {
                 Taken::Notification(message.body.clone())
             }
             Notice::ToolsChanged | Notice::PromptsChanged | Notice::ResourcesChanged => {
                 Taken::CatalogChanged
             }
             Notice::ResourceUpdated => Taken::ResourceUpdated(Box::new(message.clone())),
-            Notice::ElicitationComplete | Notice::Acknowledged => Taken::Nothing,
+            Notice::ElicitationComplete | Notice::Acknowledged | Notice::TaskStatus => {
+                Taken::Nothing
+            }
         }
     }
 
@@ -190,7 +204,11 @@ fn asked_uri(call: &Call) -> Option<Box<str>> {
             let uri = call.message.params().and_then(|params| params.uri.as_ref())?;
             uri.as_str().map(Into::into)
         }
-        Asked::Tool(_) | Asked::Prompt { .. } | Asked::Completion { .. } => None,
+        Asked::Tool(_)
+        | Asked::Prompt { .. }
+        | Asked::Completion { .. }
+        | Asked::Task { .. }
+        | Asked::Tasks { .. } => None,
     }
 }
 

@@ -279,6 +279,7 @@ pub(crate) fn legacy_call(id: &str, arguments: &str) -> Call {
         logs: Wanted::Any,
         session: SessionKey::Client([7; 16]),
         round: 0,
+        tasks: None,
     }
 }
 

@@ -217,7 +217,8 @@ impl Share<'_> {
     }
 }
 
-fn features_of(upstream: &UpstreamResource) -> Features {
+/// What an upstream offers, in the eras in which it can be had.
+pub(super) fn features_of(upstream: &UpstreamResource) -> Features {
     let features = Features::read(&upstream.capabilities);
     // The first revision had completion without a word for it.
     let is_first = upstream.protocol_version == "2024-11-05";
@@ -226,8 +227,13 @@ fn features_of(upstream: &UpstreamResource) -> Features {
         if is_first && completes { features.with(Feature::Completions) } else { features };
     match upstream.era {
         // Nothing listens to modern upstreams yet, so no update of theirs would come.
-        Some(Era::Modern) => features.without(Feature::Subscribe),
-        Some(Era::Legacy) | None => features,
+        Some(Era::Modern) => {
+            let has_tasks = features.has(Feature::TasksExtension);
+            let features = features.without(Feature::Subscribe).without_tasks();
+            if has_tasks { features.with(Feature::TasksExtension) } else { features }
+        }
+        Some(Era::Legacy) => features.without(Feature::TasksExtension),
+        None => features,
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     entry::ToolEntry,
     offer::Offer,
     rendered::{Item, Lists},
-    shelf::{Share, Shelf},
+    shelf::{self, Share, Shelf},
 };
 use crate::mcp::{
     Capabilities,
@@ -29,6 +29,9 @@ const INSTRUCTIONS_MAX: usize = 16 * 1024;
 /// What of its upstreams' features an endpoint passes on.
 const PASSED_ON: [Feature; 4] =
     [Feature::Prompts, Feature::Resources, Feature::Completions, Feature::Logging];
+
+/// Upstreams with the tasks that they offer.
+type OfTasks = Vec<(Arc<str>, Features)>;
 
 /// What one endpoint has, ready to be listed and looked up.
 #[derive(Debug)]
@@ -46,6 +49,8 @@ pub struct View {
     /// All capabilities that anything here needs: others make no difference.
     relevant: Capabilities,
     lists: Lists,
+    /// What upstreams of tools shown here offer, if it is tasks; in the order of the tools.
+    tasks: OfTasks,
 }
 
 impl View {
@@ -57,12 +62,13 @@ impl View {
             chosen.extend(selection.tools_of(&upstream.id));
         }
         chosen.extend(tools.iter().filter(|tool| tool.upstream_id().is_none()).cloned());
-        Self::new(("", ""), chosen, Naming::Prefix, &selection.shares(&enabled))
+        let tasks = selection.tasks(&chosen);
+        Self::new(("", ""), (chosen, tasks), Naming::Prefix, &selection.shares(&enabled))
     }
 
     fn new(
         (id, name): (&str, &str),
-        tools: Vec<Arc<ToolEntry>>,
+        (tools, tasks): (Vec<Arc<ToolEntry>>, OfTasks),
         naming: Naming,
         shares: &[Share<'_>],
     ) -> Self {
@@ -101,6 +107,7 @@ impl View {
             shelf,
             relevant: Capabilities::NONE,
             lists: Lists::default(),
+            tasks,
         };
         let all = ListKind::ALL.into_iter().flat_map(|kind| view.items(kind));
         view.relevant = all.fold(Capabilities::NONE, |all, item| all.or(item.needs));
@@ -164,13 +171,29 @@ impl View {
     /// Tools always can be, if there are none yet.
     pub fn features(&self, era: Era) -> Features {
         let passed_on: Features = PASSED_ON.into_iter().collect();
+        let tasks = self.tasks.iter().fold(Features::NONE, |all, (_, it)| all.or(*it));
         match era {
             Era::Legacy => {
                 let passed_on = passed_on.with(Feature::Subscribe);
-                self.shelf.features().and(passed_on).with(Feature::Tools).announcing()
+                let features = self.shelf.features().and(passed_on).with(Feature::Tools);
+                features.announcing().or(tasks.without(Feature::TasksExtension))
             }
-            Era::Modern => self.shelf.features().and(passed_on).with(Feature::Tools),
+            Era::Modern => {
+                let tasks = tasks.and(Features::NONE.with(Feature::TasksExtension));
+                self.shelf.features().and(passed_on).with(Feature::Tools).or(tasks)
+            }
         }
+    }
+
+    /// Which kinds of tasks an upstream has whose tools are shown here.
+    pub fn tasks_of(&self, upstream_id: &str) -> Features {
+        let found = self.tasks.iter().find(|(id, _)| **id == *upstream_id);
+        found.map(|(_, features)| *features).unwrap_or_default()
+    }
+
+    /// The upstreams of tools shown here that have this kind of tasks.
+    pub fn upstreams_with(&self, kind: Feature) -> impl Iterator<Item = &Arc<str>> {
+        self.tasks.iter().filter(move |(_, features)| features.has(kind)).map(|(id, _)| id)
     }
 
     /// Prompts and resources.
@@ -255,6 +278,18 @@ impl<'a> Selection<'a> {
         }
     }
 
+    /// The upstreams of these tools that have tasks of some kind.
+    fn tasks(&self, tools: &[Arc<ToolEntry>]) -> OfTasks {
+        let mut seen = AHashSet::new();
+        let ids = tools.iter().filter_map(|tool| tool.upstream_id()).filter(|id| seen.insert(*id));
+        let features = ids.filter_map(|id| {
+            let features = shelf::features_of(self.upstreams.get(id)?);
+            let tasks = features.and(Features::of_tasks());
+            (tasks != Features::NONE).then(|| (id.into(), tasks))
+        });
+        features.collect()
+    }
+
     /// The selection of a virtual server: its upstreams in its order, then its single tools,
     /// prompts and resources in its order. What is disabled or was left out is not there.
     pub(super) fn view(&self, server: &VirtualServerResource) -> View {
@@ -282,7 +317,8 @@ impl<'a> Selection<'a> {
         }
         let mut shares = self.shares(&upstreams);
         self.add_single(entries, &mut shares);
-        View::new((id, name.as_str()), chosen, *naming, &shares)
+        let tasks = self.tasks(&chosen);
+        View::new((id, name.as_str()), (chosen, tasks), *naming, &shares)
     }
 }
 

@@ -194,7 +194,8 @@ impl HttpConversation {
             return None;
         }
         let back = Back::Http(Arc::clone(session));
-        Some(Question::new(message, back, self.patience.open()))
+        let question = Question::new(message, back, self.patience.open());
+        Some(question.within(self.relay.tasks()))
     }
 
     /// Reads the next piece of the stream, or a step towards it.

@@ -13,6 +13,8 @@ use crate::{
     mcp::{
         Kind, Message, Notice,
         message::{Notification, parse},
+        object::unquote,
+        task,
     },
     upstream::{
         SessionKey,
@@ -54,7 +56,7 @@ pub(crate) struct Connection {
 #[derive(Clone, Debug)]
 struct Caller {
     heard: mpsc::Sender<Heard>,
-    /// The tool that is called; `None` of our own requests.
+    /// The tool that is called, or the task that is waited for; `None` of our own requests.
     tool: Option<Arc<str>>,
 }
 
@@ -167,6 +169,14 @@ impl Connection {
         only.filter(|_| calls.next().is_none())
     }
 
+    /// The call that waits for the result of the task that a message belongs to.
+    fn call_of_task(&self, message: &Message) -> Option<mpsc::Sender<Heard>> {
+        let task = unquote(task::related(message)?.of(message.text()))?;
+        let mut calls = self.calls.iter();
+        let call = calls.find(|call| call.tool.as_deref() == Some(&*task))?;
+        Some(call.heard.clone())
+    }
+
     /// The call that asks: any of the only client; else the only one in flight, or the only
     /// one of a tool that has ever asked, since such calls take turns.
     fn asking_call(&self) -> Option<mpsc::Sender<Heard>> {
@@ -236,6 +246,10 @@ impl Connection {
                 self.health.updated(message);
                 None
             }
+            Notice::TaskStatus => {
+                self.health.task_changed(message);
+                None
+            }
             Notice::Acknowledged => None,
         }
     }
@@ -245,7 +259,10 @@ impl Connection {
         let notice = message.method().and_then(|method| Notice::of(method.as_str()));
         let (Some(owner), Some(notice)) = (&self.owner, notice) else { return };
         match notice {
-            Notice::ToolsChanged | Notice::PromptsChanged | Notice::ResourcesChanged => (),
+            Notice::ToolsChanged
+            | Notice::PromptsChanged
+            | Notice::ResourcesChanged
+            | Notice::TaskStatus => (),
             Notice::Progress
             | Notice::Log
             | Notice::Cancelled
@@ -271,7 +288,8 @@ impl Connection {
         if question::is_ping(&message) {
             return self.refuse(&message);
         }
-        let call = self.asking_call().filter(|call| call.capacity() > 1);
+        let call = self.call_of_task(&message).or_else(|| self.asking_call());
+        let call = call.filter(|call| call.capacity() > 1);
         let Some(call) = call else { return self.ask_owner(message) };
         if call.try_send(Ok(message.clone())).is_err() {
             self.refuse(&message);

@@ -60,7 +60,8 @@ impl PipeConversation {
                 }
                 Taken::Request(message) => {
                     let back = Back::Pipe(Arc::clone(&self.link.connection));
-                    return Ok(Event::Request(Question::new(message, back, self.patience.open())));
+                    let question = Question::new(message, back, self.patience.open());
+                    return Ok(Event::Request(question.within(self.relay.tasks())));
                 }
                 Taken::InputRequired(message) => return Ok(Event::InputRequired(message)),
                 Taken::Withdrawn(id) => return Ok(Event::Withdrawn(id)),

@@ -1,0 +1,94 @@
+//! The tasks of a session: it hears of its own, under the ids that it knows.
+
+use bytes::Bytes;
+
+use super::Live;
+use crate::{
+    mcp::{
+        Message,
+        message::{Span, parse, splice},
+        object::unquote,
+        response::quote,
+        task,
+    },
+    task_id::TaskId,
+};
+
+impl Live {
+    /// Remembers a task that this session may hear of, and the id under which it knows it.
+    pub(crate) fn know_task(&self, task: TaskId, sealed: &str) {
+        self.tasks.lock().add(task, sealed);
+    }
+
+    /// The id under which the session knows a task of its own.
+    pub(crate) fn known_task(&self, task: &TaskId) -> Option<String> {
+        self.tasks.lock().find(task).map(str::to_owned)
+    }
+
+    /// Tells the client the state of a task, if it is its own.
+    pub(super) fn task_changed(&self, upstream_id: &str, message: &Message) {
+        let Some(changed) = task::changed(message) else { return };
+        if self.shown(upstream_id, message, changed).is_some() {
+            self.tell(self.with_own_ids(upstream_id, message));
+        }
+    }
+
+    /// A message with the ids that the client knows.
+    pub(super) fn in_own_tasks(&self, upstream_id: &str, message: Message) -> Message {
+        if task::related(&message).is_none() {
+            return message;
+        }
+        parse(self.with_own_ids(upstream_id, &message)).unwrap_or(message)
+    }
+
+    fn with_own_ids(&self, upstream_id: &str, message: &Message) -> Bytes {
+        let named = task::named(message, task::Expected::Task).into_iter();
+        let shown = named.filter_map(|id| Some((id, self.shown(upstream_id, message, id)?)));
+        let edits: Vec<_> = shown.collect();
+        splice(&message.body, &edits)
+    }
+
+    /// The id for one in a message, raw.
+    fn shown(&self, upstream_id: &str, message: &Message, id: Span) -> Option<String> {
+        let id = unquote(id.of(message.text()))?;
+        let task = TaskId { upstream_id: upstream_id.into(), id: (&*id).into() };
+        self.known_task(&task).map(|sealed| quote(&sealed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        mcp::{Capabilities, Version},
+        sessions::{Asks, Sessions},
+        upstream::{Audience as _, Said, SessionKey},
+    };
+
+    #[tokio::test]
+    async fn a_session_hears_of_its_own_tasks_under_its_own_ids() {
+        let sessions = Sessions::default();
+        let live = sessions.enter([1; 16], 0).unwrap();
+        let patience = std::time::Duration::from_secs(9);
+        let version = Version::V2025_11_25;
+        let mut reader = live.attach(Asks { capabilities: Capabilities::NONE, patience, version });
+        live.know_task(TaskId { upstream_id: "u1".into(), id: "t".into() }, "sealed");
+        let status = |id: &str| {
+            let body = format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/tasks/status","params":{{"taskId":"{id}","ttl":1.0,"_meta":{{"io.modelcontextprotocol/related-task":{{"taskId":"{id}"}}}}}}}}"#
+            );
+            parse(body.into()).unwrap()
+        };
+        sessions.task_changed("u2", &status("t"));
+        sessions.task_changed("u1", &status("other"));
+        sessions.task_changed("u1", &status(r"\u0074"));
+        let told = reader.next().await.unwrap();
+        assert_eq!(told, status("sealed").body);
+        let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"t"}}}}"#;
+        let said =
+            Said::Notice(crate::mcp::Notice::Progress, Box::new(parse(progress.into()).unwrap()));
+        sessions.hear(&SessionKey::Client([1; 16]), "u1", said);
+        let told = reader.next().await.unwrap();
+        assert_eq!(told, progress.replace("\"t\"", "\"sealed\""));
+    }
+}
