@@ -180,6 +180,7 @@ impl Fleet {
             capabilities: hello.capabilities.clone(),
             apply_ms: 0,
             boot_epoch: hello.boot_epoch,
+            peer_address: String::new(),
         };
         StoredProxy { proxy, rejected, connected_until_ms: now + CONNECTED_MS }
     }
@@ -189,6 +190,7 @@ impl Fleet {
         let now = self.inner.clock.now_ms();
         let mut read = self.inner.store.begin_read().await?;
         let stored = proxies::list_all(read.connection(), now).await?;
+        let mut peers = peers::addresses(read.connection()).await?;
         let mut all: HashMap<String, Proxy> =
             stored.into_iter().map(|it| (it.proxy.id.clone(), it.proxy)).collect();
         for (id, member) in &*self.inner.members.lock() {
@@ -201,6 +203,9 @@ impl Fleet {
             }
         }
         let mut all: Vec<_> = all.into_values().collect();
+        for proxy in &mut all {
+            proxy.peer_address = peers.remove(&proxy.id).unwrap_or_default();
+        }
         all.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(all)
     }

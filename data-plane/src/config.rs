@@ -101,6 +101,9 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Items of one page of a list; 0: lists have one page, since many clients ask for no more.
     pub page_size: usize,
+    /// Processes of stdio upstreams, of all and of one.
+    pub processes: usize,
+    pub processes_per_upstream: usize,
 }
 
 impl Default for Limits {
@@ -114,6 +117,8 @@ impl Default for Limits {
             streams_per_principal: 256,
             message_bytes: 16 << 20,
             page_size: 0,
+            processes: 256,
+            processes_per_upstream: 64,
         }
     }
 }
@@ -173,7 +178,8 @@ impl From<&Config> for upstream::Limits {
             max_call_duration: config.timeouts.call_total,
             message_max: config.limits.message_bytes,
             session_idle: config.timeouts.session_idle,
-            ..Self::default()
+            children: config.limits.processes,
+            children_per_upstream: config.limits.processes_per_upstream,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod batch;
 mod elsewhere;
 mod events;
+mod hosting;
 mod known;
 mod mcp;
 mod ops;
@@ -30,7 +31,7 @@ pub(crate) use self::{
 };
 use crate::{
     auth,
-    config::{Config, Limits, Source, Timeouts},
+    config::{Config, Limits, Source, Stdio, Timeouts},
     connection::Door,
     drain::Drain,
     engine::parked::ParkedCalls,
@@ -74,6 +75,7 @@ pub(crate) struct Edge {
     streams: Arc<Streams>,
     auth_cache: Arc<auth::Cache>,
     answers: Answers,
+    stdio: Stdio,
 }
 
 /// The parts of a proxy that the edge shares with others.
@@ -103,6 +105,7 @@ impl Edge {
             trust,
             root_path,
             answers,
+            stdio: config.stdio,
             limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
             telemetry: Arc::default(),

@@ -50,6 +50,14 @@ pub(crate) fn need(message: &Message, tool: Option<&ToolEntry>) -> Need {
     if is_answered_anywhere { Need::Nothing } else { Need::Owner }
 }
 
+/// Who adopts the session of a proxy that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Adopters {
+    Any,
+    /// Rather one that runs commands, since the session may need one.
+    HostsFirst,
+}
+
 /// Whom to ask for a session that `owner` owns, before `own` serves it itself.
 ///
 /// First the owner. Is it gone, then all proxies agree on who adopts the session: the first that
@@ -59,15 +67,41 @@ pub(crate) fn order<'a>(
     owner: &str,
     session: &[u8],
     proxies: impl Iterator<Item = &'a Arc<ProxyResource>>,
+    adopters: Adopters,
 ) -> Vec<Arc<ProxyResource>> {
+    let rank_of = |proxy: &ProxyResource| {
+        let is_last = adopters == Adopters::HostsFirst && !proxy.stdio_host;
+        (is_last, rank(session, &proxy.id))
+    };
+    let proxies: Vec<_> = proxies.collect();
+    let itself = proxies.iter().find(|proxy| proxy.id == own);
+    let own_rank = itself.map_or((true, rank(session, own)), |proxy| rank_of(proxy));
     let mut ranked: Vec<_> = proxies
-        .map(|proxy| ((proxy.id != owner, rank(session, &proxy.id)), proxy))
-        .filter(|((is_other, rank_of), proxy)| {
-            proxy.id != own && (!is_other || *rank_of < rank(session, own))
-        })
+        .iter()
+        .filter(|proxy| proxy.id != own)
+        .map(|proxy| ((proxy.id != owner, rank_of(proxy)), *proxy))
+        .filter(|((is_other, rank), _)| !is_other || *rank < own_rank)
         .collect();
     ranked.sort_by_key(|(rank, _)| *rank);
     ranked.into_iter().take(TRIES).map(|(_, proxy)| Arc::clone(proxy)).collect()
+}
+
+/// The proxies that run commands, in the order in which they are asked for what has this key.
+pub(crate) fn hosts<'a>(
+    key: &[u8],
+    proxies: impl Iterator<Item = &'a Arc<ProxyResource>>,
+) -> Vec<Arc<ProxyResource>> {
+    let mut ranked: Vec<_> = proxies
+        .filter(|proxy| proxy.stdio_host)
+        .map(|proxy| (rank(key, &proxy.id), proxy))
+        .collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().take(TRIES).map(|(_, proxy)| Arc::clone(proxy)).collect()
+}
+
+/// A short name of a proxy for URLs, which tells nothing but this proxy from others.
+pub(crate) fn tag(proxy_id: &str) -> String {
+    format!("{:016x}", rank(b"tag", proxy_id))
 }
 
 /// Rendezvous hashing: the same on every proxy, and evenly spread.
@@ -104,7 +138,7 @@ mod tests {
         let all = proxies(&["a", "b", "c", "d"]);
         for session in 0..50_u8 {
             let key = [session; 16];
-            let order = |own: &str| order(own, "a", &key, all.iter());
+            let order = |own: &str| order(own, "a", &key, all.iter(), Adopters::Any);
             for own in ["b", "c", "d"] {
                 assert_eq!(order(own).first().unwrap().id, "a");
                 assert!(!ids(&order(own)).contains(&own));
@@ -120,7 +154,7 @@ mod tests {
             let key = [session; 16];
             // What each of the living does when `a` does not answer: the first it asks, or itself.
             let adopter = |own: &str| {
-                let order = order(own, "a", &key, all.iter());
+                let order = order(own, "a", &key, all.iter(), Adopters::Any);
                 order.get(1).map_or_else(|| own.to_owned(), |proxy| proxy.id.clone())
             };
             let first = adopter("b");
@@ -131,12 +165,43 @@ mod tests {
     }
 
     #[test]
+    fn commands_run_on_hosts_and_spread_over_them() {
+        let mut all = proxies(&["a", "b", "c", "d"]);
+        for proxy in all.iter_mut().take(3) {
+            Arc::make_mut(proxy).stdio_host = true;
+        }
+        let mut first = std::collections::BTreeSet::new();
+        for key in 0..50_u8 {
+            let order = hosts(&[key; 16], all.iter());
+            assert!(order.len() == 3 && !ids(&order).contains(&"d"));
+            first.insert(order.first().unwrap().id.clone());
+        }
+        assert_eq!(first.len(), 3);
+        assert!(hosts(&[1], proxies(&["a"]).iter()).is_empty());
+        assert_ne!(tag("a"), tag("b"));
+    }
+
+    #[test]
+    fn a_host_adopts_before_others_where_commands_are_needed() {
+        let mut all = proxies(&["a", "b", "c", "d"]);
+        Arc::make_mut(&mut all[3]).stdio_host = true;
+        for session in 0..20_u8 {
+            let order =
+                |own: &str| order(own, "a", &[session; 16], all.iter(), Adopters::HostsFirst);
+            for own in ["b", "c"] {
+                assert_eq!(ids(&order(own)).get(..2), Some(&["a", "d"][..]));
+            }
+            assert_eq!(ids(&order("d")), ["a"]);
+        }
+    }
+
+    #[test]
     fn an_owner_that_is_revoked_or_unknown_is_not_asked() {
         let key = [1; 16];
         let alone = proxies(&["b"]);
-        assert!(order("b", "a", &key, alone.iter()).is_empty());
+        assert!(order("b", "a", &key, alone.iter(), Adopters::Any).is_empty());
         let none = proxies(&[]);
-        assert!(order("b", "a", &key, none.iter()).is_empty());
+        assert!(order("b", "a", &key, none.iter(), Adopters::Any).is_empty());
     }
 
     #[test]

@@ -78,6 +78,8 @@ pub struct Limits {
     pub message_max: usize,
     /// Upstream sessions without a call for this long are ended.
     pub session_idle: Duration,
+    /// Processes that all upstreams together may have at a time.
+    pub children: usize,
     /// Processes that one upstream may have at a time.
     pub children_per_upstream: usize,
 }
@@ -89,6 +91,7 @@ impl Default for Limits {
             max_call_duration: Duration::from_hours(1),
             message_max: 16 * 1024 * 1024,
             session_idle: Duration::from_mins(30),
+            children: 256,
             children_per_upstream: 64,
         }
     }
@@ -262,7 +265,9 @@ impl Upstreams {
 
     /// The thread that runs children, started when it is needed first.
     fn spawner(&self) -> Result<Arc<Spawner>, CallFailure> {
-        let start = || Spawner::start().map(Arc::new).map_err(|error| error.to_string());
+        let start = || {
+            Spawner::start(self.limits.children).map(Arc::new).map_err(|error| error.to_string())
+        };
         self.spawner.get_or_init(start).clone().map_err(CallFailure::Spawn)
     }
 }

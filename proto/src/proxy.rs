@@ -38,6 +38,8 @@ pub struct Proxy {
     pub capabilities: Vec<String>,
     pub apply_ms: u32,
     pub boot_epoch: u64,
+    /// Where other proxies are sent to it; empty: it takes no part among them.
+    pub peer_address: String,
 }
 
 impl From<FieldError> for wire::FieldError {
@@ -68,6 +70,7 @@ impl From<Proxy> for wire::Proxy {
             capabilities,
             apply_ms,
             boot_epoch,
+            peer_address,
         } = proxy;
         Self {
             id,
@@ -81,6 +84,7 @@ impl From<Proxy> for wire::Proxy {
             capabilities,
             apply_ms,
             boot_epoch,
+            peer_address,
         }
     }
 }

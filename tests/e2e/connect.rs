@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
+use tests::balancer::Balancer;
 use tests::fixture::{self, Era};
 use tests::world::{World, lockgate};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
@@ -154,7 +155,7 @@ async fn the_wrappers_variables_lead_to_a_virtual_server() -> anyhow::Result<()>
         let variables = [
             ("MCP_SERVER_URL", url.as_str()),
             ("MCP_AUTH", auth.as_str()),
-            ("MCP_TOOL_CALL_TIMEOUT", "1"),
+            ("MCP_TOOL_CALL_TIMEOUT", "4"),
         ];
         let mut pipe = Pipe::start(&[], &variables)?;
         pipe.initialize(json!({})).await?;
@@ -209,6 +210,57 @@ async fn a_server_that_forgets_the_session_is_initialized_again() -> anyhow::Res
     pipe.send(&json!({"jsonrpc": "2.0", "id": asked.get("id"), "result": said})).await?;
     let answer = pipe.answer(2).await?;
     assert!(answer.pointer("/result").is_some_and(|it| it.to_string().contains("yes")), "{answer}");
+    assert_eq!(pipe.end().await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_connection_costs_neither_answers_nor_news() -> anyhow::Result<()> {
+    let (world, _fixture, token) = world().await?;
+    let between = Balancer::start(&[world.url()]).await?;
+    let url = between.url();
+    let mut pipe = Pipe::start(&["--url", &url, "--token", &token], &[])?;
+    pipe.initialize(json!({"sampling": {}, "roots": {}})).await?;
+    pipe.send(&call(1, "up-test_sampling", json!({"prompt": "say"}))).await?;
+    let asked = pipe.message().await?;
+    assert_eq!(asked.get("method"), Some(&"sampling/createMessage".into()), "{asked}");
+    // Cuts the stream of the call and the one of the session.
+    drop(between);
+    let _again = Balancer::start_at(url.trim_start_matches("http://"), &[world.url()]).await?;
+    let said =
+        json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "yes"}});
+    pipe.send(&json!({"jsonrpc": "2.0", "id": asked.get("id"), "result": said})).await?;
+    assert_eq!(text(&pipe.answer(1).await?), Some("LLM response: yes"));
+    pipe.send(&call(2, "up-test_speak_later", json!({}))).await?;
+    let mut said = Vec::new();
+    while said.len() < 2 {
+        let message = pipe.message().await?;
+        match message.get("method").and_then(Value::as_str) {
+            Some("roots/list") => {
+                let roots = json!({"roots": [{"uri": "file:///a"}]});
+                let id = message.get("id");
+                pipe.send(&json!({"jsonrpc": "2.0", "id": id, "result": roots})).await?;
+            }
+            Some("notifications/message") => said.push(message["params"]["data"].clone()),
+            _ => {}
+        }
+    }
+    assert_eq!(said, ["later", "1 roots"]);
+    assert_eq!(pipe.end().await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_tool_wants_in_headers_is_put_there() -> anyhow::Result<()> {
+    let (world, _fixture, token) = world().await?;
+    let mut pipe = Pipe::to(&world, &token)?;
+    for (id, region) in [(1, "eu"), (2, "süd ")] {
+        let params = json!({"name": "up-test_x_mcp_header", "arguments": {"region": region},
+            "_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientCapabilities": {}}});
+        pipe.send(&request(id, "tools/call", params)).await?;
+        assert_eq!(text(&pipe.answer(id).await?), Some(region));
+    }
     assert_eq!(pipe.end().await?, 0);
     Ok(())
 }

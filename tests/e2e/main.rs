@@ -17,6 +17,7 @@ mod leaks;
 mod modern_upstreams;
 mod operations;
 mod pages;
+mod placement;
 mod request_path;
 mod rounds;
 mod sdk_rounds;

@@ -17,9 +17,14 @@ pub struct Balancer {
 impl Balancer {
     /// Spreads connections over `backends`, which are `HOST:PORT` or URLs.
     pub async fn start(backends: &[&str]) -> anyhow::Result<Self> {
+        Self::start_at("127.0.0.1:0", backends).await
+    }
+
+    /// The same on an address that another one has left.
+    pub async fn start_at(listen: &str, backends: &[&str]) -> anyhow::Result<Self> {
         let authority = |url: &&str| url.split("://").last().unwrap_or_default().to_owned();
         let backends: Arc<[String]> = backends.iter().map(authority).collect();
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         Ok(Self { address, task: tokio::spawn(accept(listener, backends)) })
     }

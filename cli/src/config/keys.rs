@@ -42,6 +42,8 @@ pub(super) const KEYS: &[Key] = &[
     key("strict", Kind::Text, &[]),
     key("allow_stdio", Kind::Text, &[]),
     key("stdio_upstreams", Kind::Text, &[]),
+    key("stdio_processes", Kind::Text, &[]),
+    key("stdio_processes_per_upstream", Kind::Text, &[]),
     key("allowed_hosts", Kind::List, &[]),
     key("allowed_origins", Kind::List, &["ALLOWED_ORIGINS"]),
     key("trusted_proxies", Kind::List, &[]),

@@ -43,6 +43,9 @@ pub(crate) struct Settings {
     pub allow_stdio: Option<bool>,
     /// Whether anybody may define commands, in the whole deployment.
     pub stdio_upstreams: bool,
+    /// Processes of commands that a proxy runs at a time.
+    pub stdio_processes: Option<usize>,
+    pub stdio_processes_per_upstream: Option<usize>,
     pub allowed_hosts: Vec<String>,
     pub allowed_origins: Vec<String>,
     pub trusted_proxies: Vec<String>,
@@ -100,6 +103,8 @@ impl Settings {
             allowed_hosts: reader.list("allowed_hosts"),
             allowed_origins: reader.list("allowed_origins"),
             trusted_proxies: reader.list("trusted_proxies"),
+            stdio_processes: reader.number("stdio_processes"),
+            stdio_processes_per_upstream: reader.number("stdio_processes_per_upstream"),
             max_body_bytes: reader.number("max_body_bytes"),
             page_size: reader.number("page_size").unwrap_or_default(),
             call_timeout: reader.seconds("call_timeout"),

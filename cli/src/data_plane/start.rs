@@ -75,6 +75,9 @@ pub(crate) fn config(
     let mut limits = Limits::default();
     limits.body_bytes = settings.max_body_bytes.unwrap_or(limits.body_bytes);
     limits.page_size = settings.page_size;
+    limits.processes = settings.stdio_processes.unwrap_or(limits.processes);
+    limits.processes_per_upstream =
+        settings.stdio_processes_per_upstream.unwrap_or(limits.processes_per_upstream);
     Ok(Config {
         data_dir: settings.data_dir.join("proxy"),
         listeners: listeners.clients,

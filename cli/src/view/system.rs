@@ -10,6 +10,8 @@ use crate::{failure::Detail, output::Row};
 pub(crate) struct ProxyView {
     id: String,
     advertise_address: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    peer_address: String,
     version: String,
     connected: bool,
     applied_revision: u64,
@@ -31,6 +33,7 @@ impl From<wire::Proxy> for ProxyView {
         Self {
             id: proxy.id,
             advertise_address: proxy.advertise_address,
+            peer_address: proxy.peer_address,
             version: proxy.version,
             connected: proxy.connected,
             applied_revision: proxy.applied_revision,
@@ -45,7 +48,7 @@ impl From<wire::Proxy> for ProxyView {
 
 impl Row for ProxyView {
     const HEADERS: &'static [&'static str] =
-        &["ID", "ADDRESS", "CONNECTED", "REVISION", "REJECTED", "LAST SEEN"];
+        &["ID", "ADDRESS", "PEER ADDRESS", "CONNECTED", "REVISION", "REJECTED", "LAST SEEN"];
 
     fn cells(&self) -> Vec<String> {
         let rejected = match (self.rejected_revision, self.rejected_errors.first()) {
@@ -58,6 +61,7 @@ impl Row for ProxyView {
         vec![
             self.id.clone(),
             self.advertise_address.clone(),
+            if self.peer_address.is_empty() { "-" } else { &self.peer_address }.to_owned(),
             if self.connected { "yes" } else { "no" }.to_owned(),
             self.applied_revision.to_string(),
             rejected,

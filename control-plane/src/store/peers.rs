@@ -1,5 +1,7 @@
 //! Rows of proxies that others may reach, and the sync resources that they are.
 
+use std::collections::HashMap;
+
 use proto::resource::{ProxyResource, Resource};
 use sqlx::{AnyConnection, any::AnyRow};
 
@@ -63,6 +65,14 @@ pub(crate) async fn unseen(
 pub(crate) async fn resources(connection: &mut AnyConnection) -> Result<Vec<Resource>, StoreError> {
     let rows = sqlx::query("SELECT * FROM peers ORDER BY id").fetch_all(connection).await?;
     rows.iter().map(|row| peer(row).map(Resource::Proxy)).collect()
+}
+
+/// Where each peer is reached, by its id.
+pub(crate) async fn addresses(
+    connection: &mut AnyConnection,
+) -> Result<HashMap<String, String>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM peers").fetch_all(connection).await?;
+    rows.iter().map(|row| peer(row).map(|peer| (peer.id, peer.peer_address))).collect()
 }
 
 /// One peer as proxies are told; none if it is gone, hence to be removed.

@@ -126,6 +126,8 @@ fn from_row(row: &AnyRow, now_ms: i64) -> Result<StoredProxy, StoreError> {
         capabilities: row.json("capabilities")?,
         apply_ms: u32::try_from(row.count("apply_ms")?).unwrap_or(u32::MAX),
         boot_epoch: row.count("boot_epoch")?,
+        // It stands with the peers, since it is configuration.
+        peer_address: String::new(),
     };
     Ok(StoredProxy { proxy, rejected, connected_until_ms })
 }
@@ -160,6 +162,7 @@ mod tests {
             capabilities: vec!["stdio-host".to_owned()],
             apply_ms: 3,
             boot_epoch,
+            peer_address: String::new(),
         };
         StoredProxy { proxy, rejected: Some(rejected), connected_until_ms: 100 }
     }

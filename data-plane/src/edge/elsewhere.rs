@@ -1,8 +1,11 @@
 //! Requests that another proxy must answer, because the session is its own.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header, request};
 use http_body_util::Full;
+use proto::resource::ProxyResource;
 
 use super::Edge;
 use crate::{
@@ -11,7 +14,7 @@ use crate::{
     error::Failure,
     forward,
     mcp::{Kind, Message},
-    ownership::{self, Need},
+    ownership::{self, Adopters, Need},
     peer::{self, Sent, door},
     route,
     session::SessionClaims,
@@ -105,10 +108,27 @@ impl Edge {
         claims: &SessionClaims,
     ) -> Result<Option<Response<Body>>, Failure> {
         let table = &sender.table;
-        let order = ownership::order(&self.proxy_id, &claims.owner, &claims.id, table.proxies());
+        let adopters = if table.has_commands() { Adopters::HostsFirst } else { Adopters::Any };
+        let ids = (&*self.proxy_id, &*claims.owner);
+        let order = ownership::order(ids.0, ids.1, &claims.id, table.proxies(), adopters);
+        let answer = self.first_of(&order, sender, parts, asked).await?;
+        if answer.is_none() {
+            tracing::debug!(owner = &*claims.owner, "adopted a session");
+        }
+        Ok(answer)
+    }
+
+    /// The answer of the first of these proxies that is there; `None` if none is.
+    pub(super) async fn first_of(
+        &self,
+        order: &[Arc<ProxyResource>],
+        sender: &Sender<'_>,
+        parts: &request::Parts,
+        asked: Asked<'_>,
+    ) -> Result<Option<Response<Body>>, Failure> {
         for proxy in order {
             let request = self.passed_on(sender, parts, asked.body());
-            match self.peers.send(&proxy, request).await {
+            match self.peers.send(proxy, request).await {
                 Sent::Answered(answer) => return Ok(Some(peer::relayed(answer, asked.id()))),
                 Sent::Unsent => {}
                 Sent::Lost(error) => {
@@ -119,7 +139,6 @@ impl Edge {
                 }
             }
         }
-        tracing::debug!(owner = &*claims.owner, "adopted a session");
         Ok(None)
     }
 

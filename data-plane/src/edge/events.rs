@@ -9,10 +9,14 @@ use futures_util::stream;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use pingora::server::ShutdownWatch;
+use proto::resource::ProxyResource;
 
-use super::{Client, Edge, parse};
+use super::{Client, Edge, elsewhere::Asked, parse};
 use crate::{
+    connection::Door,
+    engine::Sender,
     error::Failure,
+    ownership,
     route::Endpoint,
     session,
     transport::{
@@ -23,6 +27,8 @@ use crate::{
     },
 };
 
+/// Characters of a stream's own id; behind it stands the tag of its proxy.
+const ID_LENGTH: usize = 32;
 /// The name of the id in the endpoint's query.
 const PARAMETER: &str = "session_id";
 
@@ -49,14 +55,19 @@ impl Edge {
         client: &Client,
         endpoint: Endpoint,
     ) -> Result<Response<Body>, Failure> {
-        let sender = self.sender(request.headers(), client, endpoint).await?;
-        if request.method() != Method::GET {
+        let (parts, _) = request.into_parts();
+        let sender = self.sender(&parts.headers, client, endpoint).await?;
+        if parts.method != Method::GET {
             return Err(Failure::Method("GET"));
         }
+        if let Some(answer) = self.stream_at_host(&sender, &parts).await? {
+            return Ok(answer);
+        }
         let end = self.pipe(&sender)?;
-        let id = hex::encode(session::new_id());
+        let (id, own) = (hex::encode(session::new_id()), ownership::tag(&self.proxy_id));
+        let id = format!("{id}{own}");
         self.streams.insert(id.clone(), Arc::clone(&end.pipe));
-        let path = self.root_path.messages(request.uri().path());
+        let path = self.root_path.messages(parts.uri.path());
         let first = format!("event: endpoint\ndata: {path}?{PARAMETER}={id}\n\n");
         let events = Events {
             first: Some(first.into()),
@@ -88,14 +99,35 @@ impl Edge {
             return Err(Failure::Method("POST"));
         }
         headers::check_content(headers)?;
-        let stream = stream_of(parts.uri.query().unwrap_or_default());
-        let stream = stream.and_then(|id| self.streams.get(id).map(|pipe| Arc::clone(&pipe)));
+        let stream_id = stream_of(parts.uri.query().unwrap_or_default());
+        let stream_id = stream_id.ok_or(Failure::StreamUnknown)?;
+        let stream = self.streams.get(stream_id).map(|pipe| Arc::clone(&pipe));
+        let owner = if stream.is_none() { self.owner_of(&sender, stream_id) } else { None };
+        if let Some(owner) = owner {
+            let body =
+                body::read(headers, body, self.limits.body_bytes, self.timeouts.body).await?;
+            let answer = self.first_of(&[owner], &sender, &parts, Asked::Batch(&body)).await?;
+            return answer.ok_or(Failure::StreamUnknown);
+        }
         let pipe = stream
             .filter(|pipe| pipe.is_of(&sender.principal, &sender.endpoint))
             .ok_or(Failure::StreamUnknown)?;
         let body = body::read(headers, body, self.limits.body_bytes, self.timeouts.body).await?;
         pipe.take(parse(body, id)?).await?;
         Ok(response::empty(StatusCode::ACCEPTED))
+    }
+}
+
+impl Edge {
+    /// The other proxy that holds a stream, as its id tells.
+    fn owner_of(&self, sender: &Sender<'_>, stream_id: &str) -> Option<Arc<ProxyResource>> {
+        // One hop: who was asked by another proxy would know the stream.
+        if sender.client.door == Door::Peer {
+            return None;
+        }
+        let tag = stream_id.get(ID_LENGTH..).filter(|tag| !tag.is_empty())?;
+        let mut others = sender.table.proxies().filter(|proxy| proxy.id != self.proxy_id);
+        others.find(|proxy| ownership::tag(&proxy.id) == tag).cloned()
     }
 }
 

@@ -97,18 +97,8 @@ impl Edge {
         {
             return Ok(answer);
         }
-        match parts.method {
-            Method::POST => {}
-            Method::GET => {
-                headers::check_takes_events(headers)?;
-                let (reader, version) = engine::legacy::listen(&sender)?;
-                return Ok(response::listening(reader, version, self.timeouts.keep_alive));
-            }
-            Method::DELETE => {
-                engine::legacy::delete(&sender)?;
-                return Ok(response::empty(StatusCode::NO_CONTENT));
-            }
-            _ => return Err(Failure::Method(ALLOWED)),
+        if parts.method != Method::POST {
+            return self.without_body(&sender, &parts.method, headers);
         }
         headers::check_content(headers)?;
         let accepts = self.accepts(headers)?;
@@ -123,6 +113,12 @@ impl Edge {
         let era = version::era_of(&message, &engine::legacy::mirror_headers(headers))?;
         if let InboundEra::Legacy { header: _ } = era
             && let Some(answer) = self.elsewhere(&sender, &parts, Asked::Message(&message)).await?
+        {
+            return Ok(answer);
+        }
+        if self.lacks_commands(&sender)
+            && let Some(answer) =
+                Box::pin(self.at_host(&sender, &parts, &message, era.era())).await?
         {
             return Ok(answer);
         }
@@ -162,6 +158,27 @@ impl Edge {
             served @ (Served::Answer(_) | Served::Began { .. } | Served::Accepted) => {
                 Ok(rendered(served, accepts, interval).await)
             }
+        }
+    }
+
+    /// Answers a request that carries no message.
+    fn without_body(
+        &self,
+        sender: &Sender<'_>,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Response<Body>, Failure> {
+        match *method {
+            Method::GET => {
+                headers::check_takes_events(headers)?;
+                let (reader, version) = engine::legacy::listen(sender)?;
+                Ok(response::listening(reader, version, self.timeouts.keep_alive))
+            }
+            Method::DELETE => {
+                engine::legacy::delete(sender)?;
+                Ok(response::empty(StatusCode::NO_CONTENT))
+            }
+            _ => Err(Failure::Method(ALLOWED)),
         }
     }
 

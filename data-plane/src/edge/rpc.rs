@@ -41,7 +41,7 @@ impl Edge {
         }
         let view = route::view(&sender.table, &sender.endpoint)?;
         let message = in_words_of_mcp(message, view);
-        self.alone(sender, message, Accepts::Json).await
+        self.alone((sender, &parts), message, Accepts::Json).await
     }
 
     /// Answers one message of Streamable HTTP without sessions.
@@ -56,7 +56,7 @@ impl Edge {
         let sender = self.sender(&parts.headers, client, endpoint).await?;
         let message = self.only_message((&parts, body), id).await?;
         let accepts = self.accepts(&parts.headers)?;
-        self.alone(sender, message, accepts).await
+        self.alone((sender, &parts), message, accepts).await
     }
 
     async fn only_message(
@@ -75,13 +75,19 @@ impl Edge {
 
     async fn alone(
         &self,
-        mut sender: Sender<'_>,
+        (mut sender, parts): (Sender<'_>, &request::Parts),
         message: Message,
         accepts: Accepts,
     ) -> Result<Response<Body>, Failure> {
         // Nothing here is mirrored in headers: the body says all.
         sender.headers = None;
         let era = version::era_of_body(&message)?;
+        if self.lacks_commands(&sender)
+            && !engine::legacy::is_initialize(&message)
+            && let Some(answer) = self.at_host(&sender, parts, &message, era.era()).await?
+        {
+            return Ok(answer);
+        }
         let inbound = Inbound { sender, message };
         let served = match era {
             InboundEra::Legacy { header: _ } => engine::legacy::serve_alone(inbound)?,

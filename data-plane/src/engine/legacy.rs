@@ -240,6 +240,17 @@ pub(crate) fn open(sender: &Sender<'_>) -> Result<Arc<Known>, Failure> {
     Ok(known)
 }
 
+/// The claims of the session that a request names, whoever owns it.
+pub(crate) fn claims_of(sender: &Sender<'_>) -> Option<SessionClaims> {
+    let header = sender.headers.and_then(|headers| headers.get(SESSION_ID))?;
+    check(sender, header).ok()
+}
+
+/// Whether this proxy has asked the client what this response answers.
+pub(crate) fn has_asked(sender: &Sender<'_>, response: &Message) -> bool {
+    open(sender).is_ok_and(|known| known.live.has_asked(response))
+}
+
 /// The claims of a session that another proxy owns; nothing for our own, for none, and for ids
 /// that are refused anyway.
 pub(crate) fn foreign(sender: &Sender<'_>) -> Option<SessionClaims> {

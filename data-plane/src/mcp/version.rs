@@ -83,6 +83,15 @@ pub enum InboundEra {
     },
 }
 
+impl InboundEra {
+    pub fn era(&self) -> Era {
+        match self {
+            Self::Legacy { .. } => Era::Legacy,
+            Self::Modern { .. } => Era::Modern,
+        }
+    }
+}
+
 /// The headers that mirror the body, as received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MirrorHeaders<'a> {

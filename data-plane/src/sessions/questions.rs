@@ -78,6 +78,12 @@ impl Live {
         Some(request)
     }
 
+    /// Whether there is a question that this response answers.
+    pub(crate) fn has_asked(&self, response: &Message) -> bool {
+        let id = response.id().and_then(number);
+        self.questions.lock().pending.iter().any(|pending| Some(pending.id) == id)
+    }
+
     /// Gives the client's response to who asked; false if nobody did.
     pub(crate) fn answer(&self, response: &Message) -> bool {
         let question = response.id().and_then(number).and_then(|id| self.take(id));

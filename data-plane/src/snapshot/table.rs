@@ -18,6 +18,7 @@ use proto::{
         CredentialResource, Key, KeyResource, ProxyResource, Resource, TokenResource, ToolResource,
         UpstreamResource, VirtualServerResource,
     },
+    upstream::{Stdio, Transport},
 };
 
 pub use self::{entry::ToolEntry, offer::Offer, shelf::Shelf, view::View};
@@ -30,6 +31,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Table {
     pub position: Position,
+    /// Ids of enabled upstreams that are commands.
+    commands: AHashSet<Box<str>>,
     /// By id; disabled ones are here too.
     pub upstreams: AHashMap<Box<str>, Arc<UpstreamResource>>,
     /// By id.
@@ -100,6 +103,7 @@ impl Table {
         let proxies = proxies.map(|it| (it.id.as_str().into(), Arc::new((*it).clone()))).collect();
         Ok(Self {
             position,
+            commands: parts.commands(),
             upstreams,
             credentials,
             everything,
@@ -124,6 +128,20 @@ impl Table {
 
     pub fn upstream(&self, id: &str) -> Option<&Arc<UpstreamResource>> {
         self.upstreams.get(id)
+    }
+
+    /// Whether some upstreams are commands.
+    pub fn has_commands(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
+    /// The way to run an upstream, if it is an enabled command.
+    pub fn command(&self, upstream_id: &str) -> Option<&Stdio> {
+        self.commands.get(upstream_id)?;
+        match &self.upstreams.get(upstream_id)?.transport {
+            Transport::Stdio(stdio) => Some(stdio),
+            Transport::Http { .. } | Transport::Sse { .. } | Transport::WebSocket { .. } => None,
+        }
     }
 
     pub fn credential(&self, id: &str) -> Option<&Arc<CredentialResource>> {
@@ -223,6 +241,12 @@ impl<'a> Parts<'a> {
         // Newest first; ids settle ties so that all proxies seal with the same key.
         self.keys
             .sort_by(|a, b| b.create_time_ms.cmp(&a.create_time_ms).then_with(|| b.id.cmp(&a.id)));
+    }
+
+    fn commands(&self) -> AHashSet<Box<str>> {
+        let is_command =
+            |it: &&&UpstreamResource| !it.disabled && matches!(it.transport, Transport::Stdio(_));
+        self.upstreams.iter().filter(is_command).map(|it| it.id.as_str().into()).collect()
     }
 
     fn session_keys(&self) -> SessionKeys {

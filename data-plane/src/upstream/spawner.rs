@@ -96,14 +96,12 @@ pub(crate) struct Spawner {
     stop: CancellationToken,
     /// For the children of all upstreams.
     places: Arc<Semaphore>,
+    pub(crate) places_max: usize,
 }
 
 impl Spawner {
-    /// Processes that one proxy may run at a time.
-    pub(crate) const CHILDREN_MAX: usize = 256;
-
-    /// Starts the thread.
-    pub(crate) fn start() -> io::Result<Self> {
+    /// Starts the thread, for at most so many processes at a time.
+    pub(crate) fn start(places_max: usize) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let children = TaskTracker::new();
@@ -116,8 +114,8 @@ impl Spawner {
                 tracker.wait().await;
             });
         })?;
-        let places = Arc::new(Semaphore::new(Self::CHILDREN_MAX));
-        Ok(Self { handle, children, stop, places })
+        let places = Arc::new(Semaphore::new(places_max));
+        Ok(Self { handle, children, stop, places, places_max })
     }
 
     /// A place for one more child; `None` if there are as many as there may be.

@@ -88,7 +88,7 @@ impl Stdio {
         let place = Arc::clone(&self.places).try_acquire_owned();
         let place = place.map_err(|_| CallFailure::TooManyChildren(self.places_max))?;
         let other = self.spawner.place();
-        Ok([place, other.ok_or(CallFailure::ProxyFull(Spawner::CHILDREN_MAX))?])
+        Ok([place, other.ok_or(CallFailure::ProxyFull(self.spawner.places_max))?])
     }
 }
 

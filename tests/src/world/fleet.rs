@@ -90,6 +90,11 @@ impl ControlPlane {
         Proxy::join(&self.sync, &self.join_token().await?).await
     }
 
+    /// Starts a proxy of this control plane with more arguments and waits until it is ready.
+    pub async fn proxy_with(&self, arguments: &[&str]) -> anyhow::Result<Proxy> {
+        Proxy::join_with(&self.sync, &self.join_token().await?, arguments).await
+    }
+
     /// Where proxies join.
     pub fn sync(&self) -> &str {
         &self.sync
@@ -108,7 +113,12 @@ pub struct Proxy {
 impl Proxy {
     /// Starts one that joins with a one-time token, and waits until it is ready.
     pub async fn join(control: &str, token: &str) -> anyhow::Result<Self> {
-        let proxy = Self::start(control, &["--join", token]).await?;
+        Self::join_with(control, token, &[]).await
+    }
+
+    /// Starts one with more arguments, which joins with a one-time token.
+    async fn join_with(control: &str, token: &str, arguments: &[&str]) -> anyhow::Result<Self> {
+        let proxy = Self::start(control, &[&["--join", token], arguments].concat()).await?;
         let ready = wait_until_ready(&proxy.url, PATIENCE).await;
         ready.with_context(|| proxy.process.log_tail())?;
         Ok(proxy)
@@ -201,7 +211,10 @@ fn run(
     arguments: &[&str],
 ) -> anyhow::Result<Process> {
     let mut command = lockgate(directory)?;
-    command.args(["data-plane", "--listen", listen, "--control", control, "--allow-stdio"]);
+    command.args(["data-plane", "--listen", listen, "--control", control]);
+    if !arguments.iter().any(|argument| argument.starts_with("--allow-stdio")) {
+        command.arg("--allow-stdio");
+    }
     if !arguments.contains(&"--peer-listen") {
         command.args(["--peer-listen", "127.0.0.1:0"]);
     }

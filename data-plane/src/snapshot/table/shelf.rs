@@ -118,6 +118,11 @@ impl Shelf {
         Some(shown)
     }
 
+    /// Ids of the upstreams that are here as a whole.
+    pub(super) fn upstreams(&self) -> impl Iterator<Item = &str> {
+        self.features.keys().map(|id| &**id)
+    }
+
     fn know_scheme(&mut self, shown: &str, upstream_id: &Arc<str>) {
         let known = self
             .by_scheme

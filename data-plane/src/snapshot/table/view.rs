@@ -201,6 +201,12 @@ impl View {
         &self.shelf
     }
 
+    /// Whether anything here is of an upstream of which this is true.
+    pub fn has_upstream(&self, is: impl Fn(&str) -> bool) -> bool {
+        self.shelf.upstreams().any(&is)
+            || self.shown.iter().filter_map(|(_, tool)| tool.upstream_id()).any(is)
+    }
+
     /// The tool that is called `name` here, or by an alias.
     pub fn tool(&self, name: &str) -> Option<&Arc<ToolEntry>> {
         self.by_name.get(name)

@@ -29,7 +29,7 @@ struct Script {
 
 /// Runs a shell script.
 async fn run(script: &str) -> Script {
-    let spawner = Spawner::start().unwrap();
+    let spawner = Spawner::start(8).unwrap();
     let (input, fed) = mpsc::channel(8);
     let (heard, lines) = mpsc::channel(64);
     let (told, ended) = tokio::sync::oneshot::channel();

@@ -1,0 +1,217 @@
+//! Commands run where they may: what needs one finds its way from proxies that run none.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use tests::client::{Client, LEGACY, eventually};
+use tests::talk::Events;
+use tests::world::{ControlPlane, Proxy, program};
+
+const SOON: Duration = Duration::from_secs(20);
+const REFUSED: &str = "--allow-stdio=false";
+
+/// One proxy that runs commands and two that do not.
+struct Fleet {
+    control: ControlPlane,
+    host: Proxy,
+    edges: [Proxy; 2],
+    token: String,
+}
+
+impl Fleet {
+    async fn start() -> anyhow::Result<Self> {
+        let control = ControlPlane::start().await?;
+        let host = control.proxy().await?;
+        let edges = [control.proxy_with(&[REFUSED]).await?, control.proxy_with(&[REFUSED]).await?];
+        let token = control.ok(&["token", "create", "--name", "mine"]).await?;
+        Ok(Self { control, host, edges, token })
+    }
+
+    async fn command(&self, name: &str, mode: &str) -> anyhow::Result<()> {
+        let fixture = program("fixture")?.display().to_string();
+        let create = ["create", "upstream", name, "--command", &fixture, "--arg", "--stdio"];
+        let more = ["--arg", "--era", "--arg", "legacy", "--stdio-mode", mode];
+        self.control.ok(&[&create[..], &more].concat()).await?;
+        self.settled().await
+    }
+
+    /// Waits until every proxy has a certificate and the whole configuration.
+    async fn settled(&self) -> anyhow::Result<()> {
+        eventually("the proxies know each other", SOON, || async {
+            let all = [&self.host, &self.edges[0], &self.edges[1]];
+            let certified = all.iter().all(|proxy| proxy.certificate().exists());
+            let status: Value =
+                serde_json::from_str(&self.control.ok(&["status", "-o", "json"]).await?)?;
+            let listed = self.control.ok(&["get", "proxies", "-o", "json"]).await?;
+            let listed: Value = serde_json::from_str(&listed)?;
+            let listed = listed.as_array().or_else(|| listed.get("items")?.as_array());
+            let is_current = |it: &Value| it["applied_revision"] == status["revision"];
+            Ok(certified && listed.context("no list")?.iter().all(is_current))
+        })
+        .await
+    }
+
+    fn at(&self, edge: usize) -> Client {
+        self.edges[edge].client("/mcp", &self.token)
+    }
+}
+
+fn echo(text: &str) -> String {
+    json!({"message": text}).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_may_need_a_command_lives_on_a_host() -> anyhow::Result<()> {
+    let fleet = Fleet::start().await?;
+    fleet.command("own", "per-session").await?;
+    let mut client = fleet.at(0);
+    client.initialize_with(LEGACY, json!({"sampling": {}, "roots": {}})).await?;
+    let elsewhere = client.scattered(&format!("{}/mcp", fleet.edges[1].url()));
+    for client in [&client, &elsewhere] {
+        ensure!(client.tool_names().await?.contains(&"own-echo".to_owned()));
+        assert_eq!(client.call_text("own-echo", &echo("hosted")).await?, "hosted");
+    }
+    assert_eq!(fleet.host.process().descendants().len(), 1, "one session, one process");
+    // Questions during a call and outside of all calls, answered through the other proxy.
+    let (asked, answer) = elsewhere
+        .converse(r#"{"name":"own-test_sampling","arguments":{"prompt":"?"}}"#, |_| {
+            let content = json!({"type": "text", "text": "yes"});
+            json!({"role": "assistant", "model": "m", "content": content})
+        })
+        .await?;
+    assert_eq!(asked.len(), 1);
+    assert_eq!(answer["result"]["content"][0]["text"], "LLM response: yes", "{answer}");
+    let mut events = Events::of(elsewhere.listen(None).send().await?).await?;
+    client.call_text("own-test_speak_later", "{}").await?;
+    assert_eq!(events.message().await?["params"]["data"], "later");
+    assert_eq!(events.message().await?["method"], "roots/list");
+    assert_eq!(elsewhere.delete().send().await?.status(), 204);
+    eventually("its process ends with it", SOON, || async {
+        Ok(fleet.host.process().descendants().is_empty())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_alone_goes_to_a_host_by_itself() -> anyhow::Result<()> {
+    let fleet = Fleet::start().await?;
+    fleet.command("all", "shared").await?;
+    for edge in [0, 1] {
+        let client = fleet.at(edge);
+        let echo = r#"{"name":"all-echo","arguments":{"message":"modern"}}"#;
+        let called = client.modern("tools/call", echo).await?.result()?;
+        assert_eq!(called["content"][0]["text"], "modern", "{called}");
+        let call =
+            r#"{"name":"all-test_tool_with_progress","arguments":{},"_meta":{"progressToken":7}}"#;
+        let messages = client.modern("tools/call", call).await?.messages()?;
+        assert_eq!(messages.len(), 4, "{messages:?}");
+        let plain = fleet.edges[edge].client("/rpc", &fleet.token);
+        let called = plain.legacy("tools/call", echo).await?.result()?;
+        assert_eq!(called["content"][0]["text"], "modern", "{called}");
+    }
+    assert_eq!(fleet.host.process().descendants().len(), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_older_than_the_first_command_can_use_it() -> anyhow::Result<()> {
+    let fleet = Fleet::start().await?;
+    fleet.settled().await?;
+    let mut client = fleet.at(0);
+    client.initialize_with(LEGACY, json!({"sampling": {}})).await?;
+    fleet.command("new", "per-session").await?;
+    let elsewhere = client.scattered(&format!("{}/mcp", fleet.edges[1].url()));
+    for client in [&client, &elsewhere] {
+        assert_eq!(client.call_text("new-echo", &echo("late")).await?, "late");
+        let (_, answer) = client
+            .converse(r#"{"name":"new-test_sampling","arguments":{"prompt":"?"}}"#, |_| {
+                let content = json!({"type": "text", "text": "yes"});
+                json!({"role": "assistant", "model": "m", "content": content})
+            })
+            .await?;
+        assert_eq!(answer["result"]["content"][0]["text"], "LLM response: yes", "{answer}");
+    }
+    assert_eq!(fleet.host.process().descendants().len(), 1, "one session, one process");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_host_the_call_fails_and_says_why() -> anyhow::Result<()> {
+    let mut fleet = Fleet::start().await?;
+    fleet.command("gone", "shared").await?;
+    fleet.host.kill().await;
+    let call = r#"{"name":"gone-echo","arguments":{"message":"x"}}"#;
+    let begun = std::time::Instant::now();
+    let answer = fleet.at(0).modern("tools/call", call).await?.response()?;
+    ensure!(answer.to_string().contains("commands"), "{answer}");
+    ensure!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    fleet.host.start_again().await?;
+    eventually("a host is back", SOON, || async {
+        Ok(fleet.at(0).modern("tools/call", call).await?.result().is_ok())
+    })
+    .await
+}
+
+/// The data of the next event of HTTP+SSE.
+async fn data(stream: &mut reqwest::Response, buffer: &mut String) -> anyhow::Result<String> {
+    loop {
+        if let Some(end) = buffer.find("\n\n") {
+            let block: String = buffer.drain(..end + 2).collect();
+            let data = block.lines().find_map(|line| line.strip_prefix("data: "));
+            match data {
+                Some(data) => return Ok(data.to_owned()),
+                None => continue,
+            }
+        }
+        let chunk = tokio::time::timeout(SOON, stream.chunk()).await??.context("it ended")?;
+        buffer.push_str(&String::from_utf8_lossy(&chunk));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_an_event_stream_find_it_from_any_proxy() -> anyhow::Result<()> {
+    let fleet = Fleet::start().await?;
+    let http = tests::client::http();
+    // Once the stream is on the proxy that was asked, once on a host behind it.
+    for name in [None, Some("own")] {
+        match name {
+            Some(name) => fleet.command(name, "per-session").await?,
+            None => fleet.settled().await?,
+        }
+        let open = http.get(format!("{}/sse", fleet.edges[0].url())).bearer_auth(&fleet.token);
+        let (mut stream, mut buffer) = (open.send().await?, String::new());
+        let endpoint = data(&mut stream, &mut buffer).await?;
+        let mut urls = [&fleet.edges[1], &fleet.host, &fleet.edges[0]].into_iter().cycle();
+        let mut post = |message: Value| {
+            let url = format!("{}{endpoint}", urls.next().map(Proxy::url).unwrap_or_default());
+            http.post(url).bearer_auth(&fleet.token).json(&message).send()
+        };
+        let hello = json!({"protocolVersion": "2024-11-05", "capabilities": {},
+            "clientInfo": {"name": "old", "version": "1"}});
+        let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello});
+        assert_eq!(post(hello).await?.status(), 202);
+        let answer: Value = serde_json::from_str(&data(&mut stream, &mut buffer).await?)?;
+        assert_eq!(answer["id"], 0, "{answer}");
+        let done = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+        assert_eq!(post(done).await?.status(), 202);
+        for id in 1..5 {
+            let request = match name {
+                None => json!({"jsonrpc": "2.0", "id": id, "method": "tools/list"}),
+                Some(_) => json!({"jsonrpc": "2.0", "id": id, "method": "tools/call",
+                    "params": {"name": "own-echo", "arguments": {"message": "x"}}}),
+            };
+            assert_eq!(post(request).await?.status(), 202);
+            let answer: Value = serde_json::from_str(&data(&mut stream, &mut buffer).await?)?;
+            ensure!(answer["id"] == id && answer.get("result").is_some(), "{answer}");
+        }
+        let stranger = fleet
+            .control
+            .ok(&["token", "create", "--name", &format!("o{}", name.is_some())])
+            .await?;
+        let url = format!("{}{endpoint}", fleet.edges[1].url());
+        let refused = http.post(url).bearer_auth("lg_nobody").json(&json!({})).send().await?;
+        assert_eq!(refused.status(), 401, "{stranger}");
+    }
+    Ok(())
+}
