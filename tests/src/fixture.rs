@@ -12,7 +12,7 @@ mod serve;
 mod tasks;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,8 +22,8 @@ use rmcp::model::{
     GetPromptResponse, GetTaskParams, GetTaskResult, Implementation, JsonObject, ListPromptsResult,
     ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
     ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, RequestStateCodec,
-    ServerCapabilities, ServerConfig, SetLevelRequestParams, SubscribeRequestParams,
-    SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskParams,
+    ResourceUpdatedNotificationParam, ServerCapabilities, ServerConfig, SetLevelRequestParams,
+    SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskParams,
 };
 use rmcp::service::{RequestContext, SubscriptionContext, SubscriptionSink};
 use rmcp::task_manager::TaskManager;
@@ -67,6 +67,10 @@ pub struct Fixture {
     tasks: TaskManager,
     state: RequestStateCodec,
     executions: Executions,
+    /// Tags of the sleeps that were given up.
+    given_up: Arc<std::sync::Mutex<HashSet<String>>>,
+    /// How often the list of tools changed.
+    changes: Arc<AtomicU64>,
 }
 
 /// Every tool call that was begun, in order. Clones share them.
@@ -111,26 +115,61 @@ impl Fixture {
             tasks: TaskManager::new(),
             state: RequestStateCodec::new_unchecked(STATE_KEY),
             executions: Executions::default(),
+            given_up: Arc::default(),
+            changes: Arc::default(),
         })
     }
 
-    async fn each_listener(&self, change: ListChange) {
+    /// Tells everyone who listens, and a legacy caller, which listens by being there.
+    async fn announce(
+        &self,
+        change: Change,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResult, ErrorData> {
         let listeners: Vec<_> = self.listeners.lock().await.values().cloned().collect();
         for listener in listeners {
-            // A listener that went away meanwhile has nothing to hear.
+            // A listener that went away meanwhile, or wants something else, has nothing to hear.
             match change {
-                ListChange::Tools => listener.notify_tool_list_changed().await.ok(),
-                ListChange::Prompts => listener.notify_prompt_list_changed().await.ok(),
+                Change::Tools => listener.notify_tool_list_changed().await.ok(),
+                Change::Prompts => listener.notify_prompt_list_changed().await.ok(),
+                Change::Watched => listener.notify_resource_updated(WATCHED).await.ok(),
             };
         }
+        if context.protocol_version() == Some(ProtocolVersion::V_2026_07_28) {
+            return Ok(said("announced"));
+        }
+        let watched = ResourceUpdatedNotificationParam::new(WATCHED);
+        match change {
+            Change::Tools => context.peer.notify_tool_list_changed().await.ok(),
+            Change::Prompts => context.peer.notify_prompt_list_changed().await.ok(),
+            Change::Watched => context.peer.notify_resource_updated(watched).await.ok(),
+        };
+        Ok(said("announced"))
+    }
+
+    /// The tools as they are now; one of them says how often they changed.
+    fn current_tools(&self) -> Vec<Tool> {
+        let mut tools = self.tools.to_vec();
+        let changes = self.changes.load(Ordering::SeqCst);
+        for tool in &mut tools {
+            if tool.name == "test_change_tools" {
+                let description = format!("Changes this list; so far {changes} times");
+                tool.description = Some(description.into());
+            }
+        }
+        tools
     }
 }
 
-/// Which list a trigger tool announces.
+/// The resource that `test_touch` touches.
+const WATCHED: &str = "test://watched-resource";
+
+/// What a trigger tool announces.
 #[derive(Clone, Copy)]
-enum ListChange {
+enum Change {
     Tools,
     Prompts,
+    Watched,
 }
 
 /// Turns JSON that this crate wrote itself into a type of the SDK.
@@ -186,8 +225,8 @@ impl ServerHandler for Fixture {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let samples = context.client_capabilities().is_some_and(|it| it.sampling.is_some());
-        let shown = |tool: &&Tool| samples || tool.name != "test_for_samplers";
-        let tools = self.tools.iter().filter(shown).cloned().collect();
+        let shown = |tool: &Tool| samples || tool.name != "test_for_samplers";
+        let tools = self.current_tools().into_iter().filter(shown).collect();
         let list = ListToolsResult { tools, ..ListToolsResult::default() };
         Ok(list.with_ttl_ms(TTL_MS).with_cache_scope(CacheScope::Public))
     }
