@@ -43,9 +43,9 @@ soak: deps-test ## the long runs: 200 crash rounds (ARGS)
 	cargo build --workspace --locked --bins
 	LOCKGATE_SOAK=1 cargo test --workspace --locked --test e2e -- --nocapture durability $(ARGS)
 
-interop: deps-test ## SDK clients against real servers through the gateway
+interop: deps-test ## SDK clients before real servers, through the gateway or with ARGS=--direct without
 	cargo build --workspace --locked --bins
-	cargo test --workspace --locked --test interop -- --nocapture $(ARGS)
+	"$(TARGET)/debug/interop" $(ARGS)
 
 deps: ## install what building needs
 	@.ci/deps build

@@ -7,6 +7,7 @@ pub mod fixture;
 pub mod header_proxy;
 pub mod hostile;
 pub mod http_server;
+pub mod interop;
 pub mod postgres;
 pub mod raw_server;
 pub mod rest_api;
