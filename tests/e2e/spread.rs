@@ -51,20 +51,7 @@ impl Fleet {
 
     /// Waits until every running proxy has a certificate and the whole configuration.
     async fn settled(&self) -> anyhow::Result<()> {
-        eventually("the proxies know each other", SOON, || async {
-            let certified = self.proxies.iter().all(|proxy| proxy.certificate().exists());
-            let listed = self.control.ok(&["get", "proxies", "-o", "json"]).await?;
-            let listed: Value = serde_json::from_str(&listed)?;
-            let listed = listed.as_array().or_else(|| listed.get("items")?.as_array());
-            let connected = listed.context("no list")?.iter().filter(|it| it["connected"] == true);
-            let revisions: BTreeSet<_> =
-                connected.map(|it| it["applied_revision"].as_u64()).collect();
-            let status = self.control.ok(&["status", "-o", "json"]).await?;
-            let status: Value = serde_json::from_str(&status)?;
-            Ok(certified
-                && revisions == BTreeSet::from([status.get("revision").and_then(Value::as_u64)]))
-        })
-        .await
+        self.control.settled(&self.proxies).await
     }
 
     /// A session that the first proxy owns, and a client that is at a random proxy each time.

@@ -29,7 +29,8 @@ pub async fn start(authority: &str, token: &str) -> anyhow::Result<HttpServer> {
     let target = Arc::new(Target {
         authority: authority.to_owned(),
         authorization: HeaderValue::from_str(&format!("Bearer {token}"))?,
-        client: Client::builder(TokioExecutor::new()).build_http(),
+        // A connection for each request: a balancer may send each somewhere else.
+        client: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http(),
     });
     HttpServer::start(move |request| forward(Arc::clone(&target), request)).await
 }

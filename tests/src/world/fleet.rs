@@ -1,14 +1,16 @@
 //! A control plane and proxies as separate processes.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::process::Process;
 use super::{PATIENCE, lockgate, ok_on};
-use crate::client::{Client, wait_until_ready};
+use crate::client::{Client, eventually, wait_until_ready};
 
 /// One `lockgate control-plane` on a data directory of its own.
 pub struct ControlPlane {
@@ -95,6 +97,25 @@ impl ControlPlane {
         Proxy::join_with(&self.sync, &self.join_token().await?, arguments).await
     }
 
+    /// Waits until all running `proxies` have a certificate and the whole configuration.
+    pub async fn settled(&self, proxies: &[Proxy]) -> anyhow::Result<()> {
+        eventually("the proxies know each other", PATIENCE, || async {
+            let certified = proxies.iter().all(|proxy| proxy.certificate().exists());
+            let listed = self.ok(&["get", "proxies", "-o", "json"]).await?;
+            let listed: Value = serde_json::from_str(&listed)?;
+            let listed = listed.as_array().or_else(|| listed.get("items")?.as_array());
+            let is_connected = |it: &&Value| it.get("connected") == Some(&Value::from(true));
+            let connected = listed.context("no list")?.iter().filter(is_connected);
+            let revision = |it: &Value| it.get("applied_revision").and_then(Value::as_u64);
+            let applied: BTreeSet<_> = connected.map(revision).collect();
+            let status = self.ok(&["status", "-o", "json"]).await?;
+            let status: Value = serde_json::from_str(&status)?;
+            let newest = status.get("revision").and_then(Value::as_u64);
+            Ok(certified && applied == BTreeSet::from([newest]))
+        })
+        .await
+    }
+
     /// Where proxies join.
     pub fn sync(&self) -> &str {
         &self.sync
@@ -141,8 +162,8 @@ impl Proxy {
     /// Its id.
     pub fn id(&self) -> anyhow::Result<String> {
         let text = std::fs::read_to_string(self.data_dir().join("proxy/config/proxy.json"))?;
-        let identity: serde_json::Value = serde_json::from_str(&text)?;
-        let id = identity.get("id").and_then(serde_json::Value::as_str);
+        let identity: Value = serde_json::from_str(&text)?;
+        let id = identity.get("id").and_then(Value::as_str);
         Ok(id.context("no id in proxy.json")?.to_owned())
     }
 
