@@ -39,9 +39,9 @@ bench: deps ## direct, bare hyper proxy, Lockgate; interleaved, under five minut
 	cargo build --profile dist --locked --workspace --bins
 	chrt --batch 0 "$(TARGET)/dist/bench" $(ARGS)
 
-soak: deps-test ## the long runs: 200 crash rounds (ARGS)
+soak: deps-test ## the long runs: 200 crash rounds, 10,000 clients that come and go (ARGS)
 	cargo build --workspace --locked --bins
-	LOCKGATE_SOAK=1 cargo test --workspace --locked --test e2e -- --nocapture durability $(ARGS)
+	LOCKGATE_SOAK=1 cargo test --workspace --locked --test e2e -- --nocapture --test-threads=1 durability leaks $(ARGS)
 
 interop: deps-test ## SDK clients before real servers, through the gateway or with ARGS=--direct without
 	cargo build --workspace --locked --bins

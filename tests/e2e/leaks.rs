@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use tests::client::{Client, eventually};
 use tests::fixture::{self, Era, Subprotocol, start_sse, start_websocket};
 use tests::world::{World, program};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
-/// Cycles of `make test`; `LOCKGATE_SOAK=1` runs [`SOAK`].
+/// Cycles of `make test`; `LOCKGATE_SOAK=1` runs [`SOAK`], another number as many.
 const CYCLES: usize = 300;
 const SOAK: usize = 10_000;
 const AT_ONCE: usize = 4;
@@ -47,10 +49,72 @@ async fn held(world: &World, token: &str) -> anyhow::Result<Held> {
     })
 }
 
+const HELLO: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"leaks","version":"1"}}}"#;
+const SLOW: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"UPSTREAM-sleep","arguments":{"milliseconds":60000}}}"#;
+
+/// Who comes and goes.
+struct Visitors {
+    client: Client,
+    /// Where the gateway is, and what it asks for.
+    url: String,
+    token: String,
+}
+
+impl Visitors {
+    /// One client of each transport.
+    async fn cycle(&self, index: usize) -> anyhow::Result<()> {
+        let upstream = UPSTREAMS.get(index % UPSTREAMS.len()).context("no upstream")?;
+        let slow = SLOW.replace("UPSTREAM", upstream);
+        cycle(&self.client, index).await?;
+        self.leave_events(&slow).await?;
+        self.leave_socket(&slow).await
+    }
+
+    /// A client of HTTP+SSE that is killed while it is served.
+    async fn leave_events(&self, slow: &str) -> anyhow::Result<()> {
+        let http = tests::client::http();
+        let stream = http.get(format!("{}/sse", self.url)).bearer_auth(&self.token).send().await?;
+        let mut stream = stream.error_for_status()?.bytes_stream();
+        let mut heard = String::new();
+        while !heard.contains("\n\n") {
+            heard += &String::from_utf8_lossy(&stream.next().await.context("no endpoint")??);
+        }
+        let endpoint = heard.lines().find_map(|line| line.strip_prefix("data: "));
+        let endpoint = format!("{}{}", self.url, endpoint.context("no endpoint")?);
+        for message in [HELLO, INITIALIZED, slow] {
+            let posted = http.post(&endpoint).bearer_auth(&self.token).body(message.to_owned());
+            let posted = posted.header("content-type", "application/json").send().await?;
+            assert_eq!(posted.status(), 202);
+        }
+        Ok(())
+    }
+
+    /// A client of WebSocket that is killed while it is served.
+    async fn leave_socket(&self, slow: &str) -> anyhow::Result<()> {
+        let url = format!("{}/ws", self.url.replacen("http", "ws", 1));
+        let mut request = url.into_client_request()?;
+        let bearer = format!("Bearer {}", self.token).parse()?;
+        request.headers_mut().insert(http::header::AUTHORIZATION, bearer);
+        let stream = TcpStream::connect(self.url.trim_start_matches("http://")).await?;
+        let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await?;
+        socket.send(Message::text(HELLO)).await?;
+        let hello = socket.next().await.context("no answer")??;
+        anyhow::ensure!(hello.to_text()?.contains("serverInfo"), "{hello}");
+        for message in [INITIALIZED, slow] {
+            socket.send(Message::text(message)).await?;
+        }
+        Ok(())
+    }
+}
+
+const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+
 /// One client: a session, a call to each upstream, one given up in the middle, the end.
 async fn cycle(client: &Client, index: usize) -> anyhow::Result<()> {
     let mut client = client.clone();
     client.initialize().await?;
+    // A stream that is read no further, and broken off by the one after it or at the end.
+    let _listening = client.listen(None).send().await?.error_for_status()?;
     for upstream in UPSTREAMS {
         let said = client.call_text(&format!("{upstream}-echo"), r#"{"message":"x"}"#).await?;
         assert_eq!(said, "x", "{upstream}");
@@ -65,8 +129,8 @@ async fn cycle(client: &Client, index: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn cycles(client: &Client, count: usize) -> anyhow::Result<()> {
-    let cycles = (0..count).map(|index| cycle(client, index));
+async fn cycles(visitors: &Visitors, count: usize) -> anyhow::Result<()> {
+    let cycles = (0..count).map(|index| visitors.cycle(index));
     let mut running = futures_util::stream::iter(cycles).buffer_unordered(AT_ONCE);
     while let Some(done) = running.next().await {
         done?;
@@ -105,24 +169,38 @@ async fn clients_that_come_and_go_leave_nothing_behind() -> anyhow::Result<()> {
     world.ok(&["create", "upstream", "ws", "--url", &socket.url()]).await?;
     let pipe = ["create", "upstream", "pipe", "--command", &child, "--arg", "--stdio"];
     world.ok(&[&pipe[..], &["--stdio-mode", "per-session"]].concat()).await?;
-    let client = world.client("/mcp").await?;
+    let visitors = Visitors {
+        client: world.client("/mcp").await?,
+        url: world.url().to_owned(),
+        token: world.token("visitors").await?,
+    };
     let token = world.ok(&["token", "create", "--name", "metrics", "--role", "admin"]).await?;
-    let soak = std::env::var_os("LOCKGATE_SOAK").is_some_and(|value| value == "1");
-    let half = if soak { SOAK } else { CYCLES } / 2;
+    let soak = std::env::var_os("LOCKGATE_SOAK");
+    let half = match soak.and_then(|value| value.into_string().ok()?.parse().ok()) {
+        None | Some(0) => CYCLES,
+        Some(1) => SOAK,
+        Some(count) => count,
+    } / 2;
 
     // What is made once and kept.
-    cycles(&client, 2 * AT_ONCE).await?;
+    cycles(&visitors, 2 * AT_ONCE).await?;
     let before = rest(&world, &token, usize::MAX - 24).await?;
-    cycles(&client, half).await?;
+    cycles(&visitors, half).await?;
     let middle = rest(&world, &token, before.descriptors).await?;
-    cycles(&client, half).await?;
+    cycles(&visitors, half).await?;
     let end = rest(&world, &token, before.descriptors).await?;
 
     assert!(end.threads <= middle.threads + 2, "{middle:?} {end:?}");
     let grown = end.resident.saturating_sub(middle.resident);
+    say(&format!("{half} cycles after {half}: {before:?} {middle:?} {end:?}"));
     assert!(grown <= GROWTH_MAX, "the second half added {grown} bytes: {middle:?} {end:?}");
     for (name, open) in [("sse", sse.open()), ("ws", socket.open())] {
         assert_eq!(open, 0, "connections to {name} are left");
     }
     Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "a long run shows what it found; libtest captures it")]
+fn say(text: &str) {
+    println!("{text}");
 }
