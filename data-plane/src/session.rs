@@ -298,6 +298,25 @@ mod tests {
         }
 
         #[test]
+        fn what_is_sealed_for_a_purpose_opens_for_it_alone(
+            plain in prop::collection::vec(any::<u8>(), 0..200),
+            (purpose, other) in any::<([u8; 8], [u8; 8])>(),
+            (at, bit) in (any::<prop::sample::Index>(), 0u8..8),
+        ) {
+            let keys = keys(&[9]);
+            let sealed = keys.seal_for(&purpose, &plain).unwrap();
+            prop_assert_eq!(keys.open_for(&purpose, &sealed).unwrap(), plain);
+            prop_assert_eq!(keys.open_for(&other, &sealed).is_ok(), other == purpose);
+            let mut forged = URL_SAFE_NO_PAD.decode(&sealed).unwrap();
+            let at = at.index(forged.len());
+            forged[at] ^= 1 << bit;
+            prop_assert!(keys.open_for(&purpose, &URL_SAFE_NO_PAD.encode(forged)).is_err());
+            prop_assert!(keys.open_for(&purpose, &sealed[..sealed.len() - 1]).is_err());
+            // A session id is sealed for a purpose of its own.
+            prop_assert!(keys.open(&sealed, NOW).is_err());
+        }
+
+        #[test]
         fn arbitrary_ids_never_panic(id in ".{0,300}") {
             prop_assert!(keys(&[1]).open(&id, NOW).is_err());
         }

@@ -61,7 +61,65 @@ pub async fn write(mut output: impl AsyncWrite + Unpin, mut messages: mpsc::Rece
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Writes `input` through a pipe that holds `room` bytes and gives the lines that are read.
+    fn read_in_pieces(input: &[u8], room: usize) -> Vec<Bytes> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (mut ours, theirs) = tokio::io::duplex(room);
+            let (lines, mut taken) = mpsc::channel(1);
+            let writing = async move { ours.write_all(input).await.unwrap() };
+            let taking = async {
+                let mut all = Vec::new();
+                while let Some(line) = taken.recv().await {
+                    all.push(line);
+                }
+                all
+            };
+            tokio::join!(writing, read(theirs, lines), taking).2
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn lines_cut_anywhere_are_the_same_lines(
+            lines in prop::collection::vec("[ -~é]{0,20}", 0..8),
+            ends in prop::collection::vec(prop::sample::select(vec!["\n", "\r\n"]), 8),
+            tail in "[a-z]{0,8}",
+            room in 1usize..40,
+        ) {
+            let written = lines.iter().zip(&ends).flat_map(|(line, end)| [line.as_str(), *end]).collect::<String>();
+            let expected: Vec<_> = lines
+                .iter()
+                .map(|line| line.trim_ascii_end())
+                .filter(|line| !line.is_empty())
+                .map(|line| Bytes::copy_from_slice(line.as_bytes()))
+                .collect();
+            prop_assert_eq!(read_in_pieces((written + &tail).as_bytes(), room), expected);
+        }
+
+        #[test]
+        fn what_is_written_is_read_again(
+            messages in prop::collection::vec("[!-~][ -~é]{0,20}[!-~]", 0..8),
+            room in 1usize..40,
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let output = runtime.block_on(async {
+                let (sender, taken) = mpsc::channel(9);
+                for message in &messages {
+                    sender.send(Bytes::copy_from_slice(message.as_bytes())).await.unwrap();
+                }
+                drop(sender);
+                let mut output = Vec::new();
+                write(&mut output, taken).await;
+                output
+            });
+            prop_assert_eq!(read_in_pieces(&output, room), messages);
+        }
+    }
 
     #[tokio::test]
     async fn lines_are_told_apart_and_the_overlong_one_is_skipped() {

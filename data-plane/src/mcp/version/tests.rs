@@ -1,6 +1,7 @@
 //! The ladder, rung by rung.
 
 use bytes::Bytes;
+use proptest::prelude::*;
 
 use super::*;
 use crate::mcp::message::parse;
@@ -192,4 +193,88 @@ fn without_headers_the_body_alone_decides() {
     assert_eq!(code("\"2031-01-01\"", "tools/list"), -32022);
     assert_eq!(code("7", "tools/list"), -32602);
     assert_eq!(code("\"2026-07-28\"", "initialize"), -32601);
+}
+
+/// What a client may claim or name: versions of ours, of nobody, and what is none.
+fn version() -> impl Strategy<Value = Option<String>> {
+    let known = prop::sample::select(Version::ALL.map(Version::as_str).to_vec());
+    prop_oneof![
+        Just(None),
+        known.prop_map(|version| Some(version.to_owned())),
+        "[0-9-]{0,10}".prop_map(Some),
+    ]
+}
+
+fn era(version: &str) -> Option<Era> {
+    Version::find(version).map(Version::era)
+}
+
+proptest! {
+    #[test]
+    fn a_request_is_of_the_era_that_its_body_claims(
+        claim in version(), header in version(),
+        method in prop::sample::select(vec!["tools/list", "initialize", "ping", "x/y"]),
+        is_able in any::<bool>(),
+    ) {
+        let able = if is_able { ",\"io.modelcontextprotocol/clientCapabilities\":{}" } else { "" };
+        let params = claim.as_ref().map_or(String::new(), |claim| meta(&format!("\"{claim}\""), able));
+        let body = request(method, &params);
+        let message = parse(Bytes::from(body)).unwrap();
+        let headers = MirrorHeaders {
+            protocol_version: header.as_deref().map(str::as_bytes),
+            method: Some(method.as_bytes()),
+            name: None,
+        };
+        let found = era_of(&message, &headers);
+        let is_modern = matches!(found, Ok(InboundEra::Modern { .. }));
+        let is_legacy = matches!(found, Ok(InboundEra::Legacy { .. }));
+        match claim.as_deref() {
+            // A modern claim is served only where the header says the same and all is there.
+            Some(claim) if era(claim) == Some(Era::Modern) => {
+                prop_assert!(!is_legacy);
+                let is_whole = is_able && method == "tools/list";
+                prop_assert_eq!(is_modern, header.as_deref() == Some(claim) && is_whole);
+            }
+            Some(claim) => prop_assert_eq!(is_legacy, era(claim) == Some(Era::Legacy)),
+            None => {
+                prop_assert!(!is_modern);
+                let named = header.as_deref().is_none_or(|named| era(named) == Some(Era::Legacy));
+                prop_assert_eq!(is_legacy, named || method == "initialize");
+            }
+        }
+    }
+
+    #[test]
+    fn headers_that_mirror_the_body_change_nothing(claim in version(), is_able in any::<bool>()) {
+        let able = if is_able { ",\"io.modelcontextprotocol/clientCapabilities\":{\"roots\":{}}" } else { "" };
+        let params = claim.as_ref().map_or(String::new(), |claim| meta(&format!("\"{claim}\""), able));
+        let message = parse(Bytes::from(request("tools/list", &params))).unwrap();
+        let headers = MirrorHeaders {
+            protocol_version: claim.as_deref().map(str::as_bytes),
+            method: Some(b"tools/list"),
+            name: None,
+        };
+        let (with, without) = (era_of(&message, &headers), era_of_body(&message));
+        match (with, without) {
+            (Ok(InboundEra::Legacy { .. }), Ok(InboundEra::Legacy { .. })) => (),
+            (with, without) => prop_assert_eq!(with, without),
+        }
+    }
+
+    #[test]
+    fn no_header_makes_it_panic(
+        version in prop::collection::vec(any::<u8>(), 0..20),
+        method in prop::collection::vec(any::<u8>(), 0..20),
+        name in prop::collection::vec(any::<u8>(), 0..20),
+    ) {
+        let headers = MirrorHeaders {
+            protocol_version: Some(&version),
+            method: Some(&method),
+            name: Some(&name),
+        };
+        for params in ["", MODERN_META] {
+            let message = parse(Bytes::from(request("tools/call", params))).unwrap();
+            drop(era_of(&message, &headers));
+        }
+    }
 }
