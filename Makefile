@@ -35,7 +35,7 @@ check: deps ## fmt, clippy, doc, dependencies
 	else echo "make check: cargo-deny is not installed, dependencies were not checked (cargo install cargo-deny)" >&2; fi
 	@echo "make check: clean"
 
-bench: deps ## direct, bare hyper proxy, Lockgate; interleaved, under five minutes
+bench: deps ## direct, bare hyper proxy, Lockgate; interleaved, under five minutes (ARGS=--stdio: a shared command)
 	cargo build --profile dist --locked --workspace --bins
 	chrt --batch 0 "$(TARGET)/dist/bench" $(ARGS)
 

@@ -1,5 +1,7 @@
 //! `make bench`: direct, bare proxy and Lockgate in turns, the same calls, every answer checked.
 
+mod stdio;
+
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -85,6 +87,15 @@ fn float(count: u64) -> f64 {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
+        Some("--stdio") => stdio::run(arguments.collect()).await,
+        Some(other) => anyhow::bail!("unknown argument `{other}`: --stdio or nothing"),
+        None => over_http().await,
+    }
+}
+
+async fn over_http() -> anyhow::Result<()> {
     let upstream = Process::spawn(Command::new(program("bench_upstream")?))?;
     let upstream_url = format!("{}/mcp", upstream.announced_url("listening on").await?);
     let mut command = Command::new(program("bench_bare_proxy")?);

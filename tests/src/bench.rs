@@ -70,7 +70,8 @@ impl Session {
         Ok(session)
     }
 
-    async fn post(&mut self, body: String) -> anyhow::Result<Bytes> {
+    /// Sends one message and gives the body of the answer.
+    pub async fn post(&mut self, body: String) -> anyhow::Result<Bytes> {
         let mut request = Request::post(&self.path)
             .header(header::HOST, &self.authority)
             .header(header::AUTHORIZATION, &self.token)
