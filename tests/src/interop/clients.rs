@@ -9,7 +9,7 @@ use tokio::process::Command;
 use super::{Job, Line, directory, installed, rust_sdk};
 
 /// One process may take this long for all its servers.
-const PATIENCE: Duration = Duration::from_mins(5);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// What runs a client.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,7 @@
 //! The servers of the matrix: our fixture in both eras, and what other people wrote.
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -185,12 +186,12 @@ async fn listening(
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
     let mut command = Command::new(program);
     // One takes the port from its environment, another as its last argument.
-    command.args(arguments).arg(&port).env("PORT", &port);
+    command.args(arguments).arg(&port).env("PORT", &port).stdin(Stdio::null());
     let process = Process::spawn(command)?;
     let path = if transport == Transport::Sse { "sse" } else { "mcp" };
     let url = format!("http://127.0.0.1:{port}/{path}");
     let client = http();
-    let answers = eventually("the server listens", Duration::from_mins(1), || async {
+    let answers = eventually("the server listens", Duration::from_mins(3), || async {
         Ok(client.get(&url).send().await.is_ok())
     });
     answers.await.with_context(|| process.log_tail())?;
