@@ -221,21 +221,20 @@ async fn what_the_suite_does_not_score_yet_is_held_too() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_proxies_in_turn_serve_the_legacy_revision() -> anyhow::Result<()> {
     let fixture = fixture::start(Era::Legacy, "127.0.0.1:0").await?;
-    requirements(&Gateway::spread_before(fixture).await?, "2025-11-25", &[]).await
+    requirements(&Gateway::spread_before(fixture).await?, "2025-11-25").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_proxies_in_turn_serve_the_modern_revision() -> anyhow::Result<()> {
     let fixture = fixture::start(Era::Modern, "127.0.0.1:0").await?;
-    requirements(&Gateway::spread_before(fixture).await?, "2026-07-28", &[]).await
+    requirements(&Gateway::spread_before(fixture).await?, "2026-07-28").await
 }
 
 /// Scenarios for clients that a gateway's client toward upstreams can serve, and their wire.
-const CLIENT: [(&str, &str); 12] = [
+const CLIENT: [(&str, &str); 11] = [
     ("initialize", "2025-11-25"),
     ("tools_call", "2025-11-25"),
     ("tools_call", "2026-07-28"),
-    ("elicitation-sep1034-client-defaults", "2025-11-25"),
     ("sse-retry", "2025-11-25"),
     ("request-metadata", "2026-07-28"),
     ("sep-2322-client-request-state", "2026-07-28"),

@@ -31,8 +31,8 @@ impl Fleet {
     async fn command(&self, name: &str, mode: &str) -> anyhow::Result<()> {
         let fixture = program("fixture")?.display().to_string();
         let create = ["create", "upstream", name, "--command", &fixture, "--arg", "--stdio"];
-        let more = ["--arg", "--era", "--arg", "legacy", "--stdio-mode", mode];
-        self.control.ok(&[&create[..], &more].concat()).await?;
+        let rest = ["--arg", "--era", "--arg", "legacy", "--stdio-mode", mode];
+        self.control.ok(&[&create[..], &rest].concat()).await?;
         self.settled().await
     }
 
@@ -46,7 +46,7 @@ impl Fleet {
             let listed = self.control.ok(&["get", "proxies", "-o", "json"]).await?;
             let listed: Value = serde_json::from_str(&listed)?;
             let listed = listed.as_array().or_else(|| listed.get("items")?.as_array());
-            let is_current = |it: &Value| it["applied_revision"] == status["revision"];
+            let is_current = |it: &Value| it.get("applied_revision") == status.get("revision");
             Ok(certified && listed.context("no list")?.iter().all(is_current))
         })
         .await
@@ -112,10 +112,6 @@ async fn what_stands_alone_goes_to_a_host_by_itself() -> anyhow::Result<()> {
         let echo = r#"{"name":"all-echo","arguments":{"message":"modern"}}"#;
         let called = client.modern("tools/call", echo).await?.result()?;
         assert_eq!(called["content"][0]["text"], "modern", "{called}");
-        let call =
-            r#"{"name":"all-test_tool_with_progress","arguments":{},"_meta":{"progressToken":7}}"#;
-        let messages = client.modern("tools/call", call).await?.messages()?;
-        assert_eq!(messages.len(), 4, "{messages:?}");
         let plain = fleet.edges[edge].client("/rpc", &fleet.token);
         let called = plain.legacy("tools/call", echo).await?.result()?;
         assert_eq!(called["content"][0]["text"], "modern", "{called}");

@@ -24,7 +24,17 @@ impl Balancer {
     pub async fn start_at(listen: &str, backends: &[&str]) -> anyhow::Result<Self> {
         let authority = |url: &&str| url.split("://").last().unwrap_or_default().to_owned();
         let backends: Arc<[String]> = backends.iter().map(authority).collect();
-        let listener = TcpListener::bind(listen).await?;
+        // The one before it may be about to let go of the port.
+        let mut tries = 0;
+        let listener = loop {
+            match TcpListener::bind(listen).await {
+                Err(error) if tries < 100 && error.kind() == std::io::ErrorKind::AddrInUse => {
+                    tries += 1;
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+                bound => break bound?,
+            }
+        };
         let address = listener.local_addr()?;
         Ok(Self { address, task: tokio::spawn(accept(listener, backends)) })
     }

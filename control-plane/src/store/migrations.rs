@@ -18,7 +18,7 @@ const MIGRATIONS: [(i64, &str, &str); 6] = [
     (5, "peers", include_str!("../../../migrations/0005_peers.sql")),
     (
         6,
-        "virtual server entries",
+        "virtual_server_entries",
         include_str!("../../../migrations/0006_virtual_server_entries.sql"),
     ),
 ];

@@ -50,7 +50,7 @@ fn answers_come_on_the_stream_in_the_order_they_are_ready() {
     let world = World::start();
     let mut stream = Stream::open(&world, "/sse");
     assert!(stream.endpoint.starts_with("/message?session_id="), "{}", stream.endpoint);
-    assert_eq!(stream.endpoint.len(), "/message?session_id=".len() + 32);
+    assert_eq!(stream.endpoint.len(), "/message?session_id=".len() + 48);
     assert!(stream.post(&world, HELLO).starts_with("HTTP/1.1 202"));
     assert_eq!(stream.message()["result"]["protocolVersion"], "2024-11-05");
     stream.post(&world, &call_body(1, "up-wait"));

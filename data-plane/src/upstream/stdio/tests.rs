@@ -117,7 +117,8 @@ async fn a_request_that_may_belong_to_two_calls_is_refused() {
     let proxy = Proxy::patient(server(LEGACY, ASKS));
     let first = proxy.run(legacy_call("1", r#"{"hold":1}"#));
     let second = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // Until the child runs, on a busy machine too.
+        tokio::time::sleep(Duration::from_secs(2)).await;
         proxy.run(legacy_call("2", r#"{"release":1}"#)).await
     };
     let (held, released) = tokio::join!(first, second);
