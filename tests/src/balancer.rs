@@ -17,24 +17,9 @@ pub struct Balancer {
 impl Balancer {
     /// Spreads connections over `backends`, which are `HOST:PORT` or URLs.
     pub async fn start(backends: &[&str]) -> anyhow::Result<Self> {
-        Self::start_at("127.0.0.1:0", backends).await
-    }
-
-    /// The same on an address that another one has left.
-    pub async fn start_at(listen: &str, backends: &[&str]) -> anyhow::Result<Self> {
         let authority = |url: &&str| url.split("://").last().unwrap_or_default().to_owned();
         let backends: Arc<[String]> = backends.iter().map(authority).collect();
-        // The one before it may be about to let go of the port.
-        let mut tries = 0;
-        let listener = loop {
-            match TcpListener::bind(listen).await {
-                Err(error) if tries < 100 && error.kind() == std::io::ErrorKind::AddrInUse => {
-                    tries += 1;
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-                }
-                bound => break bound?,
-            }
-        };
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         Ok(Self { address, task: tokio::spawn(accept(listener, backends)) })
     }
