@@ -20,6 +20,8 @@ const GATHER_MS: i64 = 250;
 const BACK_MS: i64 = 2_000;
 /// An upstream that has news all the time is read so often.
 const NEWS_MS: i64 = 2_000;
+/// So many times it may be read sooner, after a time without news.
+const NEWS_BURST: i64 = 4;
 
 /// What is remembered besides what is stored.
 #[derive(Debug, Default)]
@@ -28,8 +30,8 @@ pub struct Schedule {
     failures: HashMap<String, u32>,
     /// When upstreams with news are to be read.
     stale: BTreeMap<String, i64>,
-    /// When they were last read for that.
-    refreshed: HashMap<String, i64>,
+    /// When what they were read for that would be due, had they kept to their pace.
+    paced: HashMap<String, i64>,
     /// Upstreams that are down, or were until the given time.
     down: HashMap<String, Option<i64>>,
 }
@@ -44,7 +46,8 @@ pub enum Health {
 impl Schedule {
     /// An upstream said that its catalog changed.
     pub fn stale(&mut self, upstream_id: &str, now_ms: i64) {
-        let earliest = self.refreshed.get(upstream_id).map_or(0, |last| last + NEWS_MS);
+        let pace = self.paced.get(upstream_id);
+        let earliest = pace.map_or(0, |paced| paced - NEWS_BURST * NEWS_MS);
         let due = earliest.max(now_ms + GATHER_MS);
         self.stale.entry(upstream_id.to_owned()).or_insert(due);
     }
@@ -87,7 +90,8 @@ impl Schedule {
             let is_stale = self.stale.get(id).is_some_and(|time| *time <= now_ms);
             if is_stale {
                 self.stale.remove(id);
-                self.refreshed.insert(id.clone(), now_ms);
+                let paced = self.paced.entry(id.clone()).or_default();
+                *paced = now_ms.max(*paced) + NEWS_MS;
             }
             if is_stale || self.came_back(now_ms, known) || self.is_due(now_ms, known, candidates) {
                 due.push(id.clone());
@@ -197,8 +201,21 @@ mod tests {
         schedule.stale("u1", now + 100);
         assert!(schedule.due(now + 200, &ready, &[]).is_empty());
         assert_eq!(schedule.due(now + 250, &ready, &[]), ["u1"]);
-        schedule.stale("u1", now + 300);
-        assert!(schedule.due(now + 2_000, &ready, &[]).is_empty(), "not all the time");
-        assert_eq!(schedule.due(now + 2_250, &ready, &[]), ["u1"]);
+    }
+
+    #[test]
+    fn few_news_are_read_at_once_and_endless_ones_at_a_pace() {
+        let mut schedule = Schedule::default();
+        let ready = [known(Phase::Ready, None)];
+        let mut read = Vec::new();
+        for now in (1_000_000..1_020_000).step_by(50) {
+            schedule.stale("u1", now);
+            if !schedule.due(now, &ready, &[]).is_empty() {
+                read.push(now - 1_000_000);
+            }
+        }
+        assert_eq!(read[..5], [250, 550, 850, 1_150, 1_450], "{read:?}");
+        assert!(read[5..].windows(2).all(|pair| pair[1] - pair[0] >= NEWS_MS - 50), "{read:?}");
+        assert!(read.len() <= 15, "{read:?}");
     }
 }
