@@ -22,6 +22,8 @@ use crate::{
 
 /// How often idle sessions are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// How often it is looked whether those who read streams may still.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Changes of the configuration within this time are told to clients together.
 const CHANGES_COALESCED: Duration = Duration::from_millis(250);
 /// How long the listeners wait for a first configuration; then they answer 503.
@@ -132,6 +134,18 @@ impl Background {
         }
     }
 
+    /// Ends the streams of clients whose credential is revoked or has expired.
+    async fn check_readers(&self) {
+        let mut position = self.edge.current().watch();
+        loop {
+            let changed = tokio::time::timeout(CHECK_INTERVAL, position.changed());
+            match self.stop.run_until_cancelled(changed).await {
+                None | Some(Ok(Err(_))) => return,
+                Some(Ok(Ok(())) | Err(_)) => self.edge.check_readers().await,
+            }
+        }
+    }
+
     /// Sends listening clients elsewhere once no connection is accepted any more.
     async fn leave(&self) {
         let mut closing = self.edge.drain().closing();
@@ -174,6 +188,7 @@ impl BackgroundService for Background {
         tokio::join!(
             self.follow(),
             self.sweep(),
+            self.check_readers(),
             self.leave(),
             self.end_sessions(),
             self.tell_changes(),

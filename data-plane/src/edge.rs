@@ -8,6 +8,7 @@ mod known;
 mod mcp;
 mod ops;
 mod path;
+mod places;
 mod rpc;
 mod websocket;
 
@@ -24,10 +25,12 @@ use hyper::body::Incoming;
 use self::{
     events::Streams,
     path::{Path, RootPath},
+    places::Places,
 };
 pub(crate) use self::{
     known::{Client, Known},
     mcp::{now_ms, parse},
+    places::Place,
 };
 use crate::{
     auth,
@@ -69,8 +72,7 @@ pub(crate) struct Edge {
     peers: Arc<Peers>,
     outbox: Arc<Outbox>,
     limiter: Arc<Limiter>,
-    /// Open pipes, by principal.
-    places: Arc<Limiter>,
+    places: Places,
     /// Open pipes of HTTP+SSE, by the id in their endpoint.
     streams: Arc<Streams>,
     auth_cache: Arc<auth::Cache>,
@@ -119,10 +121,7 @@ impl Edge {
             peers: Arc::default(),
             outbox: Arc::default(),
             limiter: Limiter::new(&limit::Limits::default()),
-            places: Limiter::new(&limit::Limits {
-                principal_in_flight_max: config.limits.streams_per_principal,
-                ..limit::Limits::default()
-            }),
+            places: Places::new(config.limits.streams_per_principal),
             streams: Arc::default(),
             auth_cache: Arc::default(),
         }

@@ -19,7 +19,7 @@ use crate::{
     limit::Permit,
     mcp::{Kind, Message, level::Wanted, response::Answer},
     route::{self, Endpoint, Plan},
-    sessions::Live,
+    sessions::{Live, listeners::Hearing},
     snapshot::table::Table,
     target::Target,
     tasks::Passage,
@@ -54,6 +54,8 @@ pub(crate) enum Served {
     Began { answer: Answer, id: HeaderValue },
     /// An upstream works on it: notifications first, the response last.
     Relay(Exchange),
+    /// The client listens from now on.
+    Listening(Box<Hearing>),
     /// Taken, with nothing to say.
     Accepted,
 }

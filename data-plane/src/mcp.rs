@@ -13,6 +13,7 @@ pub mod mirror;
 pub mod notice;
 pub mod object;
 pub mod response;
+pub mod subscription;
 pub mod task;
 pub mod translate;
 pub mod uri;

@@ -17,6 +17,7 @@ use crate::{
         message::Request,
         object,
         response::{self, Answer},
+        subscription::Topics,
         version,
     },
     snapshot::table::{Table, View},
@@ -66,6 +67,11 @@ pub enum Plan {
         shown: Bytes,
         interest: Interest,
     },
+    /// A modern client wants to hear of changes.
+    Listen {
+        topics: Topics,
+        resources: Vec<Watched>,
+    },
     /// The client answers something that it was asked.
     Answer,
     /// The client tells how far its own work is.
@@ -78,6 +84,16 @@ pub enum Plan {
     Cancel {
         request_id: Bytes,
     },
+}
+
+/// A resource that a client wants to hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    pub upstream_id: Arc<str>,
+    /// As the upstream knows it.
+    pub uri: Box<str>,
+    /// As the client wrote it, raw JSON.
+    pub shown: Bytes,
 }
 
 /// Whether a subscription begins or ends.
@@ -192,6 +208,7 @@ fn plan_request(
         Method::SetLevel => set_level(message, request),
         Method::Subscribe => subscribe(Interest::Begins),
         Method::Unsubscribe => subscribe(Interest::Ends),
+        Method::Listen => entries::listen(view, message, client),
         Method::ToolsCall => call(view, message, request, client),
         Method::TasksGet
         | Method::TasksResult

@@ -5,6 +5,7 @@
 
 mod audience;
 pub(crate) mod channel;
+pub(crate) mod listeners;
 mod questions;
 mod tasks;
 mod watching;
@@ -24,6 +25,7 @@ use parking_lot::Mutex;
 
 use self::{
     channel::{Channel, End, Reader},
+    listeners::Listeners,
     questions::Questions,
     watching::{Lists, Subscriptions},
 };
@@ -39,6 +41,7 @@ pub(crate) struct Sessions {
     live: DashMap<SessionId, Arc<Live>>,
     /// Deleted ids, until the time in ms at which they would have expired.
     ended: DashMap<SessionId, i64>,
+    listeners: Arc<Listeners>,
     /// The proxy ends: streams are told to come back elsewhere.
     is_leaving: Arc<AtomicBool>,
 }
@@ -158,6 +161,7 @@ impl Sessions {
     pub(crate) fn leave(&self) {
         self.is_leaving.store(true, Relaxed);
         self.live.iter().for_each(|live| live.end_streams(End::Leaving));
+        self.listeners.end_all();
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -207,6 +211,7 @@ impl Live {
         calls.iter().for_each(|call| call.cancel.fire());
         drop(calls);
         self.forget_all_questions();
+        self.subscriptions.lock().clear();
         self.end_streams(End::Done);
     }
 }

@@ -192,6 +192,7 @@ fn method_label(method: &Method) -> usize {
         | Method::TasksList
         | Method::TasksUpdate
         | Method::TasksCancel
+        | Method::Listen
         | Method::Initialized
         | Method::Cancelled
         | Method::Progress

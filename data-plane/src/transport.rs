@@ -3,6 +3,7 @@
 pub(crate) mod batch;
 pub(crate) mod body;
 pub(crate) mod headers;
+pub(crate) mod listening;
 pub(crate) mod pipe;
 pub(crate) mod response;
 pub(crate) mod sse;

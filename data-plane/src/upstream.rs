@@ -11,6 +11,7 @@ mod failure;
 pub(crate) mod fetch;
 mod health;
 mod http;
+mod keeper;
 mod patience;
 mod pipe;
 mod question;
@@ -24,6 +25,7 @@ pub(crate) mod sse;
 mod stderr;
 mod stdio;
 mod websocket;
+pub(crate) mod wishes;
 
 use std::{
     path::PathBuf,
@@ -48,8 +50,9 @@ pub(crate) use self::{
     failure::Step,
     fetch::Bounds,
     health::Health,
-    http::Endpoint,
+    http::{Endpoint, Session},
     relay::log_level,
+    wishes::Wish,
 };
 pub use self::{
     call::{Call, Event, Events, Reply, SessionKey},
@@ -57,7 +60,7 @@ pub use self::{
     health::{Signal, UpstreamHealth},
     question::Question,
 };
-use self::{rest::RestTools, spawner::Spawner};
+use self::{keeper::Tells, rest::RestTools, spawner::Spawner, wishes::Wishes};
 use crate::{egress::Egress, mcp::Level, snapshot::table::Table};
 
 /// How often idle sessions are looked for.
@@ -116,6 +119,7 @@ pub struct Upstreams {
     spawner: OnceLock<Result<Arc<Spawner>, String>>,
     signals: broadcast::Sender<Signal>,
     stage: Stage,
+    wishes: Arc<Wishes>,
     farewells: TaskTracker,
     sweeper: OnceLock<DropGuard>,
 }
@@ -139,6 +143,7 @@ impl Upstreams {
             spawner: OnceLock::new(),
             signals,
             stage: Stage::default(),
+            wishes: Arc::default(),
             farewells: TaskTracker::new(),
             sweeper: OnceLock::new(),
         })
@@ -174,6 +179,35 @@ impl Upstreams {
                 gone.close();
             }
         }
+        self.tend(table, &new);
+    }
+
+    /// Sees to it that somebody listens where there is something to hear.
+    fn tend(&self, table: &Table, active: &AHashMap<String, Arc<Active>>) {
+        self.wishes.prune(|id| !active.contains_key(id));
+        let Some(runtime) = self.egress.home().known() else { return };
+        for (id, resource) in &table.upstreams {
+            if let Some(active) = active.get(&**id) {
+                let tells = Tells::read(resource.era, &resource.capabilities);
+                active.tend(tells, &self.wishes, &runtime);
+            }
+        }
+    }
+
+    /// One client more that wants to hear when a resource changes: `owner` is whose sessions at
+    /// upstreams it uses. `None`: the upstream never tells.
+    pub(crate) fn wish(&self, upstream_id: &str, owner: &SessionKey, uri: &str) -> Option<Wish> {
+        let active = self.find(upstream_id)?;
+        let scope = active.scope(owner)?;
+        let wish = self.wishes.wish(upstream_id, scope.clone(), uri);
+        let runtime = self.egress.home().known()?;
+        active.keep(scope, &self.wishes, &runtime);
+        Some(wish)
+    }
+
+    /// Whether a client listens to a resource on a connection that many share.
+    pub(crate) fn is_wished(&self, upstream_id: &str, uri: &str) -> bool {
+        self.wishes.is_wished(upstream_id, uri)
     }
 
     /// Sends one request of a client and waits for the first thing that the upstream says.

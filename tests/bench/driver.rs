@@ -1,6 +1,7 @@
 //! `make bench`: direct, bare proxy and Lockgate in turns, the same calls, every answer checked.
 
 mod stdio;
+mod streams;
 
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,7 +11,7 @@ use hdrhistogram::Histogram;
 use jsonwebtoken::{EncodingKey, Header};
 use tests::bench::{CLIENT_TOOL, Claims, SECRET, Session, UPSTREAM_TOOL, cpu_time, slice};
 use tests::world::process::Process;
-use tests::world::{ControlPlane, program};
+use tests::world::{ControlPlane, Proxy, program};
 use tokio::process::Command;
 
 const SESSIONS: usize = 64;
@@ -85,40 +86,80 @@ fn float(count: u64) -> f64 {
     count as f64
 }
 
+/// The programs that are measured, running.
+struct Setup {
+    upstream: Process,
+    upstream_url: String,
+    bare: Process,
+    bare_url: String,
+    control: ControlPlane,
+    gateway: Proxy,
+    gateway_url: String,
+    token: String,
+    /// RSS of Lockgate's data plane before it had anything to do.
+    idle: u64,
+}
+
+impl Setup {
+    async fn start() -> anyhow::Result<Self> {
+        let upstream = Process::spawn(Command::new(program("bench_upstream")?))?;
+        let upstream_url = format!("{}/mcp", upstream.announced_url("listening on").await?);
+        let mut command = Command::new(program("bench_bare_proxy")?);
+        command.arg(&upstream_url);
+        let bare = Process::spawn(command)?;
+        let bare_url = format!("{}/mcp", bare.announced_url("listening on").await?);
+
+        let secret = [("JWT_SECRET_KEY", SECRET)];
+        let control = ControlPlane::start_with_variables(&[], &secret).await?;
+        let gateway = control.proxy().await?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let idle = gateway.process().resident()?;
+        control.ok(&["create", "upstream", "weather", "--url", &upstream_url]).await?;
+        let token = jsonwebtoken::encode(
+            &Header::default(),
+            &Claims { username: "admin".to_owned(), exp: in_a_day()? },
+            &EncodingKey::from_secret(SECRET.as_bytes()),
+        )?;
+        let gateway_url = format!("{}/mcp", gateway.url());
+        Ok(Self {
+            upstream,
+            upstream_url,
+            bare,
+            bare_url,
+            control,
+            gateway,
+            gateway_url,
+            token,
+            idle,
+        })
+    }
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
+        None => calls(&Setup::start().await?).await,
         Some("--stdio") => stdio::run(arguments.collect()).await,
-        Some(other) => anyhow::bail!("unknown argument `{other}`: --stdio or nothing"),
-        None => over_http().await,
+        Some("--streams") => {
+            let count = arguments.next().map_or(Ok(streams::STREAMS), |count| count.parse())?;
+            streams::run(&Setup::start().await?, count).await
+        }
+        Some(other) => {
+            anyhow::bail!(
+                "usage: bench [--streams [COUNT] | --stdio [PROGRAM ARGUMENT...]], not {other}"
+            )
+        }
     }
 }
 
-async fn over_http() -> anyhow::Result<()> {
-    let upstream = Process::spawn(Command::new(program("bench_upstream")?))?;
-    let upstream_url = format!("{}/mcp", upstream.announced_url("listening on").await?);
-    let mut command = Command::new(program("bench_bare_proxy")?);
-    command.arg(&upstream_url);
-    let bare = Process::spawn(command)?;
-    let bare_url = format!("{}/mcp", bare.announced_url("listening on").await?);
-
-    let control = ControlPlane::start_with_variables(&[], &[("JWT_SECRET_KEY", SECRET)]).await?;
-    let gateway = control.proxy().await?;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let idle = gateway.process().resident()?;
-    control.ok(&["create", "upstream", "weather", "--url", &upstream_url]).await?;
-    let token = jsonwebtoken::encode(
-        &Header::default(),
-        &Claims { username: "admin".to_owned(), exp: in_a_day()? },
-        &EncodingKey::from_secret(SECRET.as_bytes()),
-    )?;
-    let gateway_url = format!("{}/mcp", gateway.url());
-
+async fn calls(setup: &Setup) -> anyhow::Result<()> {
+    let Setup { upstream, upstream_url, bare, bare_url, gateway, gateway_url, token, idle, .. } =
+        setup;
     let mut ways = [
-        Way::open("direct", upstream.pid(), (&upstream_url, &token, UPSTREAM_TOOL)).await?,
-        Way::open("bare proxy", bare.pid(), (&bare_url, &token, CLIENT_TOOL)).await?,
-        Way::open("Lockgate", gateway.process().pid(), (&gateway_url, &token, CLIENT_TOOL)).await?,
+        Way::open("direct", upstream.pid(), (upstream_url, token, UPSTREAM_TOOL)).await?,
+        Way::open("bare proxy", bare.pid(), (bare_url, token, CLIENT_TOOL)).await?,
+        Way::open("Lockgate", gateway.process().pid(), (gateway_url, token, CLIENT_TOOL)).await?,
     ];
     for way in &mut ways {
         way.run(SLICE).await?;
@@ -133,18 +174,18 @@ async fn over_http() -> anyhow::Result<()> {
     ways.sort_by_key(|way| {
         ["direct", "bare proxy", "Lockgate"].iter().position(|name| *name == way.name)
     });
-    report(&ways, idle, &[upstream, bare])?;
+    report(&ways, *idle, &[upstream, bare])?;
     let busy = gateway.process().resident()?;
     writeln!(
         std::io::stdout(),
         "\nRSS of Lockgate's data-plane: idle {}, after the run {}",
-        mib(idle),
+        mib(*idle),
         mib(busy)
     )?;
     Ok(())
 }
 
-fn report(ways: &[Way], idle: u64, others: &[Process]) -> anyhow::Result<()> {
+fn report(ways: &[Way], idle: u64, others: &[&Process]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let [_, bare, gateway] = ways else { anyhow::bail!("three ways were measured") };
     let cpu_ratio = gateway.median_cpu() / bare.median_cpu();

@@ -238,3 +238,42 @@ async fn again(address: &str) -> anyhow::Result<fixture::Server> {
     }
     anyhow::bail!("{address} is still taken")
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_modern_client_listens_over_the_pipe() -> anyhow::Result<()> {
+    let (mut world, _fixture, token) = world().await?;
+    let mut pipe =
+        Pipe::start(&["--url", world.url(), "--token", &token], &[("MCP_TOOL_CALL_TIMEOUT", "1")])?;
+    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {}});
+    let uri = "test://watched-resource";
+    let listen = |filter: Value| json!({"notifications": filter, "_meta": meta.clone()});
+    for (id, filter) in
+        [(1, json!({"resourceSubscriptions": [uri]})), (2, json!({"toolsListChanged": true}))]
+    {
+        pipe.send(&request(id, "subscriptions/listen", listen(filter.clone()))).await?;
+        let first = pipe.message().await?;
+        let params = first.get("params").context("no parameters")?;
+        assert_eq!(params.get("notifications"), Some(&filter), "{first}");
+    }
+    // Longer than a call may take.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let touch = json!({"name": "up-test_touch", "arguments": {}, "_meta": meta.clone()});
+    pipe.send(&request(3, "tools/call", touch)).await?;
+    let mut heard = [pipe.message().await?, pipe.message().await?];
+    heard.sort_by_key(|message| message.get("id").is_some());
+    let [updated, answer] = heard;
+    assert_eq!(updated.pointer("/params/uri"), Some(&uri.into()), "{updated}");
+    assert_eq!(answer.get("id"), Some(&3.into()), "{answer}");
+    let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled",
+        "params": {"requestId": 1, "_meta": meta}});
+    pipe.send(&cancel).await?;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    world.stop().await?;
+    let cancelled = pipe.message().await?;
+    assert_eq!(cancelled.pointer("/params/requestId"), Some(&2.into()), "{cancelled}");
+    let last = pipe.message().await?;
+    assert_eq!(last.pointer("/result/resultType"), Some(&"complete".into()), "{last}");
+    assert_eq!(pipe.end().await?, 0);
+    Ok(())
+}

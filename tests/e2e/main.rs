@@ -14,6 +14,7 @@ mod fleet;
 mod instances;
 mod interaction;
 mod leaks;
+mod listening;
 mod modern_upstreams;
 mod operations;
 mod pages;

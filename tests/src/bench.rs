@@ -1,12 +1,13 @@
 //! What the programs of the benchmark agree on, and how they measure.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use http::{Request, header};
+use http::{Request, Response, header};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,14 @@ impl Session {
 
     /// Sends one message and gives the body of the answer.
     pub async fn post(&mut self, body: String) -> anyhow::Result<Bytes> {
+        let response = self.send(body).await?;
+        if let Some(id) = response.headers().get("mcp-session-id") {
+            self.id = Some(id.clone());
+        }
+        Ok(response.into_body().collect().await?.to_bytes())
+    }
+
+    async fn send(&mut self, body: String) -> anyhow::Result<Response<Incoming>> {
         let mut request = Request::post(&self.path)
             .header(header::HOST, &self.authority)
             .header(header::AUTHORIZATION, &self.token)
@@ -85,10 +94,28 @@ impl Session {
             self.sender.send_request(request.body(Full::new(Bytes::from(body)))?).await?;
         let status = response.status();
         ensure!(status.is_success(), "status {status}");
-        if let Some(id) = response.headers().get("mcp-session-id") {
-            self.id = Some(id.clone());
+        Ok(response)
+    }
+
+    /// Makes a call that tells of its progress so many times: microseconds that each event took.
+    pub async fn delays(&mut self, events: u64) -> anyhow::Result<Histogram<u64>> {
+        self.next += 1;
+        let body = streaming_body(self.tool, self.next, events);
+        let mut stream = self.send(body).await?.into_body();
+        let (mut delays, mut text) = (Histogram::new(3)?, String::new());
+        while let Some(frame) = stream.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            let now = nanoseconds()?;
+            text.push_str(std::str::from_utf8(&data)?);
+            while let Some(end) = text.find("\n\n") {
+                let event: String = text.drain(..end + 2).collect();
+                if let Some(sent) = sent_at(&event) {
+                    delays.record(now.saturating_sub(sent) / 1000)?;
+                }
+            }
         }
-        Ok(response.into_body().collect().await?.to_bytes())
+        ensure!(delays.len() == events, "{} of {events} events came", delays.len());
+        Ok(delays)
     }
 
     /// Calls the tool once and checks the answer.
@@ -104,6 +131,31 @@ impl Session {
         ensure!(right, "call {id} was answered with {text}");
         Ok(())
     }
+}
+
+/// A call whose upstream tells of its progress `events` times.
+pub fn streaming_body(tool: &str, id: u64, events: u64) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}","arguments":{{"events":{events}}},"_meta":{{"progressToken":"p"}}}}}}"#
+    )
+}
+
+/// The message of one event of such a call, sent now.
+pub fn progress(number: u64) -> anyhow::Result<String> {
+    let now = nanoseconds()?;
+    Ok(format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":"p","progress":{number},"message":"sent {now}"}}}}"#
+    ))
+}
+
+/// When a message of [`progress`] was sent; `None` if it is another.
+fn sent_at(event: &str) -> Option<u64> {
+    let (_, rest) = event.split_once("\"sent ")?;
+    rest.split_once('"')?.0.parse().ok()
+}
+
+fn nanoseconds() -> anyhow::Result<u64> {
+    Ok(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?)
 }
 
 /// One call, always of the same size.
@@ -169,6 +221,14 @@ pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_says_when_it_was_sent() {
+        let before = nanoseconds().unwrap();
+        let event = format!("data: {}\n\n", progress(1).unwrap());
+        assert!(sent_at(&event).unwrap() >= before);
+        assert_eq!(sent_at("data: {}\n\n"), None);
+    }
 
     #[test]
     fn every_call_has_the_announced_size() {

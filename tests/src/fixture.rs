@@ -14,7 +14,7 @@ mod tasks;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams,
@@ -64,6 +64,8 @@ pub struct Fixture {
     tools: Arc<Vec<Tool>>,
     listeners: Arc<Mutex<HashMap<u64, SubscriptionSink>>>,
     next_listener: Arc<AtomicU64>,
+    more_tools: Arc<AtomicBool>,
+    more_prompts: Arc<AtomicBool>,
     tasks: TaskManager,
     state: RequestStateCodec,
     executions: Executions,
@@ -112,6 +114,8 @@ impl Fixture {
             tools: Arc::new(serde_json::from_str(include_str!("fixture/tools.json"))?),
             listeners: Arc::default(),
             next_listener: Arc::default(),
+            more_tools: Arc::default(),
+            more_prompts: Arc::default(),
             tasks: TaskManager::new(),
             state: RequestStateCodec::new_unchecked(STATE_KEY),
             executions: Executions::default(),
@@ -120,31 +124,45 @@ impl Fixture {
         })
     }
 
+    /// Lets a tool or a prompt appear, or disappear again, and says so.
+    async fn change(&self, change: ListChange, context: &RequestContext<RoleServer>) {
+        let is_changed = match change {
+            ListChange::Tools => &self.more_tools,
+            ListChange::Prompts => &self.more_prompts,
+        };
+        is_changed.fetch_xor(true, Ordering::Relaxed);
+        self.announce(change, context).await;
+    }
+
+    /// Says to all who listen that a resource changed, and to a legacy caller.
+    async fn touch(&self, uri: &str, context: &RequestContext<RoleServer>) {
+        if context.protocol_version() != Some(ProtocolVersion::V_2026_07_28) {
+            let updated = ResourceUpdatedNotificationParam::new(uri);
+            context.peer.notify_resource_updated(updated).await.ok();
+        }
+        let listeners: Vec<_> = self.listeners.lock().await.values().cloned().collect();
+        for listener in listeners {
+            // Those that listen to something else refuse it.
+            listener.notify_resource_updated(uri).await.ok();
+        }
+    }
+
     /// Tells everyone who listens, and a legacy caller, which listens by being there.
-    async fn announce(
-        &self,
-        change: Change,
-        context: &RequestContext<RoleServer>,
-    ) -> Result<CallToolResult, ErrorData> {
+    async fn announce(&self, change: ListChange, context: &RequestContext<RoleServer>) {
+        if context.protocol_version() != Some(ProtocolVersion::V_2026_07_28) {
+            match change {
+                ListChange::Tools => context.peer.notify_tool_list_changed().await.ok(),
+                ListChange::Prompts => context.peer.notify_prompt_list_changed().await.ok(),
+            };
+        }
         let listeners: Vec<_> = self.listeners.lock().await.values().cloned().collect();
         for listener in listeners {
             // A listener that went away meanwhile, or wants something else, has nothing to hear.
             match change {
-                Change::Tools => listener.notify_tool_list_changed().await.ok(),
-                Change::Prompts => listener.notify_prompt_list_changed().await.ok(),
-                Change::Watched => listener.notify_resource_updated(WATCHED).await.ok(),
+                ListChange::Tools => listener.notify_tool_list_changed().await.ok(),
+                ListChange::Prompts => listener.notify_prompt_list_changed().await.ok(),
             };
         }
-        if context.protocol_version() == Some(ProtocolVersion::V_2026_07_28) {
-            return Ok(said("announced"));
-        }
-        let watched = ResourceUpdatedNotificationParam::new(WATCHED);
-        match change {
-            Change::Tools => context.peer.notify_tool_list_changed().await.ok(),
-            Change::Prompts => context.peer.notify_prompt_list_changed().await.ok(),
-            Change::Watched => context.peer.notify_resource_updated(watched).await.ok(),
-        };
-        Ok(said("announced"))
     }
 
     /// The tools as they are now; one of them says how often they changed.
@@ -164,12 +182,11 @@ impl Fixture {
 /// The resource that `test_touch` touches.
 const WATCHED: &str = "test://watched-resource";
 
-/// What a trigger tool announces.
+/// A list that can change.
 #[derive(Clone, Copy)]
-enum Change {
+enum ListChange {
     Tools,
     Prompts,
-    Watched,
 }
 
 /// Turns JSON that this crate wrote itself into a type of the SDK.
@@ -225,7 +242,12 @@ impl ServerHandler for Fixture {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let samples = context.client_capabilities().is_some_and(|it| it.sampling.is_some());
-        let shown = |tool: &Tool| samples || tool.name != "test_for_samplers";
+        let is_more = self.more_tools.load(Ordering::Relaxed);
+        let shown = |tool: &Tool| match &*tool.name {
+            "test_for_samplers" => samples,
+            "test_appearing" => is_more,
+            _ => true,
+        };
         let tools = self.current_tools().into_iter().filter(shown).collect();
         let list = ListToolsResult { tools, ..ListToolsResult::default() };
         Ok(list.with_ttl_ms(TTL_MS).with_cache_scope(CacheScope::Public))
@@ -310,7 +332,11 @@ impl ServerHandler for Fixture {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
-        prompts::list()
+        let mut list = prompts::list()?;
+        if self.more_prompts.load(Ordering::Relaxed) {
+            list.prompts.push(prompts::appearing()?);
+        }
+        Ok(list)
     }
 
     async fn get_prompt(

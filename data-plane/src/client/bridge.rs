@@ -67,6 +67,8 @@ struct Request {
     /// Raw JSON.
     id: Bytes,
     era: Era,
+    /// It goes on until somebody ends it.
+    is_subscription: bool,
     cancel: CancellationToken,
 }
 
@@ -96,6 +98,7 @@ impl Bridge {
                 running.take(line).await;
             }
             running.work.close();
+            running.unsubscribe();
             if tokio::time::timeout(GRACE, running.work.wait()).await.is_err() {
                 tracing::info!("some requests are given up: the client has gone");
             }
@@ -172,11 +175,22 @@ impl Running {
         Some((request.era, request.cancel.clone()))
     }
 
+    /// Ends what would go on although nobody listens.
+    fn unsubscribe(&self) {
+        let requests = self.requests.lock();
+        requests.iter().filter(|it| it.is_subscription).for_each(|it| it.cancel.cancel());
+    }
+
     /// Serves one request beside all others.
     fn request(self: &Arc<Self>, message: Message) {
         let (id, cancel) = (message.id_bytes(), CancellationToken::new());
         let era = era_of(&message);
-        self.requests.lock().push(Request { id: id.clone(), era, cancel: cancel.clone() });
+        self.requests.lock().push(Request {
+            id: id.clone(),
+            era,
+            is_subscription: is_subscription(&message),
+            cancel: cancel.clone(),
+        });
         let running = Arc::clone(self);
         self.work.spawn(async move {
             tokio::select! {
@@ -191,7 +205,8 @@ impl Running {
 
     async fn answer(self: &Arc<Self>, message: &Message, era: Era) {
         let exchange = self.exchange(message, era);
-        let limit = self.request_timeout.unwrap_or(REQUEST_MAX);
+        let limit = self.request_timeout.filter(|_| !is_subscription(message));
+        let limit = limit.unwrap_or(REQUEST_MAX);
         let failure = if let Ok(done) = tokio::time::timeout(limit, exchange).await {
             done.err()
         } else {
@@ -313,6 +328,11 @@ fn era_of(message: &Message) -> Era {
         // What is wrong with a claim is for the server to say.
         Ok(InboundEra::Modern { .. }) | Err(_) => Era::Modern,
     }
+}
+
+/// Whether a request is one that goes on telling.
+pub(super) fn is_subscription(message: &Message) -> bool {
+    message.method() == Some(&Method::Listen)
 }
 
 /// Whether an answer says that mirror headers are missing.

@@ -8,12 +8,12 @@ use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 use super::{
-    bridge::{say, wants_headers},
+    bridge::{is_subscription, say, wants_headers},
     remote::{BACKOFF_MAX, BACKOFF_MIN, Ended, Remote, Session, whole},
 };
 use crate::{
-    mcp::{Kind, Message, message::parse},
-    upstream::{Bounds, CallFailure, fetch, sse::Decoder},
+    mcp::{Kind, Message, message::parse, subscription::cancelled},
+    upstream::{Bounds, CallFailure, error_of, fetch, sse::Decoder},
 };
 
 /// How often one stream is resumed in a row without a message.
@@ -90,6 +90,10 @@ impl Carrier<'_> {
     async fn last(&self, answer: Message) -> Step {
         if wants_headers(&answer) {
             return Step::WantsHeaders(Box::new(answer));
+        }
+        if is_subscription(self.message) && error_of(&answer).is_none() {
+            // On a pipe the end of a subscription is told twice.
+            say(self.out, cancelled(self.message.id().unwrap_or(b"null"))).await;
         }
         say(self.out, answer.body).await;
         Step::Ended(Ended::Answered)

@@ -65,7 +65,8 @@ impl Edge {
                             batch.answer(answer.into_bytes());
                         }
                         Ok(Served::Relay(exchange)) => batch.run(exchange),
-                        Ok(Served::Accepted) => {}
+                        // Nobody can listen in a batch: the legacy era has no such request.
+                        Ok(Served::Accepted | Served::Listening(_)) => {}
                         Err(failure) => self.refuse_one(&mut batch, &failure, id.as_deref()),
                     }
                 }

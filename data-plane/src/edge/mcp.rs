@@ -15,7 +15,7 @@ use crate::{
     auth::{self, AuthOutcome},
     engine::{self, Inbound, Sender, Served},
     error::Failure,
-    limit::{LimitError, Permit},
+    limit::Permit,
     mcp::{self, Message, message::ParseError, version, version::InboundEra},
     route::{self, Endpoint},
     snapshot::table::Table,
@@ -24,12 +24,14 @@ use crate::{
     transport::{
         body::{self, Body},
         headers::{self, Accepts},
+        listening,
         pipe::{self, Opening, Pipe},
         response,
     },
 };
 
 const ALLOWED: &str = "GET, POST, DELETE";
+const NO_STREAM: &str = "there is no stream here to listen on: use the endpoint `mcp`";
 
 impl Edge {
     /// Answers a request on an MCP endpoint; failures are JSON-RPC errors with the request's id.
@@ -122,14 +124,17 @@ impl Edge {
         {
             return Ok(answer);
         }
-        let inbound = Inbound { sender, message };
         match era {
             InboundEra::Legacy { header: _ } => {
-                let served = engine::legacy::serve(inbound)?;
-                Ok(rendered(served, accepts, self.timeouts.keep_alive).await)
+                let served = engine::legacy::serve(Inbound { sender, message })?;
+                rendered(served, accepts, self.timeouts.keep_alive).await
             }
             InboundEra::Modern { version, capabilities } => {
                 let client = route::Client { version, capabilities };
+                let inbound = Inbound { sender, message };
+                if inbound.message.method() == Some(&mcp::Method::Listen) {
+                    return self.subscribed(inbound, client);
+                }
                 self.modern(inbound, client, &parts, accepts).await
             }
         }
@@ -155,9 +160,10 @@ impl Edge {
                 let response = response::relay(exchange, accepts, interval).await;
                 Ok(response::with_pinned_status(response))
             }
-            served @ (Served::Answer(_) | Served::Began { .. } | Served::Accepted) => {
-                Ok(rendered(served, accepts, interval).await)
-            }
+            served @ (Served::Answer(_)
+            | Served::Began { .. }
+            | Served::Listening(_)
+            | Served::Accepted) => rendered(served, accepts, interval).await,
         }
     }
 
@@ -169,11 +175,7 @@ impl Edge {
         headers: &HeaderMap,
     ) -> Result<Response<Body>, Failure> {
         match *method {
-            Method::GET => {
-                headers::check_takes_events(headers)?;
-                let (reader, version) = engine::legacy::listen(sender)?;
-                Ok(response::listening(reader, version, self.timeouts.keep_alive))
-            }
+            Method::GET => self.session_stream(sender, headers),
             Method::DELETE => {
                 engine::legacy::delete(sender)?;
                 Ok(response::empty(StatusCode::NO_CONTENT))
@@ -190,15 +192,41 @@ impl Edge {
         }
     }
 
+    /// Answers a `GET` with a stream of the session.
+    fn session_stream(
+        &self,
+        sender: &Sender<'_>,
+        headers: &HeaderMap,
+    ) -> Result<Response<Body>, Failure> {
+        headers::check_takes_events(headers)?;
+        let place = self.place(sender)?;
+        let (reader, version) = engine::legacy::listen(sender)?;
+        Ok(response::listening((reader, place), version, self.timeouts.keep_alive))
+    }
+
+    /// Answers a `subscriptions/listen`, for as long as its client listens and may.
+    fn subscribed(
+        &self,
+        inbound: Inbound<'_>,
+        client: route::Client,
+    ) -> Result<Response<Body>, Failure> {
+        // There is no other form of it, whatever the others have.
+        inbound.sender.headers.map_or(Ok(()), headers::check_takes_events)?;
+        let place = self.place(&inbound.sender)?;
+        match engine::modern::serve(inbound, client)? {
+            Served::Listening(hearing) => {
+                Ok(listening::render(hearing, place, self.timeouts.keep_alive))
+            }
+            Served::Answer(_) | Served::Began { .. } | Served::Relay(_) | Served::Accepted => {
+                Err(Failure::Internal("a subscription was served as something else"))
+            }
+        }
+    }
+
     /// Opens a pipe for the sender.
     pub(super) fn pipe(self: &Arc<Self>, sender: &Sender<'_>) -> Result<pipe::End, Failure> {
         let Sender { client, principal, endpoint, headers, .. } = sender;
-        let is_exempt = self.connections_allowed(client.peer.ip()).is_none();
-        let place = self.places.enter((!is_exempt).then_some(&principal.subject));
-        let place = place.map_err(|error| match error {
-            LimitError::Principal => Failure::TooManyStreams,
-            LimitError::Proxy => error.into(),
-        })?;
+        let place = self.room(sender)?;
         Ok(Pipe::open(Opening {
             edge: Arc::clone(self),
             client: Client::new(client.peer, client.door),
@@ -238,8 +266,8 @@ pub(super) async fn rendered(
     served: Served,
     accepts: Accepts,
     interval: Duration,
-) -> Response<Body> {
-    match served {
+) -> Result<Response<Body>, Failure> {
+    Ok(match served {
         Served::Answer(answer) => response::message(accepts, answer),
         Served::Began { answer, id } => {
             let mut response = response::message(accepts, answer);
@@ -248,7 +276,8 @@ pub(super) async fn rendered(
         }
         Served::Relay(exchange) => response::relay(exchange, accepts, interval).await,
         Served::Accepted => response::empty(StatusCode::ACCEPTED),
-    }
+        Served::Listening(_) => return Err(Failure::InvalidRequest(NO_STREAM)),
+    })
 }
 
 /// Reads a message, and notes its id for errors about it.

@@ -95,7 +95,7 @@ impl Edge {
                 engine::modern::serve(inbound, route::Client { version, capabilities })?
             }
         };
-        Ok(rendered(served, accepts, self.timeouts.keep_alive).await)
+        rendered(served, accepts, self.timeouts.keep_alive).await
     }
 }
 

@@ -15,6 +15,11 @@ impl Home {
         self.0.get_or_init(Handle::current);
     }
 
+    /// The runtime, or that of the caller as long as there is none.
+    pub(crate) fn known(&self) -> Option<Handle> {
+        self.0.get().cloned().or_else(|| Handle::try_current().ok())
+    }
+
     pub(super) fn handle(&self) -> Handle {
         self.0.get().cloned().unwrap_or_else(Handle::current)
     }

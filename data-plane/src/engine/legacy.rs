@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use self::watching::Noted;
 pub(crate) use self::watching::{attach, listen};
 use super::{Inbound, Outbound, Sender, Served};
 use crate::{
     edge::Known,
     error::Failure,
-    exchange::Owner,
+    exchange::{Exchange, Owner},
+    limit::Permit,
     mcp::{Capabilities, Kind, Message, Method, Version, level::Wanted, response::Answer, version},
     route::{self, Plan, RouteError},
     session::{self, SessionClaims, SessionError},
@@ -25,6 +27,9 @@ use crate::{
 pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 /// The header that repeats a session's version.
 pub(crate) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+
+/// The router lets modern clients alone listen.
+const LISTENS: Failure = Failure::Internal("a legacy client was served as a modern one");
 
 /// Serves a message of a legacy client whose headers name its session.
 pub(crate) fn serve(inbound: Inbound<'_>) -> Result<Served, Failure> {
@@ -61,12 +66,21 @@ pub(crate) fn serve_in(
             Ok(watching::set_level(&inbound.sender, (claims, live), (answer, level)))
         }
         Ok(Plan::Subscribe { answer, target, shown, interest }) => {
-            let told = watching::subscribe(&inbound.sender, live, (target, shown), interest)?;
-            if let Some(target) = told {
-                return forward(inbound, (claims, live), target, operation);
+            let who = (claims, &**live);
+            match watching::subscribe(&inbound.sender, who, (target, shown), interest)? {
+                Noted::Forward(target) => forward(inbound, (claims, live), target, operation),
+                Noted::Wished(subscription, wish) => {
+                    let (owner, permit) = place(&inbound, (claims, live))?;
+                    let wish = (subscription, wish);
+                    let call = watching::wished(&inbound, live, answer, wish);
+                    let id = inbound.id();
+                    Ok(Served::Relay(Exchange::new(call, id, owner, operation, permit)))
+                }
+                Noted::Done => {
+                    operation.succeed();
+                    Ok(Served::Answer(answer))
+                }
             }
-            operation.succeed();
-            Ok(Served::Answer(answer))
         }
         Ok(Plan::RootsChanged) => {
             let upstreams = inbound.sender.edge.upstreams();
@@ -85,6 +99,7 @@ pub(crate) fn serve_in(
         }
         Ok(Plan::Accept) => Ok(Served::Accepted),
         Ok(Plan::Initialize { .. }) => Err(Failure::Internal("a session was initialized twice")),
+        Ok(Plan::Listen { .. }) => Err(LISTENS),
     }
 }
 
@@ -95,6 +110,19 @@ fn forward(
     target: Target,
     operation: Operation,
 ) -> Result<Served, Failure> {
+    let (owner, permit) = place(&inbound, (claims, live))?;
+    let client = route::Client { version: claims.version, capabilities: claims.capabilities };
+    let (session, logs) = (SessionKey::Client(claims.id), live.wanted_logs());
+    let tasks = inbound.tasks(&target, client, Some(live));
+    let outbound = Outbound { target, client, logs, session, owner, operation, permit, tasks };
+    Ok(inbound.forward(outbound))
+}
+
+/// A place among the calls of the session and of all.
+fn place(
+    inbound: &Inbound<'_>,
+    (claims, live): (&SessionClaims, &Arc<Live>),
+) -> Result<(Owner, Permit), Failure> {
     let edge = inbound.sender.edge;
     let limit = edge.limits().calls_per_session;
     let ticket = live.begin(inbound.id(), limit).map_err(|error| match error {
@@ -102,14 +130,9 @@ fn forward(
         TicketError::DuplicateId => Failure::DuplicateId,
         TicketError::Ended => Failure::SessionUnknown,
     })?;
-    let client = route::Client { version: claims.version, capabilities: claims.capabilities };
-    let (session, logs) = (SessionKey::Client(claims.id), live.wanted_logs());
     let asks = watching::asks(edge, claims);
     let owner = Owner::Session { ticket, asks, drain: edge.drain().clone() };
-    let permit = inbound.admit()?;
-    let tasks = inbound.tasks(&target, client, Some(live));
-    let outbound = Outbound { target, client, logs, session, owner, operation, permit, tasks };
-    Ok(inbound.forward(outbound))
+    Ok((owner, inbound.admit()?))
 }
 
 /// Serves a message of a legacy client that keeps no session: each stands alone.
@@ -150,6 +173,7 @@ pub(crate) fn serve_alone(inbound: Inbound<'_>) -> Result<Served, Failure> {
             Ok(Served::Accepted)
         }
         Ok(Plan::Answer) => Err(RouteError::UnexpectedResponse.into()),
+        Ok(Plan::Listen { .. }) => Err(LISTENS),
     }
 }
 
@@ -175,6 +199,7 @@ pub(crate) fn begin(inbound: &Inbound<'_>) -> Result<(Answer, SessionClaims), Fa
             | Plan::Cancel { .. }
             | Plan::SetLevel { .. }
             | Plan::Subscribe { .. }
+            | Plan::Listen { .. }
             | Plan::RootsChanged
             | Plan::Answer
             | Plan::Progress

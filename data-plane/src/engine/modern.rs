@@ -1,5 +1,7 @@
 //! 2026-07-28: every request stands alone, and a client that goes away cancels.
 
+mod listening;
+
 use std::sync::Arc;
 
 use http::HeaderValue;
@@ -51,6 +53,10 @@ pub(crate) fn serve(inbound: Inbound<'_>, client: route::Client) -> Result<Serve
                 }
                 served => served,
             }
+        }
+        Ok(Plan::Listen { topics, resources }) => {
+            operation.succeed();
+            listening::listen(&inbound, client, topics, resources)
         }
         // What a modern client says in a notification, it says by closing the stream too.
         Ok(Plan::Accept | Plan::Cancel { .. } | Plan::Progress | Plan::RootsChanged) => {

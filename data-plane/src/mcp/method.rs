@@ -24,6 +24,7 @@ pub enum Method {
     TasksList,
     TasksUpdate,
     TasksCancel,
+    Listen,
     Initialized,
     Cancelled,
     Progress,
@@ -55,6 +56,7 @@ impl Method {
             Self::TasksList => "tasks/list",
             Self::TasksUpdate => "tasks/update",
             Self::TasksCancel => "tasks/cancel",
+            Self::Listen => "subscriptions/listen",
             Self::Initialized => "notifications/initialized",
             Self::Cancelled => "notifications/cancelled",
             Self::Progress => "notifications/progress",
@@ -74,7 +76,7 @@ impl Method {
             | Self::Unsubscribe
             | Self::TasksResult
             | Self::TasksList => era == Era::Legacy,
-            Self::Discover | Self::TasksUpdate => era == Era::Modern,
+            Self::Discover | Self::Listen | Self::TasksUpdate => era == Era::Modern,
             Self::ToolsList
             | Self::ToolsCall
             | Self::PromptsList
@@ -117,6 +119,7 @@ impl From<&str> for Method {
             "tasks/list" => Self::TasksList,
             "tasks/update" => Self::TasksUpdate,
             "tasks/cancel" => Self::TasksCancel,
+            "subscriptions/listen" => Self::Listen,
             "notifications/initialized" => Self::Initialized,
             "notifications/cancelled" => Self::Cancelled,
             "notifications/progress" => Self::Progress,
@@ -150,6 +153,7 @@ mod tests {
             "tasks/list",
             "tasks/update",
             "tasks/cancel",
+            "subscriptions/listen",
             "notifications/tools/list_changed",
             "x/y",
         ] {

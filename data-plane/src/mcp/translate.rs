@@ -2,11 +2,13 @@
 //! everything that is not named here keeps its bytes.
 
 mod errors;
+mod updates;
 mod uris;
 
 use bytes::Bytes;
 use proto::Era;
 
+pub use self::updates::updated_to_client;
 use self::{errors::error_to_client, uris::show_uris};
 use super::{
     Capabilities, Level, code,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Client, Interest, Plan, RouteError, cursor::Place};
+use super::{Client, Interest, Plan, RouteError, Watched, cursor::Place};
 use crate::{
     mcp::{
         Capabilities, Message,
@@ -13,10 +13,14 @@ use crate::{
         message::{Request, Text},
         object::{Cursor, member, unquote},
         response::{self, Answer},
+        subscription::{Filter, WantedUri},
     },
     snapshot::table::{Table, View},
     target::{Asked, Reference, Target},
 };
+
+/// Resources that one request may ask to hear of.
+const SUBSCRIPTIONS_MAX: usize = 1000;
 
 /// A list method, answered from the view.
 pub(super) fn list(
@@ -99,6 +103,27 @@ pub(super) fn subscribe(
     let answer = Answer::new(message.raw(request.id), Bytes::from_static(b"{}"));
     let shown = shown.map(|shown| message.slice(shown.span)).unwrap_or_default();
     Ok(Plan::Subscribe { answer, target, shown, interest })
+}
+
+/// `subscriptions/listen`. What is nowhere, or where nobody tells of changes, is left out.
+pub(super) fn listen(view: &View, message: &Message, client: Client) -> Result<Plan, RouteError> {
+    let wanted = Filter::read(message).map_err(RouteError::InvalidParams)?;
+    if wanted.uris.len() > SUBSCRIPTIONS_MAX {
+        return Err(RouteError::InvalidParams("`resourceSubscriptions` has too many URIs"));
+    }
+    let watched = |wanted: &WantedUri| {
+        let Asked::Resource { upstream_id, uri } =
+            find_resource(view, &wanted.uri, client.capabilities)?.asked
+        else {
+            return None;
+        };
+        let tells = view.shelf().features_of(&upstream_id).has(Feature::Subscribe);
+        // Copied, since the request need not be kept for as long.
+        let shown = Bytes::copy_from_slice(message.raw(wanted.written));
+        tells.then_some(Watched { upstream_id, uri, shown })
+    };
+    let resources = wanted.uris.iter().filter_map(watched).collect();
+    Ok(Plan::Listen { topics: wanted.topics, resources })
 }
 
 /// Where a URI leads, for those who have what it needs.

@@ -7,7 +7,7 @@ use proto::{
 
 use super::*;
 use crate::{
-    mcp::{message::parse, translate::Subject},
+    mcp::{message::parse, subscription, translate::Subject},
     snapshot::table::tests::{compile, key, sample, shelves, tool},
 };
 
@@ -44,6 +44,11 @@ fn describe_in(table: &Table, endpoint: &Endpoint, client: Client, message: &Mes
         Ok(Plan::SetLevel { level, .. }) => format!("level {}", level.as_str()),
         Ok(Plan::Subscribe { target, interest, .. }) => {
             format!("{interest:?} {}", target.label())
+        }
+        Ok(Plan::Listen { topics, resources }) => {
+            let uris: Vec<_> =
+                resources.iter().map(|it| format!("{}:{}", it.upstream_id, it.uri)).collect();
+            format!("listen {} {uris:?}", subscription::filter(topics, std::iter::empty()))
         }
         Ok(Plan::RootsChanged) => "roots changed".to_owned(),
         Ok(Plan::Answer) => "answer".to_owned(),
@@ -102,7 +107,7 @@ fn each_era_has_its_methods() {
         "",
         MODERN,
         r#""id":1,"method":"server/discover""#,
-        r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"instructions""#,
+        r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{"listChanged":true}},"instructions""#,
     );
     check(
         "",
@@ -275,4 +280,32 @@ fn changed_roots_are_passed_on() {
     check("", LEGACY, r#""method":"notifications/roots/list_changed""#, "roots changed");
 }
 
+#[test]
+fn a_listener_is_told_of_resources_whose_upstream_tells() {
+    let mut resources = shelves();
+    for resource in &mut resources {
+        if let Resource::Upstream(upstream) = resource
+            && upstream.id != "c"
+        {
+            upstream.capabilities = r#"{"resources":{"subscribe":true}}"#.to_owned();
+        }
+    }
+    let table = compile(&resources).unwrap();
+    let ask = |client, endpoint: &Endpoint| {
+        let body = r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"promptsListChanged":true,"resourceSubscriptions":["test://one","lockgate+b:test://one","file:///c","x://nobody"]}}}"#;
+        describe_in(&table, endpoint, client, &parse(body.into()).unwrap())
+    };
+    assert_eq!(
+        ask(MODERN, &Endpoint::Everything),
+        r#"listen {"promptsListChanged":true} ["a:test://one", "b:test://one"]"#
+    );
+    assert_eq!(
+        ask(MODERN, &Endpoint::Server("alone".into())),
+        r#"listen {"promptsListChanged":true} ["b:test://one", "b:lockgate+b:test://one", "b:file:///c", "b:x://nobody"]"#
+    );
+    assert_eq!(
+        ask(LEGACY, &Endpoint::Everything),
+        "refuse: method not found: subscriptions/listen"
+    );
+}
 mod tasks;

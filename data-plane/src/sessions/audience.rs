@@ -1,6 +1,8 @@
 //! Passes what upstreams say outside of calls to the clients that it is for.
 
-use super::{Live, Sessions};
+use std::sync::Arc;
+
+use super::{Live, Sessions, watching::Update};
 use crate::{
     mcp::{Message, Notice},
     upstream::{Audience, Said, SessionKey, log_level},
@@ -8,25 +10,41 @@ use crate::{
 
 impl Audience for Sessions {
     fn hear(&self, owner: &SessionKey, upstream_id: &str, said: Said) {
-        let live = match owner {
-            SessionKey::Client(id) => self.live.get(id),
-            // Requests are refused by being dropped.
-            SessionKey::Principal { .. } => None,
-        };
-        let Some(live) = live.map(|live| std::sync::Arc::clone(&live)) else { return };
-        match said {
-            Said::Request(question) => live.ask_outside(question),
-            Said::Notice(Notice::TaskStatus, message) => live.task_changed(upstream_id, &message),
-            Said::Notice(notice, message) => {
-                live.notice(notice, &live.in_own_tasks(upstream_id, *message));
+        match owner {
+            SessionKey::Client(id) => {
+                let live = self.live.get(id).map(|live| Arc::clone(&live));
+                let Some(live) = live else { return };
+                match said {
+                    Said::Request(question) => live.ask_outside(question),
+                    Said::Notice(Notice::TaskStatus, message) => {
+                        live.task_changed(upstream_id, &message);
+                    }
+                    Said::Notice(notice, message) => {
+                        live.notice(notice, &live.in_own_tasks(upstream_id, *message));
+                    }
+                }
+            }
+            // Modern clients hear of resources alone. Requests are refused by being dropped.
+            SessionKey::Principal { .. } => {
+                if let Said::Notice(Notice::ResourceUpdated, message) = said
+                    && let Some(update) = Update::read(&message)
+                {
+                    self.listeners.updated_for(owner, &update);
+                }
             }
         }
     }
 
     fn updated(&self, upstream_id: &str, message: &Message) {
+        let Some(update) = Update::read(message) else { return };
         for live in &self.live {
-            live.updated(Some(upstream_id), message);
+            live.updated(Some(upstream_id), &update);
         }
+        self.listeners.updated(upstream_id, &update);
+    }
+
+    fn has_subscribed(&self, upstream_id: &str, uri: &str) -> bool {
+        self.is_subscribed(upstream_id, uri)
     }
 
     fn task_changed(&self, upstream_id: &str, message: &Message) {
@@ -44,7 +62,11 @@ impl Live {
             Notice::Progress | Notice::Log | Notice::ElicitationComplete => {
                 self.tell(message.body.clone());
             }
-            Notice::ResourceUpdated => self.updated(None, message),
+            Notice::ResourceUpdated => {
+                if let Some(update) = Update::read(message) {
+                    self.updated(None, &update);
+                }
+            }
             Notice::Cancelled => {
                 let id = message.params().and_then(|params| params.request_id);
                 let told = id.and_then(|id| self.withdraw(message.raw(id), None));

@@ -1,8 +1,8 @@
 //! What a client wants to hear about: lists, resources, log messages.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::{borrow::Cow, sync::atomic::Ordering::Relaxed};
 
-use ahash::AHashSet;
+use ahash::AHashMap;
 use bytes::Bytes;
 
 use super::{Live, Sessions};
@@ -11,10 +11,13 @@ use crate::{
         Capabilities, Level, Message,
         level::Wanted,
         list::ListKind,
-        message::splice,
+        message::Span,
         object::{self, unquote},
+        subscription::{Topic, Topics},
+        translate::updated_to_client,
     },
     snapshot::table::{Table, View},
+    upstream::Wish,
 };
 
 /// Resources that one client may subscribe to.
@@ -43,7 +46,8 @@ pub(crate) struct Subscription {
     pub(crate) shown: Bytes,
 }
 
-pub(super) type Subscriptions = AHashSet<Subscription>;
+/// Each with the wish that keeps it at an upstream where it is not the session's own.
+pub(super) type Subscriptions = AHashMap<Subscription, Option<Wish>>;
 
 impl Sessions {
     /// Tells listening clients which of their lists this configuration changes.
@@ -51,12 +55,13 @@ impl Sessions {
         for live in &self.live {
             live.announce(table);
         }
+        self.listeners.announce(table);
     }
 
     /// Whether any client is subscribed to a resource.
     pub(crate) fn is_subscribed(&self, upstream_id: &str, uri: &str) -> bool {
         let is_it = |it: &Subscription| *it.upstream_id == *upstream_id && *it.uri == *uri;
-        self.live.iter().any(|live| live.subscriptions.lock().iter().any(is_it))
+        self.live.iter().any(|live| live.subscriptions.lock().keys().any(is_it))
     }
 }
 
@@ -64,34 +69,75 @@ fn prints(view: &View, capabilities: Capabilities) -> [u64; ListKind::ALL.len()]
     ListKind::ALL.map(|kind| view.fingerprint(kind, capabilities))
 }
 
+impl Lists {
+    /// The lists of an endpoint as they are now.
+    pub(super) fn new(view: &View, capabilities: Capabilities) -> Self {
+        Self { server: view.id.clone(), capabilities, prints: prints(view, capabilities) }
+    }
+
+    /// What has changed since the last look; `None`: the endpoint is gone.
+    pub(super) fn changed(&mut self, table: &Table) -> Option<Topics> {
+        let Self { server, capabilities, prints: seen } = self;
+        let view = if server.is_empty() { table.everything() } else { table.server(server)? };
+        let now = prints(view, *capabilities);
+        let kinds = ListKind::ALL.into_iter().zip(now.iter().zip(*seen));
+        let changed = kinds.filter(|(_, (now, seen))| **now != *seen);
+        let changed = changed.map(|(kind, _)| Topic::of(kind)).collect();
+        *seen = now;
+        Some(changed)
+    }
+}
+
+/// That a resource changed, as its upstream says it.
+pub(super) struct Update<'m> {
+    message: &'m Message,
+    /// Of the URI.
+    span: Span,
+    uri: Cow<'m, str>,
+}
+
+impl<'m> Update<'m> {
+    /// `None` if it names no resource.
+    pub(super) fn read(message: &'m Message) -> Option<Self> {
+        let span = object::member(message.text(), message.params()?.span?, "uri")?;
+        let uri = unquote(span.of(message.text()))?;
+        Some(Self { message, span, uri })
+    }
+
+    /// Whether it is of a resource that was subscribed to, or of one below. `upstream_id` is
+    /// `None` on a session that is the client's alone.
+    pub(super) fn is_of(&self, it: &Subscription, upstream_id: Option<&str>) -> bool {
+        upstream_id.is_none_or(|id| *it.upstream_id == *id)
+            && self.uri.strip_prefix(&*it.uri).is_some_and(|rest| {
+                rest.is_empty() || it.uri.ends_with('/') || rest.starts_with('/')
+            })
+    }
+
+    /// What the client is told that has this subscription; `id` is that of a modern client's
+    /// request.
+    pub(super) fn for_client(&self, found: &Subscription, id: Option<&[u8]>) -> Bytes {
+        let shown = (*found.uri == *self.uri).then_some((self.span, &*found.shown));
+        updated_to_client(self.message, shown, id)
+    }
+}
+
 impl Live {
     /// From now on the client hears of changes of these lists.
     pub(crate) fn watch_lists(&self, view: &View, capabilities: Capabilities) {
-        let prints = prints(view, capabilities);
-        *self.lists.lock() = Some(Lists { server: view.id.clone(), capabilities, prints });
+        *self.lists.lock() = Some(Lists::new(view, capabilities));
     }
 
     fn announce(&self, table: &Table) {
         let mut lists = self.lists.lock();
-        let Some(Lists { server, capabilities, prints: seen }) = &mut *lists else { return };
-        let view = if server.is_empty() { Some(table.everything()) } else { table.server(server) };
         // The client of a server that is gone learns it by its next request.
-        let Some(view) = view else { return };
-        let now = prints(view, *capabilities);
-        let mut changed: Vec<_> = ListKind::ALL
-            .into_iter()
-            .zip(now.iter().zip(*seen))
-            .filter(|(_, (now, seen))| **now != *seen)
-            .map(|(kind, _)| match kind {
-                ListKind::Tools => TOOLS,
-                ListKind::Prompts => PROMPTS,
-                ListKind::Resources | ListKind::ResourceTemplates => RESOURCES,
-            })
-            .collect();
-        *seen = now;
+        let Some(changed) = lists.as_mut().and_then(|lists| lists.changed(table)) else { return };
         drop(lists);
-        changed.dedup();
-        for notification in changed {
+        for topic in Topic::ALL.into_iter().filter(|topic| changed.has(*topic)) {
+            let notification = match topic {
+                Topic::Tools => TOOLS,
+                Topic::Prompts => PROMPTS,
+                Topic::Resources => RESOURCES,
+            };
             self.tell(Bytes::from_static(notification.as_bytes()));
         }
     }
@@ -99,11 +145,18 @@ impl Live {
     /// Notes a subscription; false if there are too many.
     pub(crate) fn subscribe(&self, subscription: Subscription) -> bool {
         let mut subscriptions = self.subscriptions.lock();
-        if subscriptions.len() >= SUBSCRIPTIONS_MAX && !subscriptions.contains(&subscription) {
+        if subscriptions.len() >= SUBSCRIPTIONS_MAX && !subscriptions.contains_key(&subscription) {
             return false;
         }
-        subscriptions.insert(subscription);
+        subscriptions.entry(subscription).or_default();
         true
+    }
+
+    /// Keeps a subscription at its upstream for as long as the client has it.
+    pub(crate) fn hold(&self, subscription: &Subscription, wish: Wish) {
+        if let Some(held) = self.subscriptions.lock().get_mut(subscription) {
+            *held = Some(wish);
+        }
     }
 
     pub(crate) fn unsubscribe(&self, subscription: &Subscription) {
@@ -112,28 +165,14 @@ impl Live {
 
     /// Tells the client that a resource changed, if it wants to know. `upstream_id` is `None` on
     /// a session that is the client's alone.
-    pub(super) fn updated(&self, upstream_id: Option<&str>, message: &Message) {
-        let text = message.text();
-        let params = message.params().and_then(|params| params.span);
-        let Some(span) = params.and_then(|params| object::member(text, params, "uri")) else {
-            return;
-        };
-        let Some(uri) = unquote(span.of(text)) else { return };
+    pub(super) fn updated(&self, upstream_id: Option<&str>, update: &Update<'_>) {
         let subscriptions = self.subscriptions.lock();
-        let is_it = |it: &&Subscription| {
-            // The changed resource may be below the one that was subscribed to.
-            upstream_id.is_none_or(|id| *it.upstream_id == *id)
-                && uri.strip_prefix(&*it.uri).is_some_and(|rest| {
-                    rest.is_empty() || it.uri.ends_with('/') || rest.starts_with('/')
-                })
-        };
-        let Some(found) = subscriptions.iter().find(is_it) else { return };
-        let is_same = *found.uri == *uri;
-        let shown = found.shown.clone();
+        let found = subscriptions.keys().find(|it| update.is_of(it, upstream_id));
+        let told = found.map(|found| update.for_client(found, None));
         drop(subscriptions);
-        let body =
-            if is_same { splice(&message.body, &[(span, &*shown)]) } else { message.body.clone() };
-        self.tell(body);
+        if let Some(told) = told {
+            self.tell(told);
+        }
     }
 
     /// The client wants log messages from this level on.
@@ -199,6 +238,9 @@ mod tests {
             );
             parse(body.into()).unwrap()
         };
+        let hear = |upstream_id, message: Message| {
+            live.updated(upstream_id, &Update::read(&message).unwrap());
+        };
         let subscription = Subscription {
             upstream_id: "u1".into(),
             uri: "file:///a".into(),
@@ -207,15 +249,15 @@ mod tests {
         assert!(live.subscribe(subscription.clone()));
         assert!(sessions.is_subscribed("u1", "file:///a"));
         for uri in ["file:///b", "file:///ab"] {
-            live.updated(Some("u1"), &updated(uri));
+            hear(Some("u1"), updated(uri));
         }
-        live.updated(Some("u2"), &updated("file:///a"));
-        live.updated(Some("u1"), &updated("file:///a"));
+        hear(Some("u2"), updated("file:///a"));
+        hear(Some("u1"), updated("file:///a"));
         assert!(next(&mut reader).await.contains(r#"{"uri":"u1+file:///a","x":1.0}"#));
-        live.updated(None, &updated("file:///a/b"));
+        hear(None, updated("file:///a/b"));
         assert!(next(&mut reader).await.contains(r#""uri":"file:///a/b""#));
         live.unsubscribe(&subscription);
-        live.updated(Some("u1"), &updated("file:///a"));
+        hear(Some("u1"), updated("file:///a"));
         live.tell(Bytes::from_static(b"end"));
         assert_eq!(next(&mut reader).await, "end");
         assert!(!sessions.is_subscribed("u1", "file:///a"));

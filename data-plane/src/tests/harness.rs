@@ -132,25 +132,29 @@ pub(super) fn table_without_tokens(upstream: SocketAddr) -> Arc<Table> {
     Arc::new(Table::compile(resources.iter(), Position::default()).unwrap())
 }
 
-fn resources(upstream: SocketAddr) -> Vec<Resource> {
+/// Tool `name` of the upstream, shown as `up-name`.
+pub(super) fn tool(name: &str) -> ToolResource {
+    ToolResource {
+        id: format!("tool-{name}"),
+        name: format!("up-{name}"),
+        target: ToolTarget::Upstream {
+            upstream_id: "u1".to_owned(),
+            original_name: name.to_owned(),
+        },
+        definition: format!(r#"{{"name":"{name}","inputSchema":{{"type":"object"}}}}"#),
+        needs_client_capabilities: vec![],
+        aliases: vec![],
+    }
+}
+
+/// What [`table`] is made of.
+pub(super) fn resources(upstream: SocketAddr) -> Vec<Resource> {
     resources_with(upstream, Era::Modern, "")
 }
 
 /// The resources of [`table`] with an upstream of this era that declares `capabilities`.
 pub(super) fn resources_with(upstream: SocketAddr, era: Era, capabilities: &str) -> Vec<Resource> {
-    let tool = |name: &str| {
-        Resource::Tool(ToolResource {
-            id: format!("tool-{name}"),
-            name: format!("up-{name}"),
-            target: ToolTarget::Upstream {
-                upstream_id: "u1".to_owned(),
-                original_name: name.to_owned(),
-            },
-            definition: format!(r#"{{"name":"{name}","inputSchema":{{"type":"object"}}}}"#),
-            needs_client_capabilities: vec![],
-            aliases: vec![],
-        })
-    };
+    let tool = |name: &str| Resource::Tool(tool(name));
     let token = |id: &str, secret: &str, role: Role| {
         Resource::Token(TokenResource {
             id: id.to_owned(),
@@ -179,6 +183,7 @@ pub(super) fn resources_with(upstream: SocketAddr, era: Era, capabilities: &str)
         tool("echo"),
         tool("wait"),
         tool("progress"),
+        tool("flood"),
         Resource::VirtualServer(VirtualServerResource {
             id: "s1".to_owned(),
             name: "dev".parse().unwrap(),

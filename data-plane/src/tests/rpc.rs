@@ -46,7 +46,7 @@ fn contextforges_spellings_are_understood() {
         rpc(&world, path, &body).1
     };
     let all = list("/rpc", "tools/list", "{}");
-    assert_eq!(names(&all).len(), 3);
+    assert_eq!(names(&all).len(), 4);
     assert_eq!(names(&list("/rpc", "list_tools", "{}")), names(&all));
     assert_eq!(names(&list("/rpc", "tools/list", r#"{"server_id":"s1"}"#)), ["echo"]);
     assert_eq!(names(&list("/servers/dev/rpc", "tools/list", "{}")), ["echo"]);

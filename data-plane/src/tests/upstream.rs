@@ -29,6 +29,9 @@ pub(super) struct Waits {
     pub(super) dropped: u32,
 }
 
+/// How often the tool `flood` tells of its progress.
+pub(super) const FLOOD: usize = 6_000;
+
 type Body = Either<
     Full<Bytes>,
     StreamBody<tokio_stream::wrappers::ReceiverStream<Result<Frame<Bytes>, Infallible>>>,
@@ -93,6 +96,25 @@ async fn answer(
             go.notified().await;
             guard.1 = true;
             Ok(whole(result("waited")))
+        }
+        // More than sockets and queues hold.
+        Some("flood") => {
+            let (tx, rx) = mpsc::channel(4);
+            let token = message["params"]["_meta"]["progressToken"].clone();
+            let last = result("done");
+            let filling = "x".repeat(4000);
+            tokio::spawn(async move {
+                for progress in 1..=FLOOD {
+                    let event = json!({"jsonrpc": "2.0", "method": "notifications/progress",
+                        "params": {"progressToken": token, "progress": progress, "message": filling}});
+                    tx.send(Ok(Frame::data(format!("data: {event}\n\n").into()))).await.ok();
+                }
+                tx.send(Ok(Frame::data(format!("data: {last}\n\n").into()))).await.ok();
+                waits.send_modify(|waits| waits.answered += 1);
+            });
+            let mut response = Response::new(Either::Right(StreamBody::new(rx.into())));
+            response.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
+            Ok(response)
         }
         Some("progress") => {
             let (tx, rx) = mpsc::channel(4);

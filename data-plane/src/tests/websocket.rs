@@ -15,10 +15,11 @@ use super::harness::{CALLER, World, ask, call_body, config, json, post};
 const HELLO: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
 const PING: &str = r#"{"jsonrpc":"2.0","id":"p","method":"ping"}"#;
 
-struct Socket(WebSocketStream<TcpStream>, Option<String>);
+/// A client on a socket, and the subprotocol that the proxy chose.
+pub(super) struct Socket(WebSocketStream<TcpStream>, Option<String>);
 
 impl Socket {
-    async fn open(world: &World, path: &str, protocol: Option<&'static str>) -> Self {
+    pub(super) async fn open(world: &World, path: &str, protocol: Option<&'static str>) -> Self {
         let address = world.proxy.addresses()[0];
         let mut request = format!("ws://localhost{path}").into_client_request().unwrap();
         let headers = request.headers_mut();
@@ -32,11 +33,11 @@ impl Socket {
         Self(socket, chosen.map(|chosen| chosen.to_str().unwrap().to_owned()))
     }
 
-    async fn send(&mut self, text: &str) {
+    pub(super) async fn send(&mut self, text: &str) {
         self.0.send(Message::text(text)).await.unwrap();
     }
 
-    async fn message(&mut self) -> Value {
+    pub(super) async fn message(&mut self) -> Value {
         loop {
             match self.0.next().await.unwrap().unwrap() {
                 Message::Text(text) => return json(&text),
@@ -172,5 +173,35 @@ fn what_is_no_handshake_is_refused_and_tokens_belong_into_headers() {
     assert!(with(&[("authorization", "")]).starts_with("HTTP/1.1 401"));
     assert!(with(&[("origin", "http://evil.example.com")]).starts_with("HTTP/1.1 403"));
     assert!(with(&[]).starts_with("HTTP/1.1 101"));
+    world.stop();
+}
+
+#[test]
+fn a_client_that_reads_late_misses_progress_but_not_its_answer() {
+    let mut config = config();
+    // A test's machine may be slow to read.
+    config.timeouts.idle = Duration::from_secs(20);
+    let mut world = World::with(config);
+    let mut socket = world.runtime.block_on(async {
+        let mut socket = Socket::open(&world, "/ws", Some("mcp")).await;
+        socket.send(HELLO).await;
+        socket.message().await;
+        socket.send(&call_body(1, "up-flood")).await;
+        socket
+    });
+    // Its upstream need not wait for it.
+    world.runtime.block_on(async {
+        let answered = world.upstream.waits.wait_for(|waits| waits.answered == 1);
+        tokio::time::timeout(Duration::from_mins(1), answered).await.unwrap().unwrap();
+    });
+    let count = world.runtime.block_on(async {
+        let mut count = 0;
+        while socket.message().await["method"] == "notifications/progress" {
+            count += 1;
+        }
+        count
+    });
+    assert!(count > 0 && count < super::upstream::FLOOD, "{count}");
+    drop(socket);
     world.stop();
 }

@@ -12,7 +12,10 @@ use http::{HeaderMap, HeaderValue, header};
 use parking_lot::Mutex;
 use pingora::server::ShutdownWatch;
 use proto::{Permission, Principal, policy};
-use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    time::MissedTickBehavior,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -22,10 +25,14 @@ use crate::{
     error::{self, Failure},
     exchange::{Event, Exchange},
     limit::Permit,
-    mcp::{Kind, Message, Method, version, version::InboundEra},
+    mcp::{Kind, Message, Method, Notice, message, subscription, version, version::InboundEra},
     route::{self, Endpoint},
     session::SessionClaims,
-    sessions::{Live, channel::Reader},
+    sessions::{
+        Live,
+        channel::Reader,
+        listeners::{Heard, Hearing},
+    },
     snapshot::table::Table,
     upstream::SessionKey,
 };
@@ -157,7 +164,14 @@ impl Pipe {
                 self.say(answer.into_bytes()).await;
                 self.listen();
             }
-            Ok(Served::Relay(exchange)) => self.relay(id, exchange).await,
+            Ok(Served::Relay(exchange)) => {
+                let pipe = Arc::clone(self);
+                self.run(id, async move { pipe.pump(exchange).await }).await;
+            }
+            Ok(Served::Listening(hearing)) => {
+                let pipe = Arc::clone(self);
+                self.run(id, async move { pipe.tell(hearing).await }).await;
+            }
             Ok(Served::Accepted) => {}
             Err(failure) if is_request => self.refuse(&failure, Some(&id)).await,
             // Who expects no answer gets none.
@@ -249,8 +263,8 @@ impl Pipe {
         }
     }
 
-    /// Carries an exchange's messages to the client while others run.
-    async fn relay(self: &Arc<Self>, id: Bytes, exchange: Exchange) {
+    /// Does the work that answers request `id` while other work goes on.
+    async fn run(self: &Arc<Self>, id: Bytes, work: impl Future<Output = ()> + Send + 'static) {
         let cancel = CancellationToken::new();
         let refused = {
             let mut running = self.running.lock();
@@ -272,7 +286,7 @@ impl Pipe {
                 biased;
                 () = pipe.closed.cancelled() => {}
                 () = cancel.cancelled() => {}
-                () = pipe.pump(exchange) => {}
+                () = work => {}
             }
             pipe.running.lock().retain(|call| call.id != id);
         });
@@ -285,7 +299,7 @@ impl Pipe {
         self.work.spawn(async move {
             let carry = async {
                 while let Some(message) = reader.next().await {
-                    pipe.say(message).await;
+                    pipe.mention(message).await;
                 }
             };
             pipe.closed.run_until_cancelled(carry).await;
@@ -295,9 +309,21 @@ impl Pipe {
     async fn pump(&self, mut exchange: Exchange) {
         while let Some(event) = exchange.next().await {
             match event {
-                // While the client does not keep up, its upstream has to wait too.
-                Event::Message(message) => self.say(message).await,
+                Event::Message(message) => self.mention(message).await,
                 Event::Response(message) => return self.say(message).await,
+            }
+        }
+    }
+
+    /// Carries to a modern client what it listens to.
+    async fn tell(&self, mut hearing: Box<Hearing>) {
+        while let Some(heard) = hearing.next().await {
+            match heard {
+                Heard::Notice(message) => self.say(message).await,
+                Heard::Over(response) => {
+                    self.say(subscription::cancelled(hearing.id())).await;
+                    return self.say(response).await;
+                }
             }
         }
     }
@@ -306,6 +332,16 @@ impl Pipe {
         failure.log();
         self.edge.telemetry().refused(failure);
         self.say(error::response(failure, id)).await;
+    }
+
+    /// Sends a message on the way to an answer. A client that does not keep up misses progress
+    /// and log messages first; for all else it is waited, by its upstream too.
+    async fn mention(&self, message: Bytes) {
+        match self.out.try_send(message) {
+            Err(TrySendError::Full(message)) if is_needed(&message) => self.say(message).await,
+            Err(TrySendError::Closed(_)) => self.closed.cancel(),
+            Ok(()) | Err(TrySendError::Full(_)) => (),
+        }
     }
 
     /// Sends a message; a client that reads nothing for too long loses its connection.
@@ -357,6 +393,16 @@ impl Pipe {
         }
         self.closed.cancel();
     }
+}
+
+/// Whether a client cannot do without a message.
+fn is_needed(message: &Bytes) -> bool {
+    let message = message::parse(message.clone()).ok();
+    let method = message.as_ref().and_then(Message::method);
+    !matches!(
+        method.and_then(|method| Notice::of(method.as_str())),
+        Some(Notice::Progress | Notice::Log)
+    )
 }
 
 /// Whether the principal is not welcome, rather than the proxy not able.

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::{body::Body, headers::Accepts, sse::Stream};
 use crate::{
     deadline::before,
+    edge::Place,
     error::{self, Failure},
     exchange::{Event, Exchange},
     mcp::{Version, code, response::Answer},
@@ -112,8 +113,12 @@ pub(crate) async fn relay(
 }
 
 /// A stream that belongs to a session.
-pub(crate) fn listening(reader: Reader, version: Version, interval: Duration) -> Response<Body> {
-    events(Stream::of_session(reader, version, interval))
+pub(crate) fn listening(
+    stream: (Reader, Place),
+    version: Version,
+    interval: Duration,
+) -> Response<Body> {
+    events(Stream::of_session(stream, version, interval))
 }
 
 fn whole(body: Option<Bytes>) -> Response<Body> {

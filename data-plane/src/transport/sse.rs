@@ -10,6 +10,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::time::{Instant, Sleep};
 
 use crate::{
+    edge::Place,
     exchange::{Event, Exchange},
     mcp::Version,
     sessions::channel::{End, EventId, Reader},
@@ -60,6 +61,8 @@ pub(crate) struct Stream {
     exchange: Option<Exchange>,
     /// The session's stream, which gives events their ids.
     reader: Option<Reader>,
+    /// Of a stream that belongs to no call, which its reader may lose.
+    place: Option<Place>,
     /// What comes before everything else.
     first: Option<Bytes>,
     interval: Duration,
@@ -79,26 +82,35 @@ impl Stream {
             None => (None, undelivered.map(|event| encode(event.body()))),
         };
         let silence = Box::pin(tokio::time::sleep(interval));
-        Self { exchange: Some(exchange), reader, first, interval, silence }
+        Self { exchange: Some(exchange), reader, place: None, first, interval, silence }
     }
 
     /// What is said on a stream of a session at `version`.
-    pub(crate) fn of_session(reader: Reader, version: Version, interval: Duration) -> Self {
+    pub(crate) fn of_session(
+        (reader, place): (Reader, Place),
+        version: Version,
+        interval: Duration,
+    ) -> Self {
         let first = priming(&reader, version);
         let silence = Box::pin(tokio::time::sleep(interval));
-        Self { exchange: None, reader: Some(reader), first, interval, silence }
+        let (reader, place) = (Some(reader), Some(place));
+        Self { exchange: None, reader, place, first, interval, silence }
     }
 
     /// A stream of one event.
     pub(crate) fn of(message: &[u8]) -> Self {
         let silence = Box::pin(tokio::time::sleep(Duration::ZERO));
         let first = Some(encode(message));
-        Self { exchange: None, reader: None, first, interval: Duration::MAX, silence }
+        let interval = Duration::MAX;
+        Self { exchange: None, reader: None, place: None, first, interval, silence }
     }
 
     pub(crate) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(first));
+        }
+        if self.place.as_ref().is_some_and(|place| place.poll_refused(cx).is_ready()) {
+            return Poll::Ready(None);
         }
         match self.poll_message(cx) {
             Poll::Ready(chunk) => {

@@ -22,6 +22,7 @@ use super::{
     fetch::Bounds,
     health::Health,
     http::{Answer, Endpoint, HttpUpstream, Session},
+    keeper::Keepers,
     pipe::{Link, Opener, PipeUpstream},
     spawner::Program,
     stdio::Stdio,
@@ -39,14 +40,16 @@ pub(crate) struct Active {
     resource: UpstreamResource,
     credential: Option<CredentialResource>,
     health: Arc<Health>,
-    adapter: Adapter,
+    pub(super) adapter: Adapter,
     /// What the last costly discovery saw.
     pub(crate) remembered: Mutex<Option<Remembered>>,
+    /// Who hears of changes for whom.
+    pub(super) keepers: Keepers,
 }
 
 /// One adapter per kind.
 #[derive(Debug)]
-enum Adapter {
+pub(super) enum Adapter {
     Http(Box<DetectedUpstream>),
     Pipe(Arc<PipeUpstream>),
     /// It cannot work here, for this reason.
@@ -78,6 +81,7 @@ impl Upstreams {
             adapter: adapter.unwrap_or_else(Adapter::Refused),
             health,
             remembered: Mutex::new(None),
+            keepers: Keepers::new(self.limits),
         }
     }
 
@@ -167,6 +171,10 @@ fn uri(url: &Url) -> Result<Uri, CallFailure> {
 }
 
 impl Active {
+    pub(crate) fn id(&self) -> &str {
+        &self.resource.id
+    }
+
     pub(crate) fn name(&self) -> &str {
         self.resource.name.as_str()
     }
@@ -292,6 +300,7 @@ impl Active {
 
     /// Ends sessions and children when the calls in flight are done.
     pub(super) fn close(&self) {
+        self.keepers.end();
         match &self.adapter {
             Adapter::Http(http) => http.close(),
             Adapter::Pipe(pipe) => pipe.close(),
@@ -300,6 +309,7 @@ impl Active {
     }
 
     pub(super) fn sweep(&self, idle: Duration) {
+        self.keepers.sweep();
         match &self.adapter {
             Adapter::Http(http) => http.sweep(idle),
             Adapter::Pipe(pipe) => pipe.sweep(idle),

@@ -26,6 +26,9 @@ pub(crate) trait Audience: fmt::Debug + Send + Sync {
 
     /// The state of a task changed, as an upstream says on a connection that many share.
     fn task_changed(&self, upstream_id: &str, message: &Message);
+
+    /// Whether a legacy client has subscribed to a resource on such a connection itself.
+    fn has_subscribed(&self, upstream_id: &str, uri: &str) -> bool;
 }
 
 /// The audience, once there is one; all upstreams share it.
@@ -42,6 +45,11 @@ impl Stage {
         if let Some(audience) = self.0.get().and_then(Weak::upgrade) {
             audience.updated(upstream_id, message);
         }
+    }
+
+    pub(crate) fn has_subscribed(&self, upstream_id: &str, uri: &str) -> bool {
+        let audience = self.0.get().and_then(Weak::upgrade);
+        audience.is_some_and(|audience| audience.has_subscribed(upstream_id, uri))
     }
 
     pub(crate) fn task_changed(&self, upstream_id: &str, message: &Message) {

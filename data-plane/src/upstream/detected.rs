@@ -18,7 +18,8 @@ use super::{
     active::Lister,
     failure::CallFailure,
     fetch::Bounds,
-    http::{Answer, HttpUpstream, Session},
+    http::{Answer, Endpoint, HttpUpstream, Session},
+    keeper::Line,
     pipe::{PipeConversation, PipeUpstream},
 };
 use crate::mcp::Capabilities;
@@ -109,6 +110,29 @@ impl DetectedUpstream {
                 Ok(Lister::Session(endpoint, session))
             }
         }
+    }
+
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        self.streamable.endpoint()
+    }
+
+    /// The session of `key` at a legacy server, opened as one of a client with these
+    /// capabilities if there is none.
+    pub(crate) async fn line(
+        &self,
+        key: &SessionKey,
+        capabilities: Capabilities,
+    ) -> Result<Line, CallFailure> {
+        if self.is_stream.load(Ordering::Relaxed) {
+            return self.stream.link_of(key, capabilities).await.map(Line::Pipe);
+        }
+        let session = self.streamable.session_of(key, capabilities).await?;
+        Ok(Line::Http(Arc::clone(self.endpoint()), session))
+    }
+
+    /// A session is of no more use: the next call opens another.
+    pub(crate) fn forget_session(&self, key: &SessionKey, session: &Arc<Session>) {
+        self.streamable.sessions().forget(key, session);
     }
 
     /// The Streamable HTTP session of `key`, if it is open.

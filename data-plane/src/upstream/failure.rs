@@ -59,6 +59,8 @@ pub enum CallFailure {
     Refused { code: i64, message: String },
     #[error("asked for input too often during one call")]
     TooManyRounds,
+    #[error("tells nobody of changes of this resource: {0}")]
+    Unheard(String),
     #[error("lost its session twice")]
     SessionLost,
     #[error("could not be initialized: {0}")]
@@ -99,6 +101,7 @@ impl CallFailure {
             | Self::Broken(_)
             | Self::Refused { .. }
             | Self::TooManyRounds
+            | Self::Unheard(_)
             | Self::SessionLost => match step {
                 Step::Initialize => FailureReason::Initialize,
                 Step::List => FailureReason::List,

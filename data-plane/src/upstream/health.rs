@@ -65,6 +65,11 @@ impl Health {
         self.stage.task_changed(&self.upstream_id, message);
     }
 
+    /// Whether a legacy client has subscribed to a resource on a connection that many share.
+    pub(crate) fn has_subscribed(&self, uri: &str) -> bool {
+        self.stage.has_subscribed(&self.upstream_id, uri)
+    }
+
     /// Passes on what the upstream says outside of calls.
     pub(crate) fn say(&self, owner: &SessionKey, said: Said) {
         self.stage.say(owner, &self.upstream_id, said);

@@ -26,7 +26,7 @@ use super::{
     shared::Slot,
 };
 use crate::egress::OriginBody;
-use crate::mcp::{Message, code, message::parse};
+use crate::mcp::{Capabilities, Message, code, message::parse};
 
 /// How long a goodbye may take: DELETE, cancellations, answers to upstream requests.
 pub(crate) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -166,7 +166,10 @@ impl HttpUpstream {
     async fn session(&self, call: &Call, bounds: Bounds) -> Result<Arc<Session>, CallFailure> {
         let session = match self.sessions.enter(&call.session) {
             Some(session) => session,
-            None => Box::pin(bounds.within(self.open(call))).await??,
+            None => {
+                Box::pin(bounds.within(self.session_of(&call.session, call.declared(Era::Legacy))))
+                    .await??
+            }
         };
         if let Some(level) = call.logs.level() {
             Box::pin(session.want_logs(level, &call.session)).await;
@@ -174,15 +177,20 @@ impl HttpUpstream {
         Ok(session)
     }
 
-    async fn open(&self, call: &Call) -> Result<Arc<Session>, CallFailure> {
-        let (endpoint, capabilities) = (Arc::clone(&self.endpoint), call.declared(Era::Legacy));
-        let key = call.session.clone();
+    /// The session of `key`, opened as one of a client with these capabilities if there is none.
+    pub(crate) async fn session_of(
+        &self,
+        key: &SessionKey,
+        capabilities: Capabilities,
+    ) -> Result<Arc<Session>, CallFailure> {
+        let endpoint = Arc::clone(&self.endpoint);
+        let owner = key.clone();
         let open = || async move {
             let session = Arc::new(Session::open(endpoint, capabilities).await?);
-            session.listen(key);
+            session.listen(owner);
             Ok(session)
         };
-        self.sessions.get(&call.session, Handle::current, open).await
+        self.sessions.get(key, Handle::current, open).await
     }
 
     fn modern_headers(&self, call: &Call) -> HeaderMap {

@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::pace::{Opened, Pace};
 pub(crate) use self::{
-    connection::Connection,
+    connection::{Connection, Ticket},
     conversation::PipeConversation,
     link::{Fresh, Guard, Link, refusal},
 };
@@ -164,23 +164,41 @@ impl PipeUpstream {
         }
     }
 
-    async fn link(self: &Arc<Self>, call: &Call) -> Result<Arc<Link>, CallFailure> {
+    /// Whether everybody's calls are made on one pipe.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.links, Links::All(_))
+    }
+
+    /// The pipe of all, or that of `key`, opened as one of a client with these capabilities if
+    /// there is none.
+    pub(crate) async fn link_of(
+        self: &Arc<Self>,
+        key: &SessionKey,
+        capabilities: Capabilities,
+    ) -> Result<Arc<Link>, CallFailure> {
         let sessions = match &self.links {
             Links::All(slot) => return self.shared(slot).await,
             Links::Session(sessions) => sessions,
         };
-        if let Some(link) = sessions.peek(&call.session) {
+        if let Some(link) = sessions.peek(key) {
             let Some(failure) = link.connection.ended() else { return Ok(link) };
             self.note_end(&link, failure);
-            sessions.forget(&call.session, &link);
+            sessions.forget(key, &link);
         }
         let wait = self.pace.lock().wait()?;
         tokio::time::sleep(wait).await;
         let upstream = Arc::clone(self);
-        let owner = Some(call.session.clone());
-        let capabilities = call.declared(Era::Legacy);
+        let owner = Some(key.clone());
         let open = || async move { upstream.open(owner, capabilities).await };
-        sessions.get(&call.session, || self.runtime(), open).await
+        sessions.get(key, || self.runtime(), open).await
+    }
+
+    /// The pipe of all, on which we listen in our own name; `None` if there is no such pipe.
+    pub(crate) async fn common_link(self: &Arc<Self>) -> Option<Result<Arc<Link>, CallFailure>> {
+        match &self.links {
+            Links::All(slot) => Some(self.shared(slot).await),
+            Links::Session(_) => None,
+        }
     }
 
     /// The pipe of all, or a new one when its time has come.
@@ -289,7 +307,8 @@ impl PipeUpstream {
     ) -> Result<(Event, PipeConversation), CallFailure> {
         let mut is_first = true;
         loop {
-            let link = bounds.within(self.link(call)).await??;
+            let link =
+                bounds.within(self.link_of(&call.session, call.declared(Era::Legacy))).await??;
             let turn = bounds.within(link.connection.turn_of(call.target.label())).await?;
             let mut conversation = PipeConversation::new(link, call, bounds, turn);
             let sent = conversation.send(call);

@@ -1,5 +1,7 @@
 //! What a legacy client wants to hear: its stream, log levels, subscriptions.
 
+use std::sync::Arc;
+
 use http::{HeaderName, HeaderValue};
 use proto::{
     Era,
@@ -9,8 +11,9 @@ use proto::{
 use super::{PROTOCOL_VERSION, open};
 use crate::{
     edge::{Edge, Known},
-    engine::{Sender, Served},
+    engine::{Inbound, Sender, Served},
     error::Failure,
+    exchange::Call,
     mcp::{Level, Version, response::Answer, version},
     route::{self, Interest},
     session::SessionClaims,
@@ -20,7 +23,7 @@ use crate::{
     },
     snapshot::table::Table,
     target::{Asked, Target},
-    upstream::SessionKey,
+    upstream::{CallError, CallFailure, Reply, SessionKey, Wish},
 };
 
 /// The header by which a client goes on with a broken stream.
@@ -72,31 +75,82 @@ pub(super) fn set_level(
     Served::Answer(answer)
 }
 
-/// Notes a subscription or its end; the target if its upstream has to know too.
+/// What becomes of a `resources/subscribe` or `resources/unsubscribe`.
+pub(super) enum Noted {
+    /// Its upstream has to know too.
+    Forward(Target),
+    /// The upstream says on a connection of ours whether it tells of changes.
+    Wished(Subscription, Wish),
+    Done,
+}
+
+/// Notes a subscription or its end.
 pub(super) fn subscribe(
     sender: &Sender<'_>,
-    live: &Live,
+    (claims, live): (&SessionClaims, &Live),
     (target, shown): (Target, bytes::Bytes),
     interest: Interest,
-) -> Result<Option<Target>, Failure> {
-    let Asked::Resource { upstream_id, uri } = &target.asked else { return Ok(None) };
+) -> Result<Noted, Failure> {
+    let Asked::Resource { upstream_id, uri } = &target.asked else { return Ok(Noted::Done) };
     let (upstream_id, uri) = ((**upstream_id).into(), uri.clone());
     let subscription = Subscription { upstream_id, uri, shown };
-    match interest {
-        Interest::Ends => live.unsubscribe(&subscription),
-        Interest::Begins if live.subscribe(subscription.clone()) => (),
-        Interest::Begins => return Err(Failure::TooManyCalls),
-    }
     let Subscription { upstream_id, uri, shown: _ } = &subscription;
-    let is_done = match upstream_of(&sender.table, upstream_id) {
-        (Era::Modern, _) => true,
-        // Others want it still.
-        (Era::Legacy, IsShared::Yes) if interest == Interest::Ends => {
+    let upstreams = sender.edge.upstreams();
+    let (era, is_shared) = upstream_of(&sender.table, upstream_id);
+    if interest == Interest::Ends {
+        live.unsubscribe(&subscription);
+        let is_wanted = || {
             sender.edge.sessions().is_subscribed(upstream_id, uri)
+                || upstreams.is_wished(upstream_id, uri)
+        };
+        return Ok(match (era, is_shared) {
+            (Era::Modern, _) => Noted::Done,
+            // Others want it still.
+            (Era::Legacy, IsShared::Yes) if is_wanted() => Noted::Done,
+            (Era::Legacy, _) => Noted::Forward(target),
+        });
+    }
+    if !live.subscribe(subscription.clone()) {
+        return Err(Failure::TooManyCalls);
+    }
+    if era == Era::Legacy {
+        return Ok(Noted::Forward(target));
+    }
+    if let Some(wish) = upstreams.wish(upstream_id, &SessionKey::Client(claims.id), uri) {
+        return Ok(Noted::Wished(subscription, wish));
+    }
+    live.unsubscribe(&subscription);
+    let upstream = name_of(&sender.table, upstream_id);
+    let failure = CallFailure::Unheard("it never does".to_owned());
+    Err(Failure::Call(CallError { upstream, failure }))
+}
+
+/// Answers when the upstream has said that it will tell of changes.
+pub(super) fn wished(
+    inbound: &Inbound<'_>,
+    live: &Arc<Live>,
+    answer: Answer,
+    (subscription, wish): (Subscription, Wish),
+) -> Call {
+    let live = Arc::clone(live);
+    let upstream = name_of(&inbound.sender.table, &subscription.upstream_id);
+    Box::pin(async move {
+        match wish.kept().await {
+            Ok(()) => {
+                live.hold(&subscription, wish);
+                Ok(Reply::Response(answer.into_bytes()))
+            }
+            Err(failure) => {
+                live.unsubscribe(&subscription);
+                Err(CallError { upstream, failure })
+            }
         }
-        (Era::Legacy, _) => false,
-    };
-    Ok((!is_done).then_some(target))
+    })
+}
+
+fn name_of(table: &Table, upstream_id: &str) -> String {
+    let upstream = table.upstream(upstream_id);
+    upstream.map(|upstream| upstream.name.to_string()).unwrap_or_default()
 }
 
 /// Whether clients meet on one connection to an upstream.

@@ -231,12 +231,10 @@ pub(super) fn features_of(upstream: &UpstreamResource) -> Features {
     let features =
         if is_first && completes { features.with(Feature::Completions) } else { features };
     match upstream.era {
-        // Nothing listens to modern upstreams yet, so no update of theirs would come.
-        Some(Era::Modern) => {
-            let has_tasks = features.has(Feature::TasksExtension);
-            let features = features.without(Feature::Subscribe).without_tasks();
-            if has_tasks { features.with(Feature::TasksExtension) } else { features }
+        Some(Era::Modern) if features.has(Feature::TasksExtension) => {
+            features.without_tasks().with(Feature::TasksExtension)
         }
+        Some(Era::Modern) => features.without_tasks(),
         Some(Era::Legacy) => features.without(Feature::TasksExtension),
         None => features,
     }

@@ -27,8 +27,13 @@ use crate::mcp::{
 /// Longest instructions that a client is given, in bytes.
 const INSTRUCTIONS_MAX: usize = 16 * 1024;
 /// What of its upstreams' features an endpoint passes on.
-const PASSED_ON: [Feature; 4] =
-    [Feature::Prompts, Feature::Resources, Feature::Completions, Feature::Logging];
+const PASSED_ON: [Feature; 5] = [
+    Feature::Prompts,
+    Feature::Resources,
+    Feature::Subscribe,
+    Feature::Completions,
+    Feature::Logging,
+];
 
 /// Upstreams with the tasks that they offer.
 type OfTasks = Vec<(Arc<str>, Features)>;
@@ -172,17 +177,12 @@ impl View {
     pub fn features(&self, era: Era) -> Features {
         let passed_on: Features = PASSED_ON.into_iter().collect();
         let tasks = self.tasks.iter().fold(Features::NONE, |all, (_, it)| all.or(*it));
-        match era {
-            Era::Legacy => {
-                let passed_on = passed_on.with(Feature::Subscribe);
-                let features = self.shelf.features().and(passed_on).with(Feature::Tools);
-                features.announcing().or(tasks.without(Feature::TasksExtension))
-            }
-            Era::Modern => {
-                let tasks = tasks.and(Features::NONE.with(Feature::TasksExtension));
-                self.shelf.features().and(passed_on).with(Feature::Tools).or(tasks)
-            }
-        }
+        let tasks = match era {
+            Era::Legacy => tasks.without(Feature::TasksExtension),
+            Era::Modern => tasks.and(Features::NONE.with(Feature::TasksExtension)),
+        };
+        let features = self.shelf.features().and(passed_on).with(Feature::Tools);
+        features.announcing().or(tasks)
     }
 
     /// Which kinds of tasks an upstream has whose tools are shown here.

@@ -89,6 +89,13 @@ impl Listening {
                 if is_stream { Ok(response.into_body()) } else { Err(Ended::Refused) }
             }
             Ok(response) if response.status().is_server_error() => Err(Ended::Broken),
+            Ok(response) if response.status() == StatusCode::NOT_FOUND => {
+                // Whoever keeps something on the session keeps it on another from now on.
+                if let Some(session) = self.session.upgrade().filter(|session| session.has_id()) {
+                    session.lose();
+                }
+                Err(Ended::Refused)
+            }
             Ok(_) => Err(Ended::Refused),
             Err(_) => Err(Ended::Broken),
         }

@@ -118,8 +118,12 @@ impl Session {
     }
 
     /// The upstream does not know it any more.
-    pub(super) fn lose(&self) {
+    pub(crate) fn lose(&self) {
         self.is_lost.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
     }
 
     /// Asks for log messages from `level` on, unless they come already. A session that many
@@ -171,7 +175,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if self.has_id() && !self.is_lost.load(Ordering::Relaxed) {
+        if self.has_id() && !self.is_lost() {
             self.endpoint.say(Method::DELETE, self.headers.clone(), Bytes::new());
         }
     }

@@ -14,6 +14,7 @@ use crate::{
         Kind, Message, Notice,
         message::{Notification, parse},
         object::unquote,
+        subscription::subscription_of,
         task,
     },
     upstream::{
@@ -230,7 +231,14 @@ impl Connection {
         message: &Message,
         notification: &Notification,
     ) -> Option<mpsc::Sender<Heard>> {
-        match Notice::of(notification.method.as_str())? {
+        let notice = Notice::of(notification.method.as_str())?;
+        // What belongs to a subscription of ours is for who holds it.
+        if let Some(call) = subscription_of(message).and_then(number)
+            && let Some(call) = self.calls.get(&call)
+        {
+            return Some(call.value().heard.clone());
+        }
+        match notice {
             Notice::Progress => {
                 let token = notification.params.progress_token?;
                 let call = self.calls.get(&number(message.raw(token))?)?;
@@ -243,7 +251,10 @@ impl Connection {
                 None
             }
             Notice::ResourceUpdated => {
-                self.health.updated(message);
+                // Else it is for the owner alone.
+                if self.owner.is_none() {
+                    self.health.updated(message);
+                }
                 None
             }
             Notice::TaskStatus => {

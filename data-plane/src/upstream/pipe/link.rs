@@ -38,7 +38,7 @@ pub(crate) enum Guard {
 /// A pipe that is ready for calls. Dropped with its last call, then it is closed.
 #[derive(Debug)]
 pub(crate) struct Link {
-    pub(super) connection: Arc<Connection>,
+    pub(crate) connection: Arc<Connection>,
     pub(crate) handshake: Handshake,
     pub(super) since: Instant,
     guard: Guard,

@@ -1,0 +1,89 @@
+//! What is told of changed resources, as each client wants to hear it.
+
+use bytes::Bytes;
+
+use super::{Edits, is_claim};
+use crate::mcp::{
+    Message,
+    message::{Span, meta_key},
+    object,
+};
+
+/// A `notifications/resources/updated` as a client shall see it: with its own spelling of the
+/// URI, and for a modern client with its subscription. All `&[u8]` are raw JSON.
+pub fn updated_to_client(
+    message: &Message,
+    uri: Option<(Span, &[u8])>,
+    subscription: Option<&[u8]>,
+) -> Bytes {
+    let mut edits = Edits::default();
+    if let Some((span, shown)) = uri {
+        edits.replace(span, shown);
+    }
+    let (text, key) = (message.text(), meta_key::SUBSCRIPTION_ID);
+    let params = message.params();
+    let meta = params.and_then(|params| params.meta.span);
+    let member = subscription.map(|id| format!("\"{key}\":{}", String::from_utf8_lossy(id)));
+    match (meta, member) {
+        (Some(span), member) => {
+            let members = object::members(text, span);
+            if let (Some(id), Some(tag)) =
+                (subscription, members.iter().find(|member| member.name == key))
+            {
+                edits.replace(tag.value, id);
+            } else if let Some(member) = member {
+                edits.prepend(text, span, &member);
+            } else {
+                let is_reserved =
+                    |name: &str| is_claim(name) || name == meta_key::SERVER_INFO || name == key;
+                edits.cut(object::cuts(&members, |member| is_reserved(&member.name)));
+            }
+        }
+        (None, Some(member)) => {
+            if let Some(span) = params.and_then(|params| params.span) {
+                edits.prepend(text, span, &format!("\"_meta\":{{{member}}}"));
+            }
+        }
+        (None, None) => (),
+    }
+    edits.apply(&message.body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp::message::parse;
+
+    #[track_caller]
+    fn check(params: &str, to: Option<&[u8]>, expected: &str) {
+        let body = |params: &str| {
+            format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{params}}}"#
+            )
+        };
+        let message = parse(body(params).into()).unwrap();
+        let span = message.params().unwrap().span.unwrap();
+        let uri = object::member(message.text(), span, "uri").unwrap();
+        let told = updated_to_client(&message, Some((uri, b"\"m:a\"")), to);
+        assert_eq!(std::str::from_utf8(&told).unwrap(), body(expected));
+    }
+
+    #[test]
+    fn an_update_is_tagged_for_modern_clients_and_bare_for_legacy_ones() {
+        let key = meta_key::SUBSCRIPTION_ID;
+        let tagged = format!(r#"{{"_meta":{{"{key}":"up","x":1.0}},"uri":"a"}}"#);
+        check(&tagged, Some(b"7"), &format!(r#"{{"_meta":{{"{key}":7,"x":1.0}},"uri":"m:a"}}"#));
+        check(&tagged, None, r#"{"_meta":{"x":1.0},"uri":"m:a"}"#);
+        check(
+            r#"{"uri":"a","y":2.0}"#,
+            Some(b"\"s\""),
+            &format!(r#"{{"_meta":{{"{key}":"s"}},"uri":"m:a","y":2.0}}"#),
+        );
+        check(
+            r#"{"_meta":{},"uri":"a"}"#,
+            Some(b"7"),
+            &format!(r#"{{"_meta":{{"{key}":7}},"uri":"m:a"}}"#),
+        );
+        check(r#"{"uri":"a"}"#, None, r#"{"uri":"m:a"}"#);
+    }
+}
