@@ -3,6 +3,8 @@
 //! Every call to an upstream comes through here, so it does no more than it must: no key is
 //! hashed, no host is written anew, nobody waits for a connection that is about to be free.
 
+mod shared;
+
 use std::{
     fmt,
     pin::Pin,
@@ -17,15 +19,13 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::{
     body::Incoming,
-    client::conn::{TrySendError, http1, http2},
+    client::conn::{TrySendError, http1},
 };
-use hyper_util::{
-    client::legacy::connect::Connection as _,
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_util::client::legacy::connect::Connection as _;
 use parking_lot::Mutex;
 use tower::Service as _;
 
+use self::shared::{Place, Shared};
 use super::{Connector, EgressError, Stopped, chain};
 
 /// Free connections that are kept.
@@ -53,8 +53,8 @@ pub(crate) struct Origin {
 #[derive(Default)]
 struct Kept {
     free: Vec<Free>,
-    /// Carries any number of requests at once.
-    shared: Option<http2::SendRequest<Full<Bytes>>>,
+    /// Carry many requests at once.
+    shared: Vec<Shared>,
     /// Counts sweeps.
     now: u64,
     is_swept: bool,
@@ -69,20 +69,22 @@ struct Free {
 /// A connection that can take a request.
 enum Sender {
     Own(http1::SendRequest<Full<Bytes>>),
-    Shared(http2::SendRequest<Full<Bytes>>),
+    Shared(Place),
 }
 
-/// An answer's body. Read to its end, it gives its connection back; dropped before, it ends it.
+/// An answer's body. Read to its end, it gives its connection back; dropped before, too, unless
+/// more than what has arrived is missing: then the connection ends.
 #[derive(Debug)]
 pub(crate) struct OriginBody {
     inner: Incoming,
     lease: Option<Lease>,
 }
 
+/// What an answer holds of its connection.
 #[derive(Debug)]
-struct Lease {
-    origin: Arc<Origin>,
-    sender: http1::SendRequest<Full<Bytes>>,
+enum Lease {
+    Own(Arc<Origin>, http1::SendRequest<Full<Bytes>>),
+    Shared { _place: Place },
 }
 
 impl Origin {
@@ -138,23 +140,25 @@ impl Origin {
                     request.headers_mut().insert(header::HOST, host.clone());
                 }
                 let response = sender.try_send_request(request).await?;
-                let lease = Lease { origin: Arc::clone(self), sender };
-                Ok(response.map(|inner| OriginBody::new(inner, Some(lease))))
+                let lease = Lease::Own(Arc::clone(self), sender);
+                Ok(response.map(|inner| OriginBody::new(inner, lease)))
             }
-            Sender::Shared(mut sender) => {
+            Sender::Shared(mut place) => {
                 request.headers_mut().remove(header::HOST);
                 *request.uri_mut() = uri.clone();
                 *request.version_mut() = http::Version::HTTP_2;
-                let response = sender.try_send_request(request).await?;
-                Ok(response.map(|inner| OriginBody::new(inner, None)))
+                let response = place.sender.try_send_request(request).await?;
+                let lease = Lease::Shared { _place: place };
+                Ok(response.map(|inner| OriginBody::new(inner, lease)))
             }
         }
     }
 
     fn take(&self) -> Option<Sender> {
         let mut kept = self.kept.lock();
-        if let Some(shared) = kept.shared.as_ref().filter(|shared| shared.is_ready()) {
-            return Some(Sender::Shared(shared.clone()));
+        let now = kept.now;
+        if let Some(place) = kept.shared.iter_mut().find_map(|shared| shared.place(now)) {
+            return Some(Sender::Shared(place));
         }
         // The last one first: it is warm, and the others may end.
         let at = kept.free.iter().rposition(|free| free.sender.is_ready())?;
@@ -166,17 +170,24 @@ impl Origin {
             return;
         }
         let mut kept = self.kept.lock();
+        if kept.free.len() >= FREE_MAX {
+            kept.free.retain(|free| !free.sender.is_closed());
+        }
         if kept.free.len() < FREE_MAX {
             let since = kept.now;
             kept.free.push(Free { sender, since });
         }
+        self.have_swept(&mut kept);
+    }
+
+    fn have_swept(self: &Arc<Self>, kept: &mut Kept) {
         if !std::mem::replace(&mut kept.is_swept, true) {
             let origin = Arc::downgrade(self);
             self.connector.home.handle().spawn(sweep(origin));
         }
     }
 
-    async fn open(&self, uri: &Uri) -> Result<Sender, SendError> {
+    async fn open(self: &Arc<Self>, uri: &Uri) -> Result<Sender, SendError> {
         let stream = self.connector.clone().call(uri.clone()).await.map_err(|error| match error
             .downcast::<Stopped>(
         ) {
@@ -186,12 +197,14 @@ impl Origin {
         let broken = |error: hyper::Error| SendError::Broken(chain(&error));
         let home = self.connector.home.handle();
         if stream.connected().is_negotiated_h2() {
-            let mut builder = http2::Builder::new(TokioExecutor::new());
-            let builder = builder.timer(TokioTimer::new());
-            let (sender, connection) = builder.handshake(stream).await.map_err(broken)?;
-            home.spawn(connection);
-            self.kept.lock().shared = Some(sender.clone());
-            return Ok(Sender::Shared(sender));
+            let mut shared = Shared::open(stream, &home).await.map_err(broken)?;
+            let mut kept = self.kept.lock();
+            if let Some(place) = shared.place(kept.now) {
+                kept.shared.push(shared);
+                self.have_swept(&mut kept);
+                return Ok(Sender::Shared(place));
+            }
+            return Err(SendError::Broken("it takes no requests".to_owned()));
         }
         let (sender, connection) = http1::handshake(stream).await.map_err(broken)?;
         home.spawn(connection);
@@ -207,8 +220,9 @@ async fn sweep(origin: Weak<Origin>) {
         let mut kept = origin.kept.lock();
         let now = kept.now;
         kept.free.retain(|free| free.since == now && !free.sender.is_closed());
+        kept.shared.retain(|shared| shared.is_used(now));
         kept.now += 1;
-        if kept.free.is_empty() {
+        if kept.free.is_empty() && kept.shared.is_empty() {
             kept.is_swept = false;
             return;
         }
@@ -222,8 +236,8 @@ impl fmt::Debug for Origin {
 }
 
 impl OriginBody {
-    fn new(inner: Incoming, lease: Option<Lease>) -> Self {
-        let mut body = Self { inner, lease };
+    fn new(inner: Incoming, lease: Lease) -> Self {
+        let mut body = Self { inner, lease: Some(lease) };
         if body.inner.is_end_stream() {
             body.give_back();
         }
@@ -231,9 +245,17 @@ impl OriginBody {
     }
 
     fn give_back(&mut self) {
-        if let Some(Lease { origin, sender }) = self.lease.take() {
+        if let Some(Lease::Own(origin, sender)) = self.lease.take() {
             origin.put(sender);
         }
+    }
+}
+
+impl Drop for OriginBody {
+    fn drop(&mut self) {
+        // It is ready for a request only when hyper has found the end of the answer in what has
+        // arrived; if hyper has not, it closes the connection.
+        self.give_back();
     }
 }
 

@@ -1,14 +1,22 @@
 //! The connections of one origin, against real sockets.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use http_body_util::BodyExt as _;
+use futures_util::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
+use http_body_util::{BodyExt as _, StreamBody};
 use hyper::service::service_fn;
 use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::{rt::TokioIo, server::conn::auto};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -82,14 +90,54 @@ async fn a_server_that_closes_free_connections_costs_no_request() {
     }
 }
 
+/// The head of a chunked answer, its first event and the end of it.
+const EVENT: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\n:\n\n\n\r\n";
+const LAST: &[u8] = b"0\r\n\r\n";
+
+async fn first_chunk(origin: &Arc<Origin>, uri: &Uri) -> OriginBody {
+    let sent = origin.send((Method::GET, uri), HeaderMap::new(), Bytes::new()).await;
+    let mut body = sent.unwrap().into_body();
+    body.frame().await.unwrap().unwrap();
+    body
+}
+
 #[tokio::test]
-async fn a_body_that_is_not_read_ends_its_connection() {
-    let (address, opened) = server(usize::MAX).await;
-    let (origin, uri) = plain(address);
-    drop(origin.send((Method::GET, &uri), HeaderMap::new(), Bytes::new()).await.unwrap());
-    assert!(origin.kept.lock().free.is_empty());
+async fn a_stream_of_which_only_the_end_was_not_read_keeps_its_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (origin, uri) = plain(listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut buffer = [0; 4096];
+        for _ in 0..10 {
+            assert!(stream.read(&mut buffer).await.unwrap() > 0);
+            stream.write_all(&[EVENT, LAST].concat()).await.unwrap();
+        }
+    });
+    for _ in 0..10 {
+        drop(first_chunk(&origin, &uri).await);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_with_more_to_come_ends_its_connection_when_it_is_dropped() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (origin, uri) = plain(listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut buffer = [0; 4096];
+        assert!(stream.read(&mut buffer).await.unwrap() > 0);
+        stream.write_all(EVENT).await.unwrap();
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 0, "the client is gone");
+        let (mut next, _) = listener.accept().await.unwrap();
+        assert!(next.read(&mut buffer).await.unwrap() > 0);
+        next.write_all(ANSWER).await.unwrap();
+    });
+    drop(first_chunk(&origin, &uri).await);
+    tokio::time::sleep(Duration::from_millis(20)).await;
     get(&origin, &uri).await.unwrap();
-    assert_eq!(opened.load(Relaxed), 2);
+    tokio::time::timeout(Duration::from_secs(5), server).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -136,8 +184,20 @@ async fn nobody_listens() {
     assert!(matches!(failed, Err(SendError::Unreachable(_))), "{failed:?}");
 }
 
-/// Counts connections to a TLS server that offers `protocols`, and tells the versions it heard.
-async fn versions_over_tls(protocols: &[&[u8]]) -> (Vec<String>, usize) {
+/// Answers with what it heard, at `/stream` with an answer that does not end.
+async fn echo(request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
+    let heard = format!("{:?} {}", request.version(), request.uri().path());
+    let heard = stream::once(async move { Ok(Frame::data(Bytes::from(heard))) });
+    let is_endless = request.uri().path() == "/stream";
+    let rest =
+        if is_endless { stream::pending().left_stream() } else { stream::empty().right_stream() };
+    Ok(Response::new(StreamBody::new(heard.chain(rest).boxed())))
+}
+
+type Answer = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
+
+/// A TLS server that offers `protocols` and allows few streams; how many connections it got.
+async fn tls(protocols: &[&[u8]]) -> (Arc<Origin>, Uri, Arc<AtomicUsize>) {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der());
     let chain = vec![certified.cert.der().clone()];
@@ -158,14 +218,9 @@ async fn versions_over_tls(protocols: &[&[u8]]) -> (Vec<String>, usize) {
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
                 let stream = TokioIo::new(acceptor.accept(stream).await.unwrap());
-                let service = service_fn(|request: Request<Incoming>| async move {
-                    let version = format!("{:?} {}", request.version(), request.uri().path());
-                    Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from(
-                        version,
-                    ))))
-                });
-                let http = auto::Builder::new(TokioExecutor::new());
-                http.serve_connection(stream, service).await.ok();
+                let mut http = auto::Builder::new(TokioExecutor::new());
+                http.http2().max_concurrent_streams(STREAMS_MAX);
+                http.serve_connection(stream, service_fn(echo)).await.ok();
             });
         }
     });
@@ -180,20 +235,38 @@ async fn versions_over_tls(protocols: &[&[u8]]) -> (Vec<String>, usize) {
         .wrap_connector(Tcp { provenance: Provenance::Registered, noticed: Arc::default() });
     let home = Egress::new().home().clone();
     let uri: Uri = format!("https://localhost:{port}/mcp").parse().unwrap();
-    let origin = Origin::new(Connector { https, home }, &uri);
-    let mut heard = Vec::new();
-    for _ in 0..3 {
-        let answer = get(&origin, &uri).await.unwrap();
-        heard.push(String::from_utf8(answer.to_vec()).unwrap());
-        tokio::task::yield_now().await;
-    }
-    (heard, opened.load(Relaxed))
+    (Origin::new(Connector { https, home }, &uri), uri, opened)
 }
+
+const STREAMS_MAX: u32 = 4;
 
 #[tokio::test]
 async fn the_newest_http_that_a_tls_server_offers_is_spoken() {
-    let (heard, opened) = versions_over_tls(&[b"h2", b"http/1.1"]).await;
-    assert_eq!((heard, opened), (vec!["HTTP/2.0 /mcp".to_owned(); 3], 1));
-    let (heard, opened) = versions_over_tls(&[b"http/1.1"]).await;
-    assert_eq!((heard, opened), (vec!["HTTP/1.1 /mcp".to_owned(); 3], 1));
+    let offers: [(&[&[u8]], _); 2] =
+        [(&[b"h2", b"http/1.1"], "HTTP/2.0 /mcp"), (&[b"http/1.1"], "HTTP/1.1 /mcp")];
+    for (protocols, expected) in offers {
+        let (origin, uri, opened) = tls(protocols).await;
+        for _ in 0..3 {
+            assert_eq!(get(&origin, &uri).await.unwrap(), expected);
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(opened.load(Relaxed), 1);
+    }
+}
+
+#[tokio::test]
+async fn streams_that_go_on_make_no_request_wait() {
+    let (origin, uri, opened) = tls(&[b"h2"]).await;
+    get(&origin, &uri).await.unwrap();
+    let endless: Uri = uri.to_string().replace("/mcp", "/stream").parse().unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS_MAX {
+        streams.push(first_chunk(&origin, &endless).await);
+    }
+    let got = tokio::time::timeout(Duration::from_secs(5), get(&origin, &uri)).await.unwrap();
+    assert_eq!(got.unwrap(), "HTTP/2.0 /mcp");
+    assert_eq!(opened.load(Relaxed), 2);
+    drop(streams);
+    assert!(origin.kept.lock().shared.iter().all(|shared| shared.is_used(0)));
+    assert!(!origin.kept.lock().shared.iter().any(|shared| shared.is_used(1)), "nobody is there");
 }
