@@ -231,11 +231,12 @@ async fn two_proxies_in_turn_serve_the_modern_revision() -> anyhow::Result<()> {
 }
 
 /// Scenarios for clients that a gateway's client toward upstreams can serve, and their wire.
-const CLIENT: [(&str, &str); 11] = [
+const CLIENT: [(&str, &str); 12] = [
     ("initialize", "2025-11-25"),
     ("tools_call", "2025-11-25"),
     ("tools_call", "2026-07-28"),
     ("sse-retry", "2025-11-25"),
+    ("elicitation-sep1034-client-defaults", "2025-11-25"),
     ("request-metadata", "2026-07-28"),
     ("sep-2322-client-request-state", "2026-07-28"),
     ("http-standard-headers", "2026-07-28"),

@@ -187,7 +187,7 @@ impl HttpUpstream {
         let owner = key.clone();
         let open = || async move {
             let session = Arc::new(Session::open(endpoint, capabilities).await?);
-            session.listen(owner);
+            session.listen(owner).await;
             Ok(session)
         };
         self.sessions.get(key, Handle::current, open).await

@@ -2,12 +2,14 @@
 //! (MCP 2025-11-25, transports: listening for messages from the server).
 
 use std::{
+    convert::Infallible,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::StatusCode;
+use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{endpoint::Endpoint, session::Session};
@@ -36,8 +38,13 @@ enum Ended {
     Broken,
 }
 
-/// Reads the stream until the session is dropped or the upstream refuses it.
-pub(super) fn listen(session: &Arc<Session>, key: SessionKey) -> AbortOnDropHandle<()> {
+/// Reads the stream until the session is dropped or the upstream refuses it; drops `opening` when
+/// the upstream has answered for the first time.
+pub(super) fn listen(
+    session: &Arc<Session>,
+    key: SessionKey,
+    opening: oneshot::Sender<Infallible>,
+) -> AbortOnDropHandle<()> {
     let endpoint = Arc::clone(session.endpoint());
     let headers = session.headers.clone();
     let listening = Listening {
@@ -47,7 +54,7 @@ pub(super) fn listen(session: &Arc<Session>, key: SessionKey) -> AbortOnDropHand
         endpoint,
         headers,
     };
-    AbortOnDropHandle::new(tokio::spawn(listening.run()))
+    AbortOnDropHandle::new(tokio::spawn(listening.run(opening)))
 }
 
 /// One session's stream. It does not keep the session.
@@ -60,10 +67,13 @@ struct Listening {
 }
 
 impl Listening {
-    async fn run(mut self) {
+    async fn run(mut self, opening: oneshot::Sender<Infallible>) {
         let mut wait = RETRY_MIN;
+        let mut opening = Some(opening);
         loop {
-            let ended = match self.open().await {
+            let opened = self.open().await;
+            drop(opening.take());
+            let ended = match opened {
                 Ok(body) => {
                     wait = RETRY_MIN;
                     self.read(body).await

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use parking_lot::Mutex;
 use proto::Era;
+use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
@@ -36,6 +37,8 @@ use crate::{
 
 /// How long an upstream may take to initialize.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the first call waits for the stream of what belongs to no call.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an upstream may take to change its log level.
 const LEVEL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -100,10 +103,14 @@ impl Session {
         Ok(session)
     }
 
-    /// Hears, from now on, what the upstream says outside of the calls of `key`.
-    pub(crate) fn listen(self: &Arc<Self>, key: SessionKey) {
+    /// Hears, from now on, what the upstream says outside of the calls of `key`. Waits until the
+    /// upstream has answered, so that what it asks during the first call is not lost; not for
+    /// long, since it may answer only when there is something to say.
+    pub(crate) async fn listen(self: &Arc<Self>, key: SessionKey) {
         self.owner.set(key.clone()).ok();
-        self.listening.get_or_init(|| listening::listen(self, key));
+        let (opening, opened) = oneshot::channel();
+        self.listening.get_or_init(|| listening::listen(self, key, opening));
+        tokio::time::timeout(LISTEN_TIMEOUT, opened).await.ok();
     }
 
     /// Passes on, to whose session it is, what belongs to no call.
