@@ -2,7 +2,7 @@
 
 use data_plane::client::{
     Bridge, BridgeConfig, ClientError,
-    lines::{self, Messages},
+    lines::{self, Input, Messages},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -44,7 +44,7 @@ pub(crate) fn run(context: &Context, args: &ConnectArgs) -> Result<(), Failure> 
 
 /// Carries messages until the input ends, nobody reads any more, or a signal comes.
 pub(crate) async fn serve<F: Future<Output = ()>>(
-    bridge: impl FnOnce(Messages) -> (Messages, F),
+    bridge: impl FnOnce(Input) -> (Messages, F),
     (input, output): (
         impl AsyncRead + Unpin + Send + 'static,
         impl AsyncWrite + Unpin + Send + 'static,

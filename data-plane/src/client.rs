@@ -3,10 +3,13 @@
 
 mod bridge;
 mod carry;
+mod end;
 mod events;
 pub mod lines;
 mod mirrored;
 mod remote;
+mod repeat;
+mod session;
 
 use std::sync::Arc;
 

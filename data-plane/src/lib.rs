@@ -8,6 +8,7 @@ mod edge;
 mod engine;
 mod error;
 mod exchange;
+mod lines;
 mod network;
 mod ownership;
 mod peer;

@@ -6,6 +6,7 @@ mod call;
 mod credential;
 mod detected;
 mod era;
+mod event_reader;
 mod event_stream;
 mod failure;
 pub(crate) mod fetch;
@@ -46,7 +47,7 @@ pub(crate) use self::{
     active::{Active, Lister},
     audience::{Audience, Said, Stage},
     era::{INITIALIZED, error_of, request, result_of},
-    event_stream::resolve,
+    event_reader::EventReader,
     failure::Step,
     fetch::Bounds,
     health::Health,

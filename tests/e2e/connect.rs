@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
+use tests::balancer::Balancer;
 use tests::fixture::{self, Era};
 use tests::world::{World, lockgate};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
@@ -98,7 +99,11 @@ pub(super) fn text(answer: &Value) -> Option<&str> {
 }
 
 async fn world() -> anyhow::Result<(World, fixture::Server, String)> {
-    let fixture = fixture::start(Era::Dual, "127.0.0.1:0").await?;
+    world_of(Era::Dual).await
+}
+
+async fn world_of(era: Era) -> anyhow::Result<(World, fixture::Server, String)> {
+    let fixture = fixture::start(era, "127.0.0.1:0").await?;
     let world = World::up().await?;
     world.ok(&["create", "upstream", "up", "--url", &fixture.url()]).await?;
     let token = world.token("connect").await?;
@@ -209,6 +214,41 @@ async fn a_server_that_forgets_the_session_is_initialized_again() -> anyhow::Res
     pipe.send(&json!({"jsonrpc": "2.0", "id": asked.get("id"), "result": said})).await?;
     let answer = pipe.answer(2).await?;
     assert!(answer.pointer("/result").is_some_and(|it| it.to_string().contains("yes")), "{answer}");
+    assert_eq!(pipe.end().await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_connection_costs_neither_answers_nor_news() -> anyhow::Result<()> {
+    // A modern server would have no way to say something between two calls.
+    let (world, _fixture, token) = world_of(Era::Legacy).await?;
+    let between = Balancer::start(&[world.url()]).await?;
+    let mut pipe = Pipe::start(&["--url", &between.url(), "--token", &token], &[])?;
+    pipe.initialize(json!({"sampling": {}, "roots": {}})).await?;
+    pipe.send(&call(1, "up-test_sampling", json!({"prompt": "say"}))).await?;
+    let asked = pipe.message().await?;
+    assert_eq!(asked.get("method"), Some(&"sampling/createMessage".into()), "{asked}");
+    // Cuts the stream of the call and the one of the session.
+    between.cut(Duration::from_secs(1)).await?;
+    let said =
+        json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "yes"}});
+    pipe.send(&json!({"jsonrpc": "2.0", "id": asked.get("id"), "result": said})).await?;
+    assert_eq!(text(&pipe.answer(1).await?), Some("LLM response: yes"));
+    pipe.send(&call(2, "up-test_speak_later", json!({}))).await?;
+    let mut said = Vec::new();
+    while said.len() < 2 {
+        let message = pipe.message().await?;
+        match message.get("method").and_then(Value::as_str) {
+            Some("roots/list") => {
+                let roots = json!({"roots": [{"uri": "file:///a"}]});
+                let id = message.get("id");
+                pipe.send(&json!({"jsonrpc": "2.0", "id": id, "result": roots})).await?;
+            }
+            Some("notifications/message") => said.push(message["params"]["data"].clone()),
+            _ => {}
+        }
+    }
+    assert_eq!(said, ["later", "1 roots"]);
     assert_eq!(pipe.end().await?, 0);
     Ok(())
 }

@@ -3,14 +3,18 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// Balances until it is dropped; connections that are open then are cut.
 pub struct Balancer {
     address: SocketAddr,
+    /// For how long connections are cut.
+    cuts: mpsc::Sender<Duration>,
     task: JoinHandle<()>,
 }
 
@@ -21,7 +25,13 @@ impl Balancer {
         let backends: Arc<[String]> = backends.iter().map(authority).collect();
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        Ok(Self { address, task: tokio::spawn(accept(listener, backends)) })
+        let (cuts, to_cut) = mpsc::channel(1);
+        Ok(Self { address, cuts, task: tokio::spawn(accept(listener, backends, to_cut)) })
+    }
+
+    /// Cuts every connection, and for `away` those that come, too.
+    pub async fn cut(&self, away: Duration) -> anyhow::Result<()> {
+        Ok(self.cuts.send(away).await?)
     }
 
     /// Where clients connect.
@@ -36,12 +46,24 @@ impl Drop for Balancer {
     }
 }
 
-async fn accept(listener: TcpListener, backends: Arc<[String]>) {
+async fn accept(
+    listener: TcpListener,
+    backends: Arc<[String]>,
+    mut to_cut: mpsc::Receiver<Duration>,
+) {
     let next = Arc::new(AtomicUsize::new(0));
     // Dropping the set when this task is aborted cuts every connection.
     let mut connections = JoinSet::new();
     loop {
-        let Ok((mut client, _)) = listener.accept().await else { continue };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(away) = to_cut.recv() => {
+                connections.shutdown().await;
+                refuse(&listener, away).await;
+                continue;
+            }
+        };
+        let Ok((mut client, _)) = accepted else { continue };
         let (backends, first) = (Arc::clone(&backends), next.fetch_add(1, Ordering::Relaxed));
         connections.spawn(async move {
             for backend in backends.iter().cycle().skip(first % backends.len()).take(backends.len())
@@ -55,4 +77,13 @@ async fn accept(listener: TcpListener, backends: Arc<[String]>) {
         });
         while connections.try_join_next().is_some() {}
     }
+}
+
+async fn refuse(listener: &TcpListener, away: Duration) {
+    let refusing = async {
+        loop {
+            listener.accept().await.ok();
+        }
+    };
+    tokio::time::timeout(away, refusing).await.ok();
 }

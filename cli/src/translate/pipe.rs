@@ -2,7 +2,10 @@
 
 use std::{process::Stdio, time::Duration};
 
-use data_plane::client::{Bridge, BridgeConfig, EventBridge, lines::Messages};
+use data_plane::client::{
+    Bridge, BridgeConfig, EventBridge,
+    lines::{Input, Messages},
+};
 use proto::Secret;
 use tokio::process::Command;
 
@@ -40,7 +43,7 @@ pub(super) async fn run(context: &Context, pipe: Pipe) -> Result<(), Failure> {
 async fn carry<F: Future<Output = ()>>(
     context: &Context,
     client: Option<Vec<String>>,
-    bridge: impl FnOnce(Messages) -> (Messages, F),
+    bridge: impl FnOnce(Input) -> (Messages, F),
 ) -> Result<(), Failure> {
     let Some(words) = client else {
         return connect::serve(bridge, (tokio::io::stdin(), output::pipe())).await;

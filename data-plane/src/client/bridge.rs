@@ -6,28 +6,29 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use proto::{Era, Secret};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ClientError,
-    remote::{Ended, Remote, Session},
+    end::{ClientEnd, Said},
+    lines::{Input, Messages},
+    remote::{Ended, Remote},
+    repeat::Repeat,
+    session::Session,
 };
 use crate::{
+    lines::Line,
     mcp::{
-        Kind, Message, Method, code,
-        message::{ParseError, parse},
-        response,
+        Kind, Message, Method,
+        subscription::cancelled,
         version::{self, InboundEra},
     },
-    upstream::{CallFailure, error_of},
+    upstream::CallFailure,
 };
-use proto::{Era, Secret};
 
-/// Messages that may wait to be written.
-pub(super) const QUEUE: usize = 64;
 /// How long calls may go on after the client's last line.
 pub(super) const GRACE: Duration = Duration::from_secs(3);
 /// Longest request, unless another limit is given.
@@ -56,7 +57,7 @@ pub struct Bridge {
 /// The running bridge, shared by all requests.
 struct Running {
     remote: Arc<Remote>,
-    out: mpsc::Sender<Bytes>,
+    client: ClientEnd,
     requests: Mutex<Vec<Request>>,
     work: TaskTracker,
     request_timeout: Option<Duration>,
@@ -81,14 +82,11 @@ impl Bridge {
     }
 
     /// Runs until `lines` ends. Messages for the client, one line each, come out of the receiver.
-    pub fn run(
-        self,
-        mut lines: mpsc::Receiver<Bytes>,
-    ) -> (mpsc::Receiver<Bytes>, impl Future<Output = ()> + Send) {
-        let (out, messages) = mpsc::channel(QUEUE);
+    pub fn run(self, mut lines: Input) -> (Messages, impl Future<Output = ()> + Send) {
+        let (client, messages) = ClientEnd::open();
         let running = Arc::new(Running {
             remote: self.remote,
-            out,
+            client,
             requests: Mutex::default(),
             work: TaskTracker::new(),
             request_timeout: self.request_timeout,
@@ -109,17 +107,12 @@ impl Bridge {
 }
 
 impl Running {
-    async fn take(self: &Arc<Self>, line: Bytes) {
-        let message = match parse(line.clone()) {
-            Ok(message) => message,
-            // Batches of old clients are answered as the server answers them.
-            Err(ParseError::Batch) => return self.pass(line),
-            Err(ParseError::NotJson) => {
-                return self.say_error(None, code::PARSE_ERROR, "the line is not JSON").await;
-            }
-            Err(ParseError::Invalid { problem, id }) => {
-                return self.say_error(id.as_deref(), code::INVALID_REQUEST, problem).await;
-            }
+    async fn take(self: &Arc<Self>, line: Line) {
+        let message = match self.client.read(line).await {
+            Some(Said::Message(message)) => *message,
+            // Answered as the server answers it; there may be requests in it.
+            Some(Said::Batch(batch)) => return self.pass(batch, Repeat::IfUnsent),
+            None => return,
         };
         match &message.kind {
             Kind::Request(request) if request.method == Method::Initialize => {
@@ -127,15 +120,15 @@ impl Running {
             }
             Kind::Request(_) => self.request(message),
             Kind::Notification(_) => self.notify(message).await,
-            Kind::Response(_) => self.pass(line),
+            Kind::Response(_) => self.pass(message.body, Repeat::IfBroken),
         }
     }
 
     /// The handshake comes before everything else.
     async fn initialize(self: &Arc<Self>, message: Message) {
         match self.remote.initialize(&message).await {
-            Ok(answer) => self.say(answer.body).await,
-            Err(failure) => self.fail(&message, &failure).await,
+            Ok(answer) => self.client.say(answer.body).await,
+            Err(failure) => self.client.fail(message.id(), &failure).await,
         }
     }
 
@@ -149,7 +142,7 @@ impl Running {
         }
         // A modern request is cancelled by closing its stream.
         if !is_modern {
-            let sending = self.remote.send(&message);
+            let sending = self.remote.notify(&message);
             match tokio::time::timeout(NOTIFICATION_TIMEOUT, sending).await {
                 Ok(Ok(())) => {}
                 Ok(Err(failure)) => tracing::warn!(%failure, "a notification was lost"),
@@ -207,26 +200,24 @@ impl Running {
         let exchange = self.exchange(message, era);
         let limit = self.request_timeout.filter(|_| !is_subscription(message));
         let limit = limit.unwrap_or(REQUEST_MAX);
-        let failure = if let Ok(done) = tokio::time::timeout(limit, exchange).await {
-            done.err()
-        } else {
+        let done = tokio::time::timeout(limit, exchange).await;
+        let Err(failure) = done.unwrap_or(Err(CallFailure::TooLong(limit))) else { return };
+        // It may still run, and is not sent a second time.
+        if matches!(failure, CallFailure::TooLong(_) | CallFailure::Broken(_)) {
             self.give_up(message, era);
-            Some(CallFailure::TooLong(limit))
-        };
-        if let Some(failure) = failure {
-            self.fail(message, &failure).await;
         }
+        self.client.fail(message.id(), &failure).await;
     }
 
     /// Sends a request, in a new session if the old one is gone, and carries the answers.
     async fn exchange(self: &Arc<Self>, message: &Message, era: Era) -> Result<(), CallFailure> {
         let session = self.remote.session().filter(|_| era == Era::Legacy);
-        match self.remote.exchange(message, session.as_ref(), &self.out).await? {
+        match self.remote.exchange(message, session.as_ref(), &self.client).await? {
             Ended::Answered => Ok(()),
             Ended::SessionLost => {
                 let session = session.ok_or(CallFailure::SessionLost)?;
                 let renewed = self.renew(&session).await?;
-                match self.remote.exchange(message, Some(&renewed), &self.out).await? {
+                match self.remote.exchange(message, Some(&renewed), &self.client).await? {
                     Ended::Answered => Ok(()),
                     Ended::SessionLost => Err(CallFailure::SessionLost),
                 }
@@ -251,7 +242,7 @@ impl Running {
         tokio::spawn(async move {
             let over = session.over();
             let listening = async {
-                while running.remote.listen(&session, &running.out).await == Ended::SessionLost {
+                while running.remote.listen(&session, &running.client).await == Ended::SessionLost {
                     match running.renew(&session).await {
                         Ok(_) => return,
                         Err(failure) => tracing::warn!(%failure, "no new session yet"),
@@ -264,10 +255,10 @@ impl Running {
     }
 
     /// Sends what has no answer of its own that we would have to wait for.
-    fn pass(self: &Arc<Self>, line: Bytes) {
+    fn pass(self: &Arc<Self>, line: Bytes, repeat: Repeat) {
         let running = Arc::clone(self);
         self.work.spawn(async move {
-            if let Err(failure) = running.remote.pass(line, &running.out).await {
+            if let Err(failure) = running.remote.pass(line, repeat, &running.client).await {
                 tracing::warn!(%failure, "a message was lost");
             }
         });
@@ -276,50 +267,9 @@ impl Running {
     /// Tells a legacy server that nobody waits for this request any more.
     fn give_up(self: &Arc<Self>, message: &Message, era: Era) {
         if era == Era::Legacy {
-            self.pass(cancellation(message.id().unwrap_or(b"null")));
+            self.pass(cancelled(message.id().unwrap_or(b"null")), Repeat::IfBroken);
         }
     }
-
-    async fn fail(&self, message: &Message, failure: &CallFailure) {
-        tracing::warn!(%failure, "a request failed");
-        let text = format!("the server {failure}");
-        self.say_error(message.id(), code::INTERNAL_ERROR, &text).await;
-    }
-
-    async fn say_error(&self, id: Option<&[u8]>, code: i64, message: &str) {
-        self.say(response::error(id, code, message, None)).await;
-    }
-
-    async fn say(&self, message: Bytes) {
-        say(&self.out, message).await;
-    }
-}
-
-/// Hands a message out as one line.
-pub(super) async fn say(out: &mpsc::Sender<Bytes>, message: Bytes) {
-    // Nobody reads any more: then the bridge is about to end.
-    out.send(line(message)).await.ok();
-}
-
-/// Tells a legacy server that nobody waits for this request any more.
-pub(super) fn cancellation(id: &[u8]) -> Bytes {
-    let id = String::from_utf8_lossy(id);
-    format!(
-        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
-    )
-    .into()
-}
-
-/// Line ends between JSON tokens mean nothing, on a pipe they end the message.
-fn line(message: Bytes) -> Bytes {
-    if memchr::memchr2(b'\n', b'\r', &message).is_none() {
-        return message;
-    }
-    let mut line = BytesMut::from(&*message);
-    for byte in line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')) {
-        *byte = b' ';
-    }
-    line.freeze()
 }
 
 fn era_of(message: &Message) -> Era {
@@ -335,7 +285,5 @@ pub(super) fn is_subscription(message: &Message) -> bool {
     message.method() == Some(&Method::Listen)
 }
 
-/// Whether an answer says that mirror headers are missing.
-pub(super) fn wants_headers(answer: &Message) -> bool {
-    error_of(answer).is_some_and(|error| error.code == code::HEADER_MISMATCH)
-}
+#[cfg(test)]
+mod tests;

@@ -5,18 +5,20 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::Response;
 use hyper::body::Incoming;
-use tokio::sync::mpsc;
 
 use super::{
-    bridge::{is_subscription, say, wants_headers},
-    remote::{BACKOFF_MAX, BACKOFF_MIN, Ended, Remote, Session, whole},
+    bridge::is_subscription,
+    end::ClientEnd,
+    remote::{Ended, Remote, whole},
+    repeat::{BACKOFF_MAX, BACKOFF_MIN},
+    session::Session,
 };
 use crate::{
-    mcp::{Kind, Message, message::parse, subscription::cancelled},
-    upstream::{Bounds, CallFailure, error_of, fetch, sse::Decoder},
+    mcp::{Kind, Message, code, message::parse, subscription::cancelled},
+    upstream::{Bounds, CallFailure, EventReader, error_of, fetch, sse::Decoder},
 };
 
-/// How often one stream is resumed in a row without a message.
+/// How often one stream is resumed in a row without anything coming.
 const RESUMES_MAX: u32 = 20;
 
 /// What one answer led to.
@@ -31,60 +33,78 @@ pub(super) struct Carrier<'a> {
     pub(super) remote: &'a Remote,
     pub(super) message: &'a Message,
     pub(super) session: Option<&'a Arc<Session>>,
-    pub(super) out: &'a mpsc::Sender<Bytes>,
+    pub(super) client: &'a ClientEnd,
     pub(super) bounds: &'a Bounds,
 }
 
 impl Carrier<'_> {
     /// Carries the answer, from one stream or from several.
     pub(super) async fn carry(&self, response: Response<Incoming>) -> Result<Step, CallFailure> {
-        let Self { remote, session, bounds, .. } = *self;
-        let (head, mut body) = response.into_parts();
-        if !head.status.is_success() || fetch::media_type(&head.headers) != "text/event-stream" {
+        let Self { session, bounds, .. } = *self;
+        let (head, body) = response.into_parts();
+        if !head.status.is_success() || !fetch::is_event_stream(&head.headers) {
             return match whole(head.status, body, session, bounds).await? {
                 None => Ok(Step::Ended(Ended::SessionLost)),
                 Some(answer) => Ok(self.last(answer).await),
             };
         }
-        let mut decoder = Decoder::new(bounds.message_max);
-        let mut resumes = 0;
+        let mut events = EventReader::new(body, bounds.message_max);
+        let mut failures = 0;
         loop {
-            let broken = match fetch::next_chunk(&mut body, bounds).await {
-                Ok(Some(chunk)) => {
-                    decoder.push(chunk);
-                    resumes = 0;
-                    match self.read(&mut decoder).await? {
-                        Some(step) => return Ok(step),
-                        None => continue,
-                    }
-                }
+            let broken = match events.next_within(bounds).await {
+                Ok(Some(event)) => match self.take(event.data).await? {
+                    Some(step) => return Ok(step),
+                    None => continue,
+                },
                 Ok(None) => CallFailure::NoResponse,
                 Err(failure @ CallFailure::Broken(_)) => failure,
                 Err(failure) => return Err(failure),
             };
-            let (Some(session), Some(last)) = (session, decoder.last_id().cloned()) else {
-                return Err(broken);
-            };
-            resumes += 1;
-            if resumes > RESUMES_MAX {
-                return Err(broken);
+            if !events.is_silent() {
+                failures = 0;
             }
-            tokio::time::sleep(pause(&decoder, resumes)).await;
-            decoder = decoder.reopened();
-            body = remote.open(session, Some(&last), bounds).await?.ok_or(broken)?;
+            let body = self.resume(events.decoder(), broken, &mut failures).await?;
+            events = EventReader::going_on(events.decoder(), body);
         }
     }
 
-    /// Hands out what the stream has brought so far; something, if it was the response.
-    async fn read(&self, decoder: &mut Decoder) -> Result<Option<Step>, CallFailure> {
-        while let Some(data) = next_data(decoder, self.bounds)? {
-            let event = read(data)?;
-            if is_response_to(self.message, &event) {
-                return Ok(Some(self.last(event).await));
-            }
-            say(self.out, event.body).await;
+    /// Hands a message out; something, if it was the response.
+    async fn take(&self, data: Bytes) -> Result<Option<Step>, CallFailure> {
+        if data.is_empty() {
+            return Ok(None);
         }
+        let message = read(data)?;
+        if is_response_to(self.message, &message) {
+            return Ok(Some(self.last(message).await));
+        }
+        self.client.say(message.body).await;
         Ok(None)
+    }
+
+    /// The rest of a stream that broke after an event with an id.
+    async fn resume(
+        &self,
+        decoder: &Decoder,
+        broken: CallFailure,
+        failures: &mut u32,
+    ) -> Result<Incoming, CallFailure> {
+        let Self { remote, session, bounds, .. } = *self;
+        let (Some(session), Some(last)) = (session, decoder.last_id()) else {
+            return Err(broken);
+        };
+        while *failures < RESUMES_MAX {
+            *failures += 1;
+            tokio::time::sleep(pause(decoder, *failures)).await;
+            match remote.open(session, Some(last), bounds).await {
+                Ok(Some(body)) => return Ok(body),
+                Ok(None) => return Err(broken),
+                Err(failure) if may_pass(&failure) => {
+                    tracing::info!(%failure, "a call waits for the rest of its stream");
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(broken)
     }
 
     async fn last(&self, answer: Message) -> Step {
@@ -93,9 +113,9 @@ impl Carrier<'_> {
         }
         if is_subscription(self.message) && error_of(&answer).is_none() {
             // On a pipe the end of a subscription is told twice.
-            say(self.out, cancelled(self.message.id().unwrap_or(b"null"))).await;
+            self.client.say(cancelled(self.message.id().unwrap_or(b"null"))).await;
         }
-        say(self.out, answer.body).await;
+        self.client.say(answer.body).await;
         Step::Ended(Ended::Answered)
     }
 }
@@ -103,7 +123,7 @@ impl Carrier<'_> {
 impl Remote {
     /// Carries what the server says outside of requests; returns when it will say no more in
     /// this session.
-    pub(super) async fn listen(&self, session: &Session, out: &mpsc::Sender<Bytes>) -> Ended {
+    pub(super) async fn listen(&self, session: &Session, client: &ClientEnd) -> Ended {
         let mut decoder = Decoder::new(self.limits.message_max);
         let mut failures = 0;
         loop {
@@ -113,11 +133,12 @@ impl Remote {
                 Err(CallFailure::SessionLost) if session.has_id() => return Ended::SessionLost,
                 Ok(None) | Err(CallFailure::SessionLost) => return Ended::Answered,
                 Ok(Some(body)) => {
-                    decoder = decoder.reopened();
-                    match carry_all(body, &mut decoder, out, &bounds).await {
-                        Ok(0) | Err(_) => {}
-                        Ok(_) => failures = 0,
+                    let mut events = EventReader::going_on(&decoder, body);
+                    carry_all(&mut events, client, &bounds).await.ok();
+                    if !events.is_silent() {
+                        failures = 0;
                     }
+                    decoder = events.decoder().reopened();
                 }
                 Err(failure) => tracing::debug!(%failure, "no stream of the server"),
             }
@@ -127,22 +148,18 @@ impl Remote {
     }
 }
 
-/// Hands out every message of a stream until its end: how many there were.
+/// Hands out every message of a stream until its end.
 pub(super) async fn carry_all(
-    mut body: Incoming,
-    decoder: &mut Decoder,
-    out: &mpsc::Sender<Bytes>,
+    events: &mut EventReader<Incoming>,
+    client: &ClientEnd,
     bounds: &Bounds,
-) -> Result<u64, CallFailure> {
-    let mut count = 0;
-    while let Some(chunk) = fetch::next_chunk(&mut body, bounds).await? {
-        decoder.push(chunk);
-        while let Some(data) = next_data(decoder, bounds)? {
-            count += 1;
-            say(out, data).await;
+) -> Result<(), CallFailure> {
+    while let Some(event) = events.next_within(bounds).await? {
+        if !event.data.is_empty() {
+            client.say(event.data).await;
         }
     }
-    Ok(count)
+    Ok(())
 }
 
 /// The response to a request of which nothing else is expected.
@@ -151,18 +168,18 @@ pub(super) async fn response_to(
     response: Response<Incoming>,
     bounds: &Bounds,
 ) -> Result<Message, CallFailure> {
-    let (head, mut body) = response.into_parts();
-    if !head.status.is_success() || fetch::media_type(&head.headers) != "text/event-stream" {
+    let (head, body) = response.into_parts();
+    if !head.status.is_success() || !fetch::is_event_stream(&head.headers) {
         return whole(head.status, body, None, bounds).await?.ok_or(CallFailure::SessionLost);
     }
-    let mut decoder = Decoder::new(bounds.message_max);
-    while let Some(chunk) = fetch::next_chunk(&mut body, bounds).await? {
-        decoder.push(chunk);
-        while let Some(data) = next_data(&mut decoder, bounds)? {
-            let event = read(data)?;
-            if is_response_to(message, &event) {
-                return Ok(event);
-            }
+    let mut events = EventReader::new(body, bounds.message_max);
+    while let Some(event) = events.next_within(bounds).await? {
+        if event.data.is_empty() {
+            continue;
+        }
+        let event = read(event.data)?;
+        if is_response_to(message, &event) {
+            return Ok(event);
         }
     }
     Err(CallFailure::NoResponse)
@@ -176,20 +193,25 @@ fn read(data: Bytes) -> Result<Message, CallFailure> {
     parse(data).map_err(|error| CallFailure::NotJsonRpc(error.to_string()))
 }
 
-/// The data of the next event that has some.
-fn next_data(decoder: &mut Decoder, bounds: &Bounds) -> Result<Option<Bytes>, CallFailure> {
-    let limit = bounds.message_max;
-    while let Some(event) = decoder.next().map_err(|_| CallFailure::TooLarge { limit })? {
-        if !event.data.is_empty() {
-            return Ok(Some(event.data));
-        }
+/// Whether the rest of a stream may be there later: nobody was met, or somebody too busy. An old
+/// connection that the server still takes for the reader (409) goes away, too.
+fn may_pass(failure: &CallFailure) -> bool {
+    match failure {
+        CallFailure::HttpStatus { status, .. } => matches!(status, 409 | 429 | 500..),
+        failure => matches!(failure, CallFailure::Unreachable(_) | CallFailure::Broken(_)),
     }
-    Ok(None)
 }
 
-/// How long to wait before a stream is opened again.
+/// Whether an answer says that mirror headers are missing.
+fn wants_headers(answer: &Message) -> bool {
+    error_of(answer).is_some_and(|error| error.code == code::HEADER_MISMATCH)
+}
+
+/// How long to wait before a stream is opened again: as the server wishes, and longer each time.
 fn pause(decoder: &Decoder, failures: u32) -> Duration {
-    let backoff = BACKOFF_MIN.saturating_mul(1 << failures.min(8)).min(BACKOFF_MAX);
-    let asked = decoder.retry_ms.map(Duration::from_millis);
-    asked.map_or(backoff, |asked| asked.min(BACKOFF_MAX).max(BACKOFF_MIN))
+    let backoff =
+        BACKOFF_MIN.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(BACKOFF_MAX);
+    let Some(asked) = decoder.retry_ms.map(Duration::from_millis) else { return backoff };
+    let least = if failures > 1 { backoff } else { BACKOFF_MIN };
+    asked.clamp(least, BACKOFF_MAX)
 }

@@ -8,7 +8,9 @@ use serde_json::value::RawValue;
 
 use super::{
     carry::response_to,
-    remote::{Remote, STEP, Session, VERSION},
+    remote::{Remote, STEP},
+    repeat::Repeat,
+    session::{Session, VERSION},
 };
 use crate::{
     mcp::{Message, Method, message::parse, mirror},
@@ -63,7 +65,8 @@ impl Remote {
         let list =
             parse(list.into()).map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
         let bounds = Bounds::of_step(&self.limits, STEP);
-        let response = self.post(self.headers(&list, None), list.body.clone(), &bounds).await?;
+        let asked = (self.headers(&list, None), list.body.clone());
+        let response = self.post(asked, Repeat::IfBroken, &bounds).await?;
         let answer = response_to(&list, response, &bounds).await?;
         let result = result_of(&answer).unwrap_or_default();
         let Ok(page) = serde_json::from_str::<Page<'_>>(result) else { return Ok(false) };

@@ -1,13 +1,6 @@
-//! The HTTP side of a bridge: sessions, streams that are resumed, and tries that do no harm.
+//! The HTTP side of a bridge: requests, streams, and tries that do no harm.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use ahash::AHashMap;
 use arc_swap::ArcSwapOption;
@@ -19,31 +12,22 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use proto::Secret;
-use serde::Deserialize;
-use tokio::sync::mpsc;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     ClientError,
-    bridge::say,
-    carry::{Carrier, Step, carry_all, response_to},
+    carry::{Carrier, Step, carry_all},
+    end::ClientEnd,
+    repeat::Repeat,
+    session::Session,
 };
 use crate::{
     egress::{Egress, HttpClient, Provenance},
     mcp::{Kind, Message, message::parse, mirror::MirrorParam},
-    upstream::{
-        Bounds, CallFailure, INITIALIZED, Limits, error_of, fetch, result_of, sse::Decoder,
-    },
+    upstream::{Bounds, CallFailure, EventReader, Limits, fetch},
 };
 
-const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
-pub(super) const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// How long a server that cannot be reached is tried again during a request.
-pub(super) const RECONNECT_FOR: Duration = Duration::from_secs(30);
-pub(super) const BACKOFF_MIN: Duration = Duration::from_millis(250);
-pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(8);
 /// How long a step of our own may take: the handshake, a goodbye.
 pub(super) const STEP: Duration = Duration::from_secs(30);
 /// A server that sends neither messages nor comments for so long is gone.
@@ -55,9 +39,9 @@ pub(super) struct Remote {
     pub(super) uri: Uri,
     pub(super) template: HeaderMap,
     pub(super) limits: Limits,
-    session: ArcSwapOption<Session>,
+    pub(super) session: ArcSwapOption<Session>,
     /// Held while a session begins in the place of another.
-    renewing: tokio::sync::Mutex<()>,
+    pub(super) renewing: tokio::sync::Mutex<()>,
     /// Parameters of tools that travel in headers too, learned when a server asks for them.
     pub(super) mirrored: Mutex<AHashMap<String, Arc<[MirrorParam]>>>,
 }
@@ -68,45 +52,12 @@ impl fmt::Debug for Remote {
     }
 }
 
-/// A session at the server.
-pub(super) struct Session {
-    /// The template with the session's id and version.
-    pub(super) headers: HeaderMap,
-    /// The client's own `initialize`, to begin anew with.
-    hello: Message,
-    is_confirmed: AtomicBool,
-    is_listening: AtomicBool,
-    over: CancellationToken,
-    _guard: DropGuard,
-}
-
 /// What came of a request or a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
     Answered,
     /// The server does not know the session.
     SessionLost,
-}
-
-impl Session {
-    /// The client has said `initialized`.
-    pub(super) fn confirm(&self) {
-        self.is_confirmed.store(true, Relaxed);
-    }
-
-    /// True for the first caller: there is one stream per session.
-    pub(super) fn listen_once(&self) -> bool {
-        !self.is_listening.swap(true, Relaxed)
-    }
-
-    /// Fires when another session took its place, or the bridge ends.
-    pub(super) fn over(&self) -> CancellationToken {
-        self.over.clone()
-    }
-
-    pub(super) fn has_id(&self) -> bool {
-        self.headers.contains_key(SESSION_ID)
-    }
 }
 
 impl Remote {
@@ -150,63 +101,11 @@ impl Remote {
         self.session.load_full()
     }
 
-    /// Runs the client's handshake; its answer, whatever it says.
-    pub(super) async fn initialize(&self, hello: &Message) -> Result<Message, CallFailure> {
-        let bounds = Bounds::of_step(&self.limits, STEP + RECONNECT_FOR);
-        let response = self.post(self.template.clone(), hello.body.clone(), &bounds).await?;
-        let id = response.headers().get(SESSION_ID).cloned();
-        let answer = response_to(hello, response, &bounds).await?;
-        if let Some(version) = result_of(&answer).and_then(negotiated) {
-            let mut headers = self.template.clone();
-            if let Some(mut id) = id {
-                id.set_sensitive(true);
-                headers.insert(SESSION_ID, id);
-            }
-            headers.insert(VERSION, version);
-            let over = CancellationToken::new();
-            let session = Session {
-                headers,
-                hello: hello.clone(),
-                is_confirmed: AtomicBool::new(false),
-                is_listening: AtomicBool::new(false),
-                over: over.clone(),
-                _guard: over.drop_guard(),
-            };
-            if let Some(old) = self.session.swap(Some(Arc::new(session))) {
-                old.over.cancel();
-            }
-        }
-        Ok(answer)
-    }
-
-    /// Begins a session like the lost one; callers that come meanwhile share it.
-    pub(super) async fn renew(&self, lost: &Arc<Session>) -> Result<Arc<Session>, CallFailure> {
-        let _renewing = self.renewing.lock().await;
-        if let Some(session) = self.session().filter(|session| !Arc::ptr_eq(session, lost)) {
-            return Ok(session);
-        }
-        tracing::info!("the server has forgotten the session: initializing again");
-        let answer = self.initialize(&lost.hello).await?;
-        if let Some(error) = error_of(&answer) {
-            let text = format!("error {}: {}", error.code, error.message);
-            return Err(CallFailure::Initialize(text));
-        }
-        let session = self.session().ok_or(CallFailure::SessionLost)?;
-        if lost.is_confirmed.load(Relaxed) {
-            session.confirm();
-            let bounds = Bounds::of_step(&self.limits, STEP);
-            let body = Bytes::from_static(INITIALIZED.as_bytes());
-            self.post(session.headers.clone(), body, &bounds).await?;
-        }
-        Ok(session)
-    }
-
     /// Sends a notification.
-    pub(super) async fn send(&self, message: &Message) -> Result<(), CallFailure> {
-        let session = self.session();
+    pub(super) async fn notify(&self, message: &Message) -> Result<(), CallFailure> {
         let bounds = Bounds::of_step(&self.limits, STEP);
-        let headers = session.map_or_else(|| self.template.clone(), |it| it.headers.clone());
-        let response = self.post(headers, message.body.clone(), &bounds).await?;
+        let request = (self.session_headers(), message.body.clone());
+        let response = self.post(request, Repeat::IfBroken, &bounds).await?;
         accepted(response.status())
     }
 
@@ -214,22 +113,25 @@ impl Remote {
     pub(super) async fn pass(
         &self,
         line: Bytes,
-        out: &mpsc::Sender<Bytes>,
+        repeat: Repeat,
+        client: &ClientEnd,
     ) -> Result<(), CallFailure> {
-        let session = self.session();
         let bounds = Bounds::of_call(&self.limits);
-        let headers = session.map_or_else(|| self.template.clone(), |it| it.headers.clone());
-        let response = self.post(headers, line, &bounds).await?;
+        let response = self.post((self.session_headers(), line), repeat, &bounds).await?;
         let (head, body) = response.into_parts();
-        if fetch::media_type(&head.headers) == "text/event-stream" {
-            let mut decoder = Decoder::new(bounds.message_max);
-            return carry_all(body, &mut decoder, out, &bounds).await.map(drop);
+        if fetch::is_event_stream(&head.headers) {
+            let mut events = EventReader::new(body, bounds.message_max);
+            return carry_all(&mut events, client, &bounds).await;
         }
         let body = fetch::read_all(body, &bounds).await?;
         if !body.is_empty() {
-            say(out, body).await;
+            client.say(body).await;
         }
         accepted(head.status)
+    }
+
+    fn session_headers(&self) -> HeaderMap {
+        self.session().map_or_else(|| self.template.clone(), |session| session.headers.clone())
     }
 
     /// Sends a request and carries its answers to the client.
@@ -237,18 +139,19 @@ impl Remote {
         &self,
         message: &Message,
         session: Option<&Arc<Session>>,
-        out: &mpsc::Sender<Bytes>,
+        client: &ClientEnd,
     ) -> Result<Ended, CallFailure> {
         let bounds = Bounds::of_call(&self.limits);
         for is_last in [false, true] {
             let headers = self.headers(message, session.map(AsRef::as_ref));
-            let response = self.post(headers, message.body.clone(), &bounds).await?;
-            let carrier = Carrier { remote: self, message, session, out, bounds: &bounds };
+            let request = (headers, message.body.clone());
+            let response = self.post(request, Repeat::IfUnsent, &bounds).await?;
+            let carrier = Carrier { remote: self, message, session, client, bounds: &bounds };
             match carrier.carry(response).await? {
                 Step::Ended(ended) => return Ok(ended),
                 Step::WantsHeaders(_) if !is_last && self.learn(message).await? => {}
                 Step::WantsHeaders(answer) => {
-                    say(out, answer.body).await;
+                    client.say(answer.body).await;
                     return Ok(Ended::Answered);
                 }
             }
@@ -256,20 +159,14 @@ impl Remote {
         Ok(Ended::Answered)
     }
 
-    /// Opens an event stream; `None` if the server has none to give.
+    /// Opens an event stream of a session; `None` if the server has none to give.
     pub(super) async fn open(
         &self,
         session: &Session,
         last: Option<&[u8]>,
         bounds: &Bounds,
     ) -> Result<Option<Incoming>, CallFailure> {
-        let mut headers = session.headers.clone();
-        headers.remove(header::CONTENT_TYPE);
-        headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
-        if let Some(last) = last.and_then(|last| HeaderValue::from_bytes(last).ok()) {
-            headers.insert(LAST_EVENT_ID, last);
-        }
-        let response = self.send_request(Verb::GET, headers, Bytes::new(), bounds).await?;
+        let response = self.listen_at(session.headers.clone(), last, bounds).await?;
         match response.status() {
             StatusCode::OK => Ok(Some(response.into_body())),
             StatusCode::NOT_FOUND => Err(CallFailure::SessionLost),
@@ -281,53 +178,52 @@ impl Remote {
         }
     }
 
-    /// Says goodbye to the server.
-    pub(super) async fn end(&self) {
-        let Some(session) = self.session.swap(None) else { return };
-        session.over.cancel();
-        if session.has_id() {
-            let bounds = Bounds::of_step(&self.limits, Duration::from_secs(2));
-            let headers = session.headers.clone();
-            // Whether the server takes it or not, we go.
-            self.send_request(Verb::DELETE, headers, Bytes::new(), &bounds).await.ok();
-        }
-    }
-
-    /// Posts; tries again while nothing was sent because nobody is there.
-    pub(super) async fn post(
+    /// Asks for an event stream, for the rest of one if there is a `last` event.
+    pub(super) async fn listen_at(
         &self,
-        headers: HeaderMap,
-        body: Bytes,
+        mut headers: HeaderMap,
+        last: Option<&[u8]>,
         bounds: &Bounds,
     ) -> Result<Response<Incoming>, CallFailure> {
-        let end = tokio::time::Instant::now() + RECONNECT_FOR;
-        let mut wait = BACKOFF_MIN;
-        loop {
-            let sent = self.send_request(Verb::POST, headers.clone(), body.clone(), bounds).await;
-            match sent {
-                Err(failure @ CallFailure::Unreachable(_)) => {
-                    if tokio::time::Instant::now() + wait > end {
-                        return Err(failure);
-                    }
-                    tracing::info!(%failure, "trying again");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(BACKOFF_MAX);
-                }
-                other => return other,
-            }
+        headers.remove(header::CONTENT_TYPE);
+        headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
+        if let Some(last) = last.and_then(|last| HeaderValue::from_bytes(last).ok()) {
+            headers.insert(LAST_EVENT_ID, last);
         }
+        self.send(Verb::GET, &self.uri, (headers, Bytes::new()), bounds).await
     }
 
-    async fn send_request(
+    /// Posts headers and body; tries again for a while as far as `repeat` allows it.
+    pub(super) async fn post(
+        &self,
+        request: (HeaderMap, Bytes),
+        repeat: Repeat,
+        bounds: &Bounds,
+    ) -> Result<Response<Incoming>, CallFailure> {
+        self.post_at(&self.uri, request, repeat, bounds).await
+    }
+
+    /// The same to another URL of the server.
+    pub(super) async fn post_at(
+        &self,
+        uri: &Uri,
+        request: (HeaderMap, Bytes),
+        repeat: Repeat,
+        bounds: &Bounds,
+    ) -> Result<Response<Incoming>, CallFailure> {
+        repeat.until_sent(|| self.send(Verb::POST, uri, request.clone(), bounds)).await
+    }
+
+    pub(super) async fn send(
         &self,
         verb: Verb,
-        headers: HeaderMap,
-        body: Bytes,
+        uri: &Uri,
+        (headers, body): (HeaderMap, Bytes),
         bounds: &Bounds,
     ) -> Result<Response<Incoming>, CallFailure> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = verb;
-        *request.uri_mut() = self.uri.clone();
+        *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers;
         fetch::send(&self.client, request, bounds).await
     }
@@ -375,15 +271,4 @@ fn accepted(status: StatusCode) -> Result<(), CallFailure> {
         return Ok(());
     }
     Err(CallFailure::HttpStatus { status: status.as_u16(), excerpt: "not accepted".to_owned() })
-}
-
-/// The version in the result of `initialize`.
-fn negotiated(result: &str) -> Option<HeaderValue> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Result {
-        protocol_version: String,
-    }
-    let result: Result = serde_json::from_str(result).ok()?;
-    HeaderValue::from_str(&result.protocol_version).ok()
 }

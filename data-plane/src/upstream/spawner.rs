@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use proto::Secret;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncWriteExt as _,
     process::{Child, ChildStdin, Command},
     runtime::{Builder, Handle},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -25,6 +25,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::stderr;
+use crate::lines::{Line, Lines};
 
 /// How long a child gets after its input was closed, and again after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
@@ -158,8 +159,12 @@ impl Spawner {
             let (listener, overlong, limit) =
                 (Arc::clone(&listener), overlong.clone(), program.line_max);
             let reading = async move {
-                if read_lines(stdout, limit, |line| listener.line(line)).await == Lines::TooLong {
-                    overlong.cancel();
+                let mut lines = Lines::new(stdout, limit);
+                while let Some(line) = lines.next().await {
+                    match line {
+                        Line::Whole(line) => listener.line(line),
+                        Line::TooLong { limit: _ } => return overlong.cancel(),
+                    }
                 }
             };
             pumps.spawn_on(reading, &self.handle);
@@ -249,43 +254,6 @@ async fn feed(mut stdin: ChildStdin, mut input: mpsc::Receiver<Bytes>, stop: Can
     tokio::select! {
         () = writing => (),
         () = stop.cancelled() => (),
-    }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Lines {
-    Ended,
-    TooLong,
-}
-
-/// Gives every line without its end; empty ones are left out.
-async fn read_lines(
-    mut input: impl AsyncRead + Unpin,
-    limit: usize,
-    mut line: impl FnMut(Bytes),
-) -> Lines {
-    let mut buffer = BytesMut::with_capacity(8 * 1024);
-    let mut scanned = 0;
-    loop {
-        while let Some(found) =
-            buffer.get(scanned..).and_then(|unseen| memchr::memchr(b'\n', unseen))
-        {
-            let mut whole = buffer.split_to(scanned + found + 1);
-            scanned = 0;
-            whole.truncate(whole.trim_ascii_end().len());
-            if !whole.is_empty() {
-                line(whole.freeze());
-            }
-        }
-        scanned = buffer.len();
-        if scanned > limit {
-            return Lines::TooLong;
-        }
-        buffer.reserve(8 * 1024);
-        match input.read_buf(&mut buffer).await {
-            Ok(0) | Err(_) => return Lines::Ended,
-            Ok(_) => (),
-        }
     }
 }
 

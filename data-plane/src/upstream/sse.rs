@@ -13,6 +13,14 @@ pub(crate) struct SseEvent {
     pub(crate) id: Option<Bytes>,
 }
 
+impl SseEvent {
+    /// Whether it carries a message: priming events do not, and keep-alives of some servers have
+    /// names of their own.
+    pub(crate) fn is_message(&self) -> bool {
+        !self.data.is_empty() && (self.name.is_empty() || self.name == "message")
+    }
+}
+
 /// An event or a line is longer than allowed; the stream is of no more use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooLarge;
@@ -23,7 +31,8 @@ pub(crate) struct Decoder {
     buffer: BytesMut,
     /// Bytes of `buffer` that are known to hold no line end.
     scanned: usize,
-    limit: usize,
+    /// Longest event, in bytes.
+    pub(crate) limit: usize,
     started: bool,
     /// The last line ended with CR: a LF that follows belongs to it.
     skip_lf: bool,

@@ -77,18 +77,34 @@ where
 async fn respond<F>(
     handler: Arc<F>,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible>
+) -> Result<Response<Body>, std::io::Error>
 where
     F: Fn(Seen) -> Response<Body>,
 {
     let (head, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    Ok(handler(Seen {
+    let answer = handler(Seen {
         method: head.method,
         uri: head.uri.to_string(),
         headers: head.headers,
         body: String::from_utf8(body.to_vec()).unwrap(),
-    }))
+    });
+    // An error makes hyper drop the connection.
+    if answer.extensions().get::<Cut>().is_some() {
+        Err(std::io::ErrorKind::Other.into())
+    } else {
+        Ok(answer)
+    }
+}
+
+#[derive(Clone)]
+struct Cut;
+
+/// No answer: the connection is cut.
+pub(crate) fn cut() -> Response<Body> {
+    let mut response = answer(200, "", "");
+    response.extensions_mut().insert(Cut);
+    response
 }
 
 pub(crate) fn answer(status: u16, media: &str, body: impl Into<Bytes>) -> Response<Body> {

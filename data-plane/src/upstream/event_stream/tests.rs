@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use futures_util::stream;
 use http::Response;
 use proto::{resource::UpstreamResource, upstream::Transport};
@@ -249,18 +250,4 @@ async fn a_page_that_is_no_event_stream_is_refused() {
     let url = format!("http://{other}/").parse().unwrap();
     let proxy = Proxy::patient(upstream(Transport::Sse { url }));
     check(&proxy.run(legacy_call("1", "{}")).await, "its endpoint is on another origin");
-}
-
-#[test]
-fn endpoints_are_resolved_against_the_stream_and_stay_at_home() {
-    let stream: Uri = "https://h.example:8443/base/sse?x=1".parse().unwrap();
-    let target =
-        |data: &'static str| resolve(&stream, &Bytes::from(data)).map(|uri| uri.to_string());
-    assert_eq!(target("/message?s=1").unwrap(), "https://h.example:8443/message?s=1");
-    assert_eq!(target("message?s=1").unwrap(), "https://h.example:8443/base/message?s=1");
-    assert_eq!(target("?s=1").unwrap(), "https://h.example:8443/base/sse?s=1");
-    assert_eq!(target("https://h.example:8443/m").unwrap(), "https://h.example:8443/m");
-    for foreign in ["https://h.example/m", "http://h.example:8443/m", "//evil.example/m"] {
-        assert!(target(foreign).is_err(), "{foreign}");
-    }
 }

@@ -16,10 +16,10 @@ use crate::{
     upstream::{
         Limits,
         era::{self, Speech},
+        event_reader::EventReader,
         failure::CallFailure,
         fetch::{self, Bounds},
         health::Health,
-        sse::Decoder,
     },
 };
 
@@ -242,20 +242,16 @@ async fn whole_response(
 }
 
 /// The response in a stream; what else is in it does not matter for our own requests.
-async fn first_response(mut body: OriginBody, bounds: &Bounds) -> Result<Message, CallFailure> {
-    let limit = bounds.message_max;
-    let mut decoder = Decoder::new(limit);
-    while let Some(chunk) = fetch::next_chunk(&mut body, bounds).await? {
-        decoder.push(chunk);
-        while let Some(event) = decoder.next().map_err(|_| CallFailure::TooLarge { limit })? {
-            if event.data.is_empty() {
-                continue;
-            }
-            let message = parse(event.data);
-            let message = message.map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
-            if matches!(message.kind, Kind::Response(_)) {
-                return Ok(message);
-            }
+async fn first_response(body: OriginBody, bounds: &Bounds) -> Result<Message, CallFailure> {
+    let mut events = EventReader::new(body, bounds.message_max);
+    while let Some(event) = events.next_within(bounds).await? {
+        if event.data.is_empty() {
+            continue;
+        }
+        let message = parse(event.data);
+        let message = message.map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
+        if matches!(message.kind, Kind::Response(_)) {
+            return Ok(message);
         }
     }
     Err(CallFailure::NoResponse)

@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use proptest::prelude::*;
-
 use super::*;
 
 struct Heard {
@@ -103,44 +101,4 @@ fn is_gone(pid: &str) -> bool {
 async fn an_endless_line_ends_the_child() {
     let script = run("yes | tr -d '\\n'").await;
     assert_eq!(script.ended.await.unwrap(), "a line was longer than 1000 bytes");
-}
-
-/// What is read of `input` when it comes through a pipe that holds `room` bytes.
-fn read_in_pieces(input: &[u8], room: usize, limit: usize) -> (Vec<Bytes>, Lines) {
-    let runtime = Builder::new_current_thread().build().unwrap();
-    runtime.block_on(async {
-        let (mut ours, theirs) = tokio::io::duplex(room);
-        // The reader may have had enough before all is written.
-        let writing = async move { ours.write_all(input).await.ok() };
-        let mut all = Vec::new();
-        let (_, end) = tokio::join!(writing, read_lines(theirs, limit, |line| all.push(line)));
-        (all, end)
-    })
-}
-
-proptest! {
-    #[test]
-    fn lines_cut_anywhere_are_the_same_lines(
-        lines in prop::collection::vec("[ -~é]{0,20}", 0..8),
-        ends in prop::collection::vec(prop::sample::select(vec!["\n", "\r\n"]), 8),
-        tail in "[a-z]{0,8}",
-        room in 1usize..40,
-    ) {
-        let written = lines.iter().zip(&ends).flat_map(|(line, end)| [line.as_str(), *end]).collect::<String>();
-        let expected: Vec<_> = lines
-            .iter()
-            .map(|line| line.trim_ascii_end())
-            .filter(|line| !line.is_empty())
-            .map(|line| Bytes::copy_from_slice(line.as_bytes()))
-            .collect();
-        let read = read_in_pieces((written + &tail).as_bytes(), room, 1024);
-        prop_assert_eq!(read, (expected, Lines::Ended));
-    }
-
-    #[test]
-    fn a_line_without_end_is_not_waited_for(length in 10_000usize..60_000, room in 1usize..9000) {
-        let (lines, end) = read_in_pieces(&vec![b'x'; length], room, 9_999);
-        prop_assert!(lines.is_empty());
-        prop_assert_eq!(end, Lines::TooLong);
-    }
 }

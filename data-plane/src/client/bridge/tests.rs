@@ -1,0 +1,172 @@
+//! A bridge to servers whose connections break.
+
+use std::sync::Mutex as StdMutex;
+
+use http::{HeaderValue, Response};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::upstream::testing::{Body, Seen, answer, cut, json as json_answer, serve, sse};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a server was sent: methods, or `response`.
+type Log = Arc<StdMutex<Vec<String>>>;
+
+/// A bridge with an open session at a server; `act` says what it does after the handshake.
+struct Bridged {
+    lines: mpsc::Sender<Line>,
+    messages: mpsc::Receiver<Bytes>,
+    log: Log,
+}
+
+impl Bridged {
+    async fn start(
+        act: impl Fn(&Seen, &[String]) -> Response<Body> + Send + Sync + 'static,
+    ) -> Self {
+        let log = Log::default();
+        let seen_log = Arc::clone(&log);
+        let address = serve(move |seen| {
+            let kind = match seen.member("/method") {
+                Value::String(method) => method,
+                _ if seen.method == http::Method::POST => "response".to_owned(),
+                _ => format!("{} {}", seen.method, seen.header("last-event-id")),
+            };
+            let mut log = seen_log.lock().unwrap();
+            log.push(kind.clone());
+            match kind.as_str() {
+                "initialize" => {
+                    let mut hello = json_answer(r#"{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"s","version":"1"}}}"#);
+                    hello.headers_mut().insert("mcp-session-id", HeaderValue::from_static("s1"));
+                    hello
+                }
+                "notifications/initialized" => answer(202, "", ""),
+                "GET " => answer(405, "", ""),
+                _ => act(&seen, &log),
+            }
+        })
+        .await;
+        let url = format!("http://{address}/mcp");
+        let config = BridgeConfig { url, authorization: None, request_timeout: None };
+        let (lines, taken) = mpsc::channel(9);
+        let (messages, serving) = Bridge::new(config).unwrap().run(taken);
+        tokio::spawn(serving);
+        let mut bridged = Self { lines, messages, log };
+        bridged.send(json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+            "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}})).await;
+        bridged.message().await;
+        bridged.send(json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
+        bridged
+    }
+
+    async fn send(&self, message: Value) {
+        self.lines.send(Line::Whole(message.to_string().into())).await.unwrap();
+    }
+
+    async fn call(&self) {
+        self.send(
+            json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "t"}}),
+        )
+        .await;
+    }
+
+    async fn message(&mut self) -> Value {
+        let message = tokio::time::timeout(PATIENCE, self.messages.recv()).await;
+        serde_json::from_slice(&message.unwrap().unwrap()).unwrap()
+    }
+
+    fn count(&self, kind: &str) -> usize {
+        self.log.lock().unwrap().iter().filter(|it| *it == kind).count()
+    }
+
+    /// Waits until the server was sent `kind` as often as said.
+    async fn heard(&self, kind: &str, times: usize) {
+        let until = async {
+            while self.count(kind) < times {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, until).await.unwrap();
+    }
+}
+
+fn count(log: &[String], kind: &str) -> usize {
+    log.iter().filter(|it| *it == kind).count()
+}
+
+#[tokio::test]
+async fn a_call_is_never_sent_twice_and_what_does_no_harm_until_it_is_taken() {
+    let mut bridged = Bridged::start(|seen, log| {
+        let is_first = |kind| count(log, kind) == 1;
+        match seen.member("/method").as_str() {
+            Some("tools/call") => cut(),
+            Some("notifications/roots/list_changed")
+                if is_first("notifications/roots/list_changed") =>
+            {
+                cut()
+            }
+            None if is_first("response") => cut(),
+            _ => answer(202, "", ""),
+        }
+    })
+    .await;
+    bridged.call().await;
+    let refused = bridged.message().await;
+    assert_eq!(refused["id"], 1);
+    assert_eq!(refused["error"]["code"], -32603, "{refused}");
+    // It may run all the same.
+    bridged.heard("notifications/cancelled", 1).await;
+    bridged.send(json!({"jsonrpc": "2.0", "id": 7, "result": {}})).await;
+    bridged.heard("response", 2).await;
+    bridged.send(json!({"jsonrpc": "2.0", "method": "notifications/roots/list_changed"})).await;
+    bridged.heard("notifications/roots/list_changed", 2).await;
+    assert_eq!(bridged.count("tools/call"), 1);
+}
+
+#[tokio::test]
+async fn the_rest_of_a_broken_stream_is_fetched_however_often_that_fails() {
+    let mut bridged = Bridged::start(|seen, log| {
+        if seen.method == http::Method::POST {
+            return sse("id: c1:0\nretry: 10\ndata:\n\nid: c1:1\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"a\"}\n\ndata: {\"jsonrpc\"");
+        }
+        match (seen.header("last-event-id"), count(log, "GET c1:1")) {
+            ("c1:1", 1) => answer(503, "", ""),
+            ("c1:1", 2) => cut(),
+            ("c1:1", _) => sse("id: c1:3\ndata:\n\n"),
+            _ => sse("data: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n\n"),
+        }
+    })
+    .await;
+    bridged.call().await;
+    assert_eq!(bridged.message().await["method"], "a");
+    let answered = bridged.message().await;
+    assert_eq!(answered, json!({"jsonrpc": "2.0", "id": 1, "result": {}}));
+    assert_eq!((bridged.count("tools/call"), bridged.count("GET c1:1")), (1, 3));
+    assert_eq!(bridged.count("GET c1:3"), 1);
+}
+
+#[tokio::test]
+async fn a_call_without_events_or_with_a_forgotten_stream_ends_with_an_error() {
+    for (first, resumed) in [
+        ("", 0),
+        ("data: {\"jsonrpc\":\"2.0\",\"method\":\"a\"}\n\n", 0),
+        ("id: c1:1\ndata:\n\n", 400),
+        ("id: c1:1\ndata:\n\n", 404),
+    ] {
+        let mut bridged = Bridged::start(move |seen, _| match seen.member("/method").as_str() {
+            Some("tools/call") => sse(first),
+            Some(_) => answer(202, "", ""),
+            None => answer(resumed, "", ""),
+        })
+        .await;
+        bridged.call().await;
+        let mut last = bridged.message().await;
+        if last["method"] == "a" {
+            last = bridged.message().await;
+        }
+        assert_eq!(last["id"], 1, "{last}");
+        assert_eq!(last["error"]["code"], -32603, "{last}");
+        assert_eq!(bridged.count("tools/call"), 1);
+    }
+}

@@ -1,0 +1,116 @@
+//! The stream of an HTTP+SSE session: opened, greeted, read, and opened anew.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Uri;
+use hyper::body::Incoming;
+
+use super::{Running, Way};
+use crate::{
+    client::{
+        remote::STEP,
+        repeat::{BACKOFF_MAX, BACKOFF_MIN, Repeat},
+    },
+    mcp::{Kind, message::parse},
+    upstream::{Bounds, CallFailure, EventReader, INITIALIZED, sse::SseEvent},
+};
+
+/// How long the first event may take once the stream is there.
+const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Running {
+    /// Keeps a stream open for ever.
+    pub(super) async fn stream(&self) {
+        let mut wait = BACKOFF_MIN;
+        loop {
+            let failure = match self.session().await {
+                Ok(()) => CallFailure::Broken("it ended its event stream".to_owned()),
+                Err(failure) => failure,
+            };
+            let was_open = matches!(*self.way.borrow(), Way::Open(_));
+            if was_open {
+                wait = BACKOFF_MIN;
+            }
+            let may_come =
+                was_open || matches!(failure, CallFailure::Unreachable(_) | CallFailure::Broken(_));
+            let next = if may_come { Way::Opening } else { Way::Refused(failure.clone()) };
+            self.way.send_replace(next);
+            tracing::info!(%failure, "no event stream: trying again");
+            self.lose(&failure).await;
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Answers of posted requests went with their stream.
+    async fn lose(&self, failure: &CallFailure) {
+        let lost = self.waiting.lock().lose_posted();
+        for id in lost {
+            self.client.fail(Some(&id), failure).await;
+        }
+    }
+
+    /// One stream from its begin to its end.
+    async fn session(&self) -> Result<(), CallFailure> {
+        let mut stream = self.open().await?;
+        let first = Bounds::of_step(&self.remote.limits, ENDPOINT_TIMEOUT);
+        let target = first.within(stream.endpoint(&self.remote.uri)).await??;
+        self.greet(&mut stream, &target).await?;
+        self.way.send_replace(Way::Open(target));
+        while let Some(event) = stream.next().await? {
+            self.hear(event).await;
+        }
+        Ok(())
+    }
+
+    async fn open(&self) -> Result<EventReader<Incoming>, CallFailure> {
+        let bounds = Bounds::of_step(&self.remote.limits, STEP);
+        let headers = self.remote.template.clone();
+        let response = self.remote.listen_at(headers, None, &bounds).await?;
+        EventReader::of(response, &bounds).await
+    }
+
+    /// Begins again with what the client said first, if it said so on an earlier stream.
+    async fn greet(
+        &self,
+        stream: &mut EventReader<Incoming>,
+        target: &Uri,
+    ) -> Result<(), CallFailure> {
+        let Some(hello) = self.waiting.lock().hello() else { return Ok(()) };
+        let bounds = Bounds::of_step(&self.remote.limits, STEP);
+        let answered = async {
+            while let Some(event) = stream.next().await? {
+                let is_answer = parse(event.data.clone()).is_ok_and(|message| {
+                    matches!(message.kind, Kind::Response(_)) && message.id() == hello.id()
+                });
+                if is_answer {
+                    return Ok(());
+                }
+                self.hear(event).await;
+            }
+            Err(CallFailure::NoResponse)
+        };
+        let posted = self.post_to(target.clone(), hello.body.clone(), Repeat::IfUnsent);
+        bounds.within(async { tokio::try_join!(posted, answered).map(drop) }).await??;
+        let initialized = Bytes::from_static(INITIALIZED.as_bytes());
+        self.post_to(target.clone(), initialized, Repeat::IfBroken).await
+    }
+
+    /// Hands out a message, unless it answers what nobody waits for.
+    async fn hear(&self, event: SseEvent) {
+        if !event.is_message() {
+            return;
+        }
+        match parse(event.data.clone()) {
+            Ok(answer) if matches!(answer.kind, Kind::Response(_)) => {
+                if self.waiting.lock().is_late(&answer) {
+                    return;
+                }
+            }
+            Ok(_) => {}
+            Err(_) => tracing::debug!("the server sent something else than messages"),
+        }
+        self.client.say(event.data).await;
+    }
+}

@@ -1,0 +1,95 @@
+//! What the client of an HTTP+SSE session waits for, and what a new stream has to begin with.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::mcp::{Kind, Message, Method};
+
+/// Requests whose late answers are still recognised.
+const FORGOTTEN_MAX: usize = 256;
+
+/// What one client has said and not heard yet.
+#[derive(Default)]
+pub(super) struct Waiting {
+    /// The client's own `initialize`, to begin anew with.
+    hello: Option<Message>,
+    is_confirmed: bool,
+    requests: Vec<Request>,
+    /// Ids of requests that nobody waits for any more.
+    forgotten: VecDeque<Bytes>,
+}
+
+/// A request without an answer yet.
+struct Request {
+    /// Raw JSON.
+    id: Bytes,
+    is_posted: bool,
+}
+
+impl Waiting {
+    /// Remembers what a message of the client means for the session.
+    pub(super) fn note(&mut self, message: &Message) {
+        match &message.kind {
+            Kind::Request(request) => {
+                if request.method == Method::Initialize {
+                    self.hello = Some(message.clone());
+                    self.is_confirmed = false;
+                }
+                let id = message.slice(request.id);
+                self.requests.push(Request { id, is_posted: false });
+            }
+            Kind::Notification(notification) => match notification.method {
+                Method::Initialized => self.is_confirmed = true,
+                Method::Cancelled => {
+                    if let Some(id) = notification.params.request_id {
+                        self.forget(message.raw(id));
+                    }
+                }
+                _ => {}
+            },
+            Kind::Response(_) => {}
+        }
+    }
+
+    /// The request with this id is on its way.
+    pub(super) fn posted(&mut self, id: &[u8]) {
+        if let Some(request) = self.requests.iter_mut().find(|request| request.id == id) {
+            request.is_posted = true;
+        }
+    }
+
+    /// True if somebody waited for the answer.
+    pub(super) fn forget(&mut self, id: &[u8]) -> bool {
+        let Some(at) = self.requests.iter().position(|request| request.id == id) else {
+            return false;
+        };
+        let request = self.requests.swap_remove(at);
+        if self.forgotten.len() >= FORGOTTEN_MAX {
+            self.forgotten.pop_front();
+        }
+        self.forgotten.push_back(request.id);
+        true
+    }
+
+    /// Whether nobody waits for this answer any more; else it is waited for no longer.
+    pub(super) fn is_late(&mut self, answer: &Message) -> bool {
+        let Some(id) = answer.id() else { return false };
+        self.requests.retain(|request| request.id != id);
+        self.forgotten.iter().any(|forgotten| forgotten == id)
+    }
+
+    /// Ids of the posted requests, whose answers go with their stream.
+    pub(super) fn lose_posted(&mut self) -> Vec<Bytes> {
+        self.requests.extract_if(.., |it| it.is_posted).map(|it| it.id).collect()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// What the client said first, if a session has begun with it.
+    pub(super) fn hello(&self) -> Option<Message> {
+        self.hello.clone().filter(|_| self.is_confirmed)
+    }
+}

@@ -1,0 +1,143 @@
+//! A session at a server over Streamable HTTP: how it begins, begins anew, and ends.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb};
+use serde::Deserialize;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{
+    carry::response_to,
+    remote::{Remote, STEP},
+    repeat::{RECONNECT_FOR, Repeat},
+};
+use crate::{
+    mcp::Message,
+    upstream::{Bounds, CallFailure, INITIALIZED, error_of, result_of},
+};
+
+const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+pub(super) const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+/// How long a goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// A session at the server.
+pub(super) struct Session {
+    /// The template with the session's id and version.
+    pub(super) headers: HeaderMap,
+    /// The client's own `initialize`, to begin anew with.
+    hello: Message,
+    is_confirmed: AtomicBool,
+    is_listening: AtomicBool,
+    over: CancellationToken,
+    _guard: DropGuard,
+}
+
+impl Session {
+    fn new(headers: HeaderMap, hello: Message) -> Self {
+        let over = CancellationToken::new();
+        Self {
+            headers,
+            hello,
+            is_confirmed: AtomicBool::new(false),
+            is_listening: AtomicBool::new(false),
+            over: over.clone(),
+            _guard: over.drop_guard(),
+        }
+    }
+
+    /// The client has said `initialized`.
+    pub(super) fn confirm(&self) {
+        self.is_confirmed.store(true, Relaxed);
+    }
+
+    /// True for the first caller: there is one stream per session.
+    pub(super) fn listen_once(&self) -> bool {
+        !self.is_listening.swap(true, Relaxed)
+    }
+
+    /// Fires when another session took its place, or the bridge ends.
+    pub(super) fn over(&self) -> CancellationToken {
+        self.over.clone()
+    }
+
+    pub(super) fn has_id(&self) -> bool {
+        self.headers.contains_key(SESSION_ID)
+    }
+}
+
+impl Remote {
+    /// Runs the client's handshake; its answer, whatever it says.
+    pub(super) async fn initialize(&self, hello: &Message) -> Result<Message, CallFailure> {
+        let bounds = Bounds::of_step(&self.limits, STEP + RECONNECT_FOR);
+        let request = (self.template.clone(), hello.body.clone());
+        let response = self.post(request, Repeat::IfUnsent, &bounds).await?;
+        let id = response.headers().get(SESSION_ID).cloned();
+        let answer = response_to(hello, response, &bounds).await?;
+        if let Some(version) = result_of(&answer).and_then(negotiated) {
+            let mut headers = self.template.clone();
+            if let Some(mut id) = id {
+                id.set_sensitive(true);
+                headers.insert(SESSION_ID, id);
+            }
+            headers.insert(VERSION, version);
+            let session = Arc::new(Session::new(headers, hello.clone()));
+            if let Some(old) = self.session.swap(Some(session)) {
+                old.over.cancel();
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Begins a session like the lost one; callers that come meanwhile share it.
+    pub(super) async fn renew(&self, lost: &Arc<Session>) -> Result<Arc<Session>, CallFailure> {
+        let _renewing = self.renewing.lock().await;
+        if let Some(session) = self.session().filter(|session| !Arc::ptr_eq(session, lost)) {
+            return Ok(session);
+        }
+        tracing::info!("the server has forgotten the session: initializing again");
+        let answer = self.initialize(&lost.hello).await?;
+        if let Some(error) = error_of(&answer) {
+            let text = format!("error {}: {}", error.code, error.message);
+            return Err(CallFailure::Initialize(text));
+        }
+        let session = self.session().ok_or(CallFailure::SessionLost)?;
+        if lost.is_confirmed.load(Relaxed) {
+            session.confirm();
+            let bounds = Bounds::of_step(&self.limits, STEP);
+            let request = (session.headers.clone(), Bytes::from_static(INITIALIZED.as_bytes()));
+            self.post(request, Repeat::IfBroken, &bounds).await?;
+        }
+        Ok(session)
+    }
+
+    /// Says goodbye to the server.
+    pub(super) async fn end(&self) {
+        let Some(session) = self.session.swap(None) else { return };
+        session.over.cancel();
+        if session.has_id() {
+            let bounds = Bounds::of_step(&self.limits, GOODBYE);
+            let goodbye = (session.headers.clone(), Bytes::new());
+            // Whether the server takes it or not, we go.
+            self.send(Verb::DELETE, &self.uri, goodbye, &bounds).await.ok();
+        }
+    }
+}
+
+/// The version in the result of `initialize`.
+fn negotiated(result: &str) -> Option<HeaderValue> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Result {
+        protocol_version: String,
+    }
+    let result: Result = serde_json::from_str(result).ok()?;
+    HeaderValue::from_str(&result.protocol_version).ok()
+}
