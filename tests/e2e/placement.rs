@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tests::client::{Client, LEGACY, eventually};
-use tests::talk::Events;
+use tests::talk::{Events, Round};
 use tests::world::{ControlPlane, Proxy, program};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -216,6 +216,33 @@ async fn messages_of_an_event_stream_find_it_from_any_proxy() -> anyhow::Result<
         let url = format!("{}{endpoint}", fleet.edges[1].url());
         let refused = http.post(url).bearer_auth("lg_nobody").json(&json!({})).send().await?;
         assert_eq!(refused.status(), 401, "{stranger}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_waits_on_a_host_is_found_when_another_host_comes() -> anyhow::Result<()> {
+    const UPSTREAMS: usize = 6;
+    let fleet = Fleet::start().await?;
+    for number in 0..UPSTREAMS {
+        fleet.command(&format!("u{number}"), "shared").await?;
+    }
+    let client = fleet.at(0).able(r#"{"elicitation":{}}"#);
+    let mut rounds = Vec::new();
+    for number in 0..UPSTREAMS {
+        let call = json!({"name": format!("u{number}-test_elicitation"),
+            "arguments": {"message": "Who?"}})
+        .to_string();
+        let response = client.modern("tools/call", &call).await?.response()?;
+        rounds.push(Round::of(&call, &response).with_context(|| response.to_string())?);
+    }
+    // Half of the upstreams are the new one's from now on.
+    let _other = fleet.control.proxy().await?;
+    fleet.settled().await?;
+    let yes = |_: &Value| json!({"action": "accept", "content": {"username": "a", "email": "b"}});
+    for round in &rounds {
+        let response = client.modern("tools/call", &round.next(yes)).await?.response()?;
+        assert!(response.to_string().contains("action=accept"), "{response}");
     }
     Ok(())
 }

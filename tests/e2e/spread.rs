@@ -158,11 +158,14 @@ async fn a_call_that_waits_for_its_client_is_found_from_every_proxy() -> anyhow:
     };
     let yes = |_: &Value| json!({"action": "accept", "content": {"username": "a", "email": "b"}});
     let mut rounds = Vec::new();
-    for number in [0, 1, 0] {
+    for number in [0, 1, 0, 0] {
         let response = at(number).modern("tools/call", ELICIT).await?.response()?;
         rounds.push(Round::of(ELICIT, &response).with_context(|| response.to_string())?);
     }
-    let [one, two, three] = rounds.as_slice() else { anyhow::bail!("not three") };
+    let [one, two, three, four] = rounds.as_slice() else { anyhow::bail!("not four") };
+    let plain = fleet.proxies[2].client("/rpc", &fleet.token).able(r#"{"elicitation":{}}"#);
+    let response = plain.modern("tools/call", &four.next(yes)).await?.response()?;
+    assert!(response.to_string().contains("action=accept"), "over /rpc: {response}");
     for (round, number) in [(one, 1), (two, 2)] {
         let response = at(number).modern("tools/call", &round.next(yes)).await?.response()?;
         let text = response["result"]["content"][0]["text"].as_str().context("no text")?;
@@ -177,7 +180,7 @@ async fn a_call_that_waits_for_its_client_is_found_from_every_proxy() -> anyhow:
     let response = other.modern("tools/call", &three.next(yes)).await?.response()?;
     assert_eq!(response["result"]["isError"], true, "{response}");
     assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
-    assert_eq!(fleet.executions("test_elicitation").len(), 3, "nothing ran twice");
+    assert_eq!(fleet.executions("test_elicitation").len(), 4, "nothing ran twice");
     Ok(())
 }
 

@@ -10,16 +10,25 @@ use proto::resource::ProxyResource;
 use super::Edge;
 use crate::{
     connection::Door,
-    engine::{Inbound, Sender, legacy, modern},
+    engine::{Sender, legacy, modern},
     error::Failure,
     forward,
-    mcp::{Kind, Message},
+    mcp::{Kind, Message, version::InboundEra},
     ownership::{self, Adopters, Need},
     peer::{self, Sent, door},
     route,
     session::SessionClaims,
     transport::body::Body,
 };
+
+/// Where a call waits that a request goes on with.
+enum Holder {
+    /// Nowhere that could be reached.
+    Nobody,
+    This,
+    /// Another proxy, which answers.
+    Other(Response<Body>),
+}
 
 /// What a request with a session asks for.
 #[derive(Clone, Copy)]
@@ -142,29 +151,61 @@ impl Edge {
         Ok(None)
     }
 
-    /// Whether another proxy may hold the call that a modern request goes on with.
-    pub(super) fn may_be_held_elsewhere(&self, inbound: &Inbound<'_>) -> bool {
-        let Sender { client, table, .. } = &inbound.sender;
-        client.door != Door::Peer
-            && table.has_other_proxies(&self.proxy_id)
-            && memchr::memmem::find(&inbound.message.body, b"\"requestState\"").is_some()
+    /// The answer of the proxy that a message has its place at: the one where its call waits, or
+    /// one that runs the command it needs. `None`: it is to be answered here. Every door asks
+    /// this before it serves a message.
+    pub(super) async fn at_its_place(
+        &self,
+        sender: &Sender<'_>,
+        parts: &request::Parts,
+        message: &Message,
+        era: &InboundEra,
+    ) -> Result<Option<Response<Body>>, Failure> {
+        // Boxed, since nearly no request takes these ways.
+        if let InboundEra::Modern { version, capabilities } = era
+            && self.may_be_held_elsewhere(sender, message)
+        {
+            let client = route::Client { version: *version, capabilities: *capabilities };
+            match Box::pin(self.at_holder(sender, parts, message, client)).await? {
+                Holder::Other(answer) => return Ok(Some(answer)),
+                Holder::This => return Ok(None),
+                Holder::Nobody => (),
+            }
+        }
+        if self.lacks_commands(sender) {
+            return Box::pin(self.at_host(sender, parts, message, era.era())).await;
+        }
+        Ok(None)
     }
 
-    /// The answer of the proxy at which a call waits for this request; `None`: it waits here, or
-    /// nowhere any more.
-    pub(super) async fn at_holder(
+    /// Whether another proxy may hold the call that a modern request goes on with.
+    fn may_be_held_elsewhere(&self, sender: &Sender<'_>, message: &Message) -> bool {
+        sender.client.door != Door::Peer
+            && sender.table.has_other_proxies(&self.proxy_id)
+            && memchr::memmem::find(&message.body, b"\"requestState\"").is_some()
+    }
+
+    /// Who holds the call that waits for this request.
+    async fn at_holder(
         &self,
-        inbound: &Inbound<'_>,
+        sender: &Sender<'_>,
         parts: &request::Parts,
+        message: &Message,
         client: route::Client,
-    ) -> Result<Option<Response<Body>>, Failure> {
-        let Inbound { sender, message } = inbound;
-        let holder = modern::holder(inbound, client).filter(|id| **id != *self.proxy_id);
-        let Some(proxy) = holder.and_then(|id| sender.table.proxy(&id)) else { return Ok(None) };
+    ) -> Result<Holder, Failure> {
+        let Some(holder) = modern::holder(sender, message, client) else {
+            return Ok(Holder::Nobody);
+        };
+        if *holder == *self.proxy_id {
+            return Ok(Holder::This);
+        }
+        let Some(proxy) = sender.table.proxy(&holder) else { return Ok(Holder::Nobody) };
         let request = self.passed_on(sender, parts, message.body.clone());
         match self.peers.send(proxy, request).await {
-            Sent::Answered(answer) => Ok(Some(peer::relayed(answer, Some(message.id_bytes())))),
-            Sent::Unsent => Ok(None),
+            Sent::Answered(answer) => {
+                Ok(Holder::Other(peer::relayed(answer, Some(message.id_bytes()))))
+            }
+            Sent::Unsent => Ok(Holder::Nobody),
             Sent::Lost(error) => {
                 tracing::warn!(%error, proxy_id = proxy.id, "lost a request to another proxy");
                 Err(Failure::OwnerLost)

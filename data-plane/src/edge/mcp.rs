@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header, request};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use proto::{Permission, Principal, policy};
 
@@ -118,10 +118,7 @@ impl Edge {
         {
             return Ok(answer);
         }
-        if self.lacks_commands(&sender)
-            && let Some(answer) =
-                Box::pin(self.at_host(&sender, &parts, &message, era.era())).await?
-        {
+        if let Some(answer) = self.at_its_place(&sender, &parts, &message, &era).await? {
             return Ok(answer);
         }
         match era {
@@ -135,7 +132,7 @@ impl Edge {
                 if inbound.message.method() == Some(&mcp::Method::Listen) {
                     return self.subscribed(inbound, client);
                 }
-                self.modern(inbound, client, &parts, accepts).await
+                self.modern(inbound, client, accepts).await
             }
         }
     }
@@ -144,16 +141,8 @@ impl Edge {
         &self,
         inbound: Inbound<'_>,
         client: route::Client,
-        parts: &request::Parts,
         accepts: Accepts,
     ) -> Result<Response<Body>, Failure> {
-        if self.may_be_held_elsewhere(&inbound) {
-            // Boxed, since nearly no request takes this way.
-            let answer = Box::pin(self.at_holder(&inbound, parts, client)).await?;
-            if let Some(answer) = answer {
-                return Ok(answer);
-            }
-        }
         let interval = self.timeouts.keep_alive;
         match engine::modern::serve(inbound, client)? {
             Served::Relay(exchange) => {

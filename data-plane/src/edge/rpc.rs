@@ -82,9 +82,8 @@ impl Edge {
         // Nothing here is mirrored in headers: the body says all.
         sender.headers = None;
         let era = version::era_of_body(&message)?;
-        if self.lacks_commands(&sender)
-            && !engine::legacy::is_initialize(&message)
-            && let Some(answer) = self.at_host(&sender, parts, &message, era.era()).await?
+        if !engine::legacy::is_initialize(&message)
+            && let Some(answer) = self.at_its_place(&sender, parts, &message, &era).await?
         {
             return Ok(answer);
         }

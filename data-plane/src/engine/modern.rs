@@ -7,14 +7,14 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::{
-    Inbound, Outbound, Served,
+    Inbound, Outbound, Sender, Served,
     rounds::{Opened, Rounds},
 };
 use crate::{
     error::Failure,
     exchange::{Exchange, Owner},
     mcp::{
-        Level,
+        Level, Message,
         level::Wanted,
         response::{self, Answer},
         version,
@@ -70,9 +70,16 @@ pub(crate) fn serve(inbound: Inbound<'_>, client: route::Client) -> Result<Serve
 }
 
 /// The proxy at which a call waits for this request.
-pub(crate) fn holder(inbound: &Inbound<'_>, client: route::Client) -> Option<Box<str>> {
-    let Ok(Plan::Forward { target }) = inbound.plan(client) else { return None };
-    let Inbound { sender, message } = inbound;
+pub(crate) fn holder(
+    sender: &Sender<'_>,
+    message: &Message,
+    client: route::Client,
+) -> Option<Box<str>> {
+    let Sender { table, principal, endpoint, .. } = sender;
+    let Ok(Plan::Forward { target }) = route::plan(table, principal, endpoint, message, client)
+    else {
+        return None;
+    };
     let rounds = Rounds::of(sender, message, (target.upstream_id()?, client.capabilities))?;
     match rounds.open(sender.now_ms).ok()? {
         Opened::Parked { proxy_id, .. } => Some(proxy_id),
