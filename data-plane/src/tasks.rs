@@ -151,9 +151,46 @@ impl Passage {
         let opened = named.filter_map(|span| {
             let sealed = unquote(span.of(text))?;
             let task = TaskId::open(self.table.session_keys(), &self.subject, &sealed)?;
-            Some((span, quote(&task.id)))
+            // What another upstream calls its tasks is not for this one.
+            (task.upstream_id == self.upstream_id).then(|| (span, quote(&task.id)))
         });
         let edits: Vec<_> = opened.collect();
         if edits.is_empty() { None } else { parse(splice(&response.body, &edits)).ok() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::{
+        Position, Secret,
+        resource::{Key, KeyResource, Resource},
+    };
+
+    use super::*;
+
+    #[test]
+    fn an_upstream_reads_its_own_ids_and_no_others() {
+        let key = Key::Session(Secret::new([7; 32]));
+        let key = Resource::Key(KeyResource { id: "k".to_owned(), key, create_time_ms: 1 });
+        let table = Arc::new(Table::compile([key].iter(), Position::default()).unwrap());
+        let passage = Passage {
+            table: Arc::clone(&table),
+            subject: Arc::from("ann"),
+            upstream_id: "u1".into(),
+            expected: Expected::Creation,
+            named: None,
+            next: None,
+            live: None,
+        };
+        let answered = |upstream_id: &str| {
+            let task = TaskId { upstream_id: upstream_id.into(), id: "t".into() };
+            let sealed = task.seal(table.session_keys(), "ann").unwrap();
+            let body = format!(
+                r#"{{"jsonrpc":"2.0","id":1,"result":{{"_meta":{{"io.modelcontextprotocol/related-task":{{"taskId":"{sealed}"}}}}}}}}"#
+            );
+            passage.answered(&parse(body.into()).unwrap())
+        };
+        assert!(answered("u1").unwrap().text().contains(r#"{"taskId":"t"}"#));
+        assert!(answered("u2").is_none(), "what another upstream calls its task");
     }
 }

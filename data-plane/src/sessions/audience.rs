@@ -15,7 +15,9 @@ impl Audience for Sessions {
                 let live = self.live.get(id).map(|live| Arc::clone(&live));
                 let Some(live) = live else { return };
                 match said {
-                    Said::Request(question) => live.ask_outside(question),
+                    Said::Request(question) => {
+                        live.ask_outside(live.in_own_terms(upstream_id, question));
+                    }
                     Said::Notice(Notice::TaskStatus, message) => {
                         live.task_changed(upstream_id, &message);
                     }

@@ -12,6 +12,7 @@ use crate::{
         task,
     },
     task_id::TaskId,
+    upstream::Question,
 };
 
 impl Live {
@@ -39,6 +40,17 @@ impl Live {
             return message;
         }
         parse(self.with_own_ids(upstream_id, &message)).unwrap_or(message)
+    }
+
+    /// A question under the id that the client knows its task by.
+    pub(super) fn in_own_terms(&self, upstream_id: &str, question: Question) -> Question {
+        let message = question.message();
+        let related = task::related(message);
+        let shown = related.and_then(|id| self.shown(upstream_id, message, id));
+        match shown {
+            Some(shown) => question.about_task(&shown),
+            None => question,
+        }
     }
 
     fn with_own_ids(&self, upstream_id: &str, message: &Message) -> Bytes {
@@ -90,5 +102,31 @@ mod tests {
         sessions.hear(&SessionKey::Client([1; 16]), "u1", said);
         let told = reader.next().await.unwrap();
         assert_eq!(told, progress.replace("\"t\"", "\"sealed\""));
+    }
+
+    #[tokio::test]
+    async fn what_a_task_asks_beside_a_call_names_it_as_each_side_knows_it() {
+        let sessions = Sessions::default();
+        let live = sessions.enter([1; 16], 0).unwrap();
+        let patience = std::time::Duration::from_secs(9);
+        let version = Version::V2025_11_25;
+        let capabilities = Capabilities::of(&["elicitation"]);
+        let mut reader = live.attach(Asks { capabilities, patience, version });
+        live.know_task(TaskId { upstream_id: "u1".into(), id: "t".into() }, "sealed");
+        let related = |id: &str| {
+            format!(r#""_meta":{{"io.modelcontextprotocol/related-task":{{"taskId":"{id}"}}}}"#)
+        };
+        let method = format!(r#""method":"elicitation/create","params":{{{}}}"#, related("t"));
+        let (asked, mut back) = crate::upstream::testing::question("7", &method);
+        sessions.hear(&SessionKey::Client([1; 16]), "u1", Said::Request(asked));
+        let told = parse(reader.next().await.unwrap()).unwrap();
+        assert!(told.text().contains(&related("sealed")), "{}", told.text());
+        let id = String::from_utf8(told.id().unwrap().to_vec()).unwrap();
+        let answer =
+            |task: &str| format!(r#""result":{{"action":"accept","x":1.0,{}}}}}"#, related(task));
+        let given = format!(r#"{{"jsonrpc":"2.0","id":{id},{}"#, answer("sealed"));
+        assert!(live.answer(&parse(given.into()).unwrap()));
+        let heard = back.recv().await.unwrap();
+        assert_eq!(heard, format!(r#"{{"jsonrpc":"2.0","id":7,{}"#, answer("t")));
     }
 }

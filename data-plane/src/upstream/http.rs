@@ -228,7 +228,10 @@ impl HttpUpstream {
         let relay = if is_own {
             Relay::verbatim(call)
         } else {
-            Relay::remapped(call, self.endpoint.next_id())
+            let id = self.endpoint.next_id();
+            // The first round had the client's own id.
+            let is_used = call.round > 0 && id.to_string().as_bytes() == call.id();
+            Relay::remapped(call, if is_used { self.endpoint.next_id() } else { id })
         };
         let body = relay.request(call, upstream);
         let mut cancel = Cancel::new(session.cloned(), relay.upstream_id().clone());
@@ -341,6 +344,7 @@ fn take_whole(body: Bytes, relay: &Relay) -> Result<(Answer, Option<i64>), CallF
         | Taken::Withdrawn(_)
         | Taken::CatalogChanged
         | Taken::ResourceUpdated(_)
+        | Taken::TaskStatus(_)
         | Taken::Nothing => {
             Err(CallFailure::NotJsonRpc("a message that is no response".to_owned()))
         }

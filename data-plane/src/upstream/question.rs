@@ -9,8 +9,9 @@ use super::{http::Session, pipe::Connection};
 use crate::{
     mcp::{
         Ask, Capabilities, Kind, Message, Span, ask, code,
-        message::{Response, splice},
+        message::{Response, parse, splice},
         response::{self, Answer},
+        task::{self, Expected},
     },
     tasks::Passage,
 };
@@ -24,6 +25,14 @@ pub struct Question {
     /// While it lives, the upstream may be silent.
     _open: Open,
     tasks: Option<Arc<Passage>>,
+    renamed: Option<Renamed>,
+}
+
+/// The task that a question belongs to, raw JSON on both sides.
+#[derive(Debug)]
+struct Renamed {
+    own: Bytes,
+    shown: Box<str>,
 }
 
 /// Counts the questions of one call that wait: one handle more than questions.
@@ -64,7 +73,7 @@ impl Back {
 impl Question {
     /// `message` is a request.
     pub(super) fn new(message: Box<Message>, back: Back, open: Open) -> Self {
-        Self { message, back: Some(back), _open: open, tasks: None }
+        Self { message, back: Some(back), _open: open, tasks: None, renamed: None }
     }
 
     /// The same, asked during a call that may have to do with tasks.
@@ -76,7 +85,31 @@ impl Question {
     /// The same question, asked during a call: while it lives, the call may be silent.
     pub(super) fn during(mut self, open: Open) -> Self {
         let (back, tasks) = (self.back.take(), self.tasks.take());
-        Self { message: self.message.clone(), back, _open: open, tasks }
+        let renamed = self.renamed.take();
+        Self { message: self.message.clone(), back, _open: open, tasks, renamed }
+    }
+
+    /// The same about the task that the client knows as `shown`, raw JSON.
+    pub(crate) fn about_task(mut self, shown: &str) -> Self {
+        let Some(own) = task::related(&self.message) else { return self };
+        let renamed = Renamed { own: self.message.slice(own), shown: shown.into() };
+        // Strings replace strings, so it stays a message.
+        if let Ok(message) = parse(splice(&self.message.body, &[(own, shown.as_bytes())])) {
+            *self.message = message;
+            self.renamed = Some(renamed);
+        }
+        self
+    }
+
+    /// A client's answer as its upstream reads it.
+    fn own(&self, response: &Message) -> Option<Message> {
+        if let Some(tasks) = &self.tasks {
+            return tasks.answered(response);
+        }
+        let Renamed { own, shown } = self.renamed.as_ref()?;
+        let named = task::named(response, Expected::List).into_iter();
+        let edits = named.filter(|id| id.of(response.text()) == &**shown).map(|id| (id, own));
+        parse(splice(&response.body, &edits.collect::<Vec<_>>())).ok()
     }
 
     /// What a client must have declared to be asked; `None` if no client knows such requests.
@@ -108,7 +141,7 @@ impl Question {
 
     /// Gives the client's response back, whatever its id.
     pub(crate) fn answer(mut self, response: &Message) {
-        let own = self.tasks.as_ref().and_then(|tasks| tasks.answered(response));
+        let own = self.own(response);
         let response = own.as_ref().unwrap_or(response);
         let Kind::Response(Response { id: Some(found), .. }) = &response.kind else { return };
         let body = splice(&response.body, &[(*found, self.id())]);

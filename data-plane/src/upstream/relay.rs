@@ -61,6 +61,8 @@ pub(crate) enum Taken {
     InputRequired(Box<Message>),
     /// It belongs to no call.
     ResourceUpdated(Box<Message>),
+    /// It is of a task that another call made, under its upstream's id.
+    TaskStatus(Box<Message>),
     Nothing,
 }
 
@@ -144,6 +146,9 @@ impl Relay {
                 Some(id) => Taken::Withdrawn(message.slice(id)),
                 None => Taken::Nothing,
             },
+            Notice::TaskStatus if self.tasks.is_none() => {
+                Taken::TaskStatus(Box::new(message.clone()))
+            }
             Notice::ElicitationComplete | Notice::TaskStatus if self.client_era == Era::Legacy => {
                 Taken::Notification(message.body.clone())
             }

@@ -180,6 +180,11 @@ impl HttpConversation {
                     session.pass_on(Said::Notice(Notice::ResourceUpdated, message));
                 }
             }
+            Taken::TaskStatus(message) => {
+                if let Some(session) = &self.cancel.session {
+                    session.pass_on(Said::Notice(Notice::TaskStatus, message));
+                }
+            }
             Taken::Nothing => (),
         }
         Ok(None)

@@ -1,5 +1,7 @@
 //! Calls to real HTTP servers: good ones of both eras, and every bad habit one by one.
 
+mod rounds;
+
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},

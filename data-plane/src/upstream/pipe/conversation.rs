@@ -66,7 +66,10 @@ impl PipeConversation {
                 Taken::InputRequired(message) => return Ok(Event::InputRequired(message)),
                 Taken::Withdrawn(id) => return Ok(Event::Withdrawn(id)),
                 // The connection has seen to these.
-                Taken::CatalogChanged | Taken::ResourceUpdated(_) | Taken::Nothing => (),
+                Taken::CatalogChanged
+                | Taken::ResourceUpdated(_)
+                | Taken::TaskStatus(_)
+                | Taken::Nothing => (),
             }
         }
     }
