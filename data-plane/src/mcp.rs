@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod capability;
 pub mod code;
+pub mod elicitation;
 pub mod feature;
 pub mod input;
 pub mod level;

@@ -40,7 +40,7 @@ async fn a_modern_client_is_sent_to_the_page_and_the_call_is_made_again() -> any
     world.ok(&["create", "upstream", "shop", "--url", &server.url()]).await?;
     let client = world.client("/mcp").await?.able(ABLE);
     let (asked, response) = client.rounds(PAY, agreed).await?;
-    let page = json!({"method": "elicitation/create", "params": {"mode": "url", "url": "https://pay.example/1", "message": "Pay"}});
+    let page = json!({"method": "elicitation/create", "params": {"mode": "url", "url": "https://pay.example/1", "message": "[shop] Pay"}});
     assert_eq!(asked, [page.clone(), page], "{response}");
     assert_eq!(response["result"]["content"][0]["text"], "paid", "{response}");
     assert_eq!(calls.load(Ordering::SeqCst), 3);

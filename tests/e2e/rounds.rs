@@ -62,7 +62,8 @@ async fn what_a_legacy_upstream_asks_reaches_a_modern_client_and_the_call_goes_o
         assert_eq!(response["result"]["resultType"], "complete");
         let elicitation = call("test_elicitation", r#"{"message":"Who?"}"#);
         let (asked, response) = client.rounds(&elicitation, answer).await?;
-        assert_eq!(asked[0]["params"]["message"], "Who?");
+        let message = format!("[{upstream}] Who?");
+        assert_eq!(asked[0]["params"]["message"], message, "it is said who asks");
         assert!(text(&response).contains("action=accept"), "{upstream}: {response}");
         let (_, response) = client.rounds(&call("test_list_roots", "{}"), answer).await?;
         assert_eq!(text(&response), "roots: file:///home/ann", "{upstream}: {response}");
@@ -81,7 +82,8 @@ async fn a_call_asks_several_things_at_once_or_in_turn() -> anyhow::Result<()> {
         let call = format!(r#"{{"name":"{upstream}-test_ask_twice","arguments":{{}}}}"#);
         let (asked, response) = client.rounds(&call, answer).await?;
         let messages: Vec<_> = asked.iter().map(|it| it["params"]["message"].as_str()).collect();
-        assert_eq!(messages, [Some("First?"), Some("Second?")], "{upstream}");
+        let expected = ["First?", "Second?"].map(|it| format!("[{upstream}] {it}"));
+        assert_eq!(messages, expected.each_ref().map(|it| Some(it.as_str())), "{upstream}");
         assert_eq!(text(&response), r#""accept" "accept""#, "{upstream}: {response}");
         let call = format!(r#"{{"name":"{upstream}-test_ask_aside","arguments":{{}}}}"#);
         let (asked, response) = client.rounds(&call, answer).await?;

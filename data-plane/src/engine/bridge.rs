@@ -13,7 +13,7 @@ use tokio::time::Sleep;
 
 use crate::{
     mcp::{
-        Capabilities, Kind, Message, Notice, Span, input,
+        Capabilities, Kind, Message, Notice, Span, elicitation, input,
         level::Wanted,
         message::{Response, parse, splice},
     },
@@ -62,18 +62,20 @@ impl Bridge {
     pub(crate) fn ask(&mut self, question: Question, able: Capabilities) {
         // Dropped, the upstream is told.
         let is_able = question.needs().is_some_and(|needs| able.contains(needs));
-        if is_able && self.asked.len() < QUESTIONS_MAX {
-            self.keep(question);
+        if is_able && self.keep(question) {
             self.due.get_or_insert_with(|| Box::pin(tokio::time::sleep(GATHER)));
         }
     }
 
-    /// Takes a question that comes while nobody is there to be asked.
-    pub(crate) fn keep(&mut self, question: Question) {
-        if self.asked.len() < QUESTIONS_MAX {
+    /// Takes a question that comes while nobody is there to be asked; whether it may be put.
+    pub(crate) fn keep(&mut self, question: Question) -> bool {
+        let is_kept =
+            self.asked.len() < QUESTIONS_MAX && elicitation::is_harmless(question.message());
+        if is_kept {
             self.numbered += 1;
             self.asked.push((format!("input-{}", self.numbered).into(), question));
         }
+        is_kept
     }
 
     /// The upstream takes back its request `id` (raw JSON).
@@ -110,10 +112,12 @@ impl Bridge {
         self.rounds <= ROUNDS_MAX
     }
 
-    /// What the client is asked, by key.
-    pub(crate) fn inputs(&self) -> Vec<(String, String)> {
+    /// What the client is asked by an upstream, by key.
+    pub(crate) fn inputs(&self, upstream: &str) -> Vec<(String, String)> {
         let asked = self.asked.iter();
-        asked.map(|(key, it)| ((**key).to_owned(), input::as_input(it.message()))).collect()
+        asked
+            .map(|(key, it)| ((**key).to_owned(), input::as_input(it.message(), upstream)))
+            .collect()
     }
 
     /// Goes on with what the client's next request brings; what is missing is asked again.
@@ -210,7 +214,7 @@ mod tests {
         }
         assert!(elicited.recv().await.unwrap().ends_with(br#""result":{"action":"cancel"}}"#));
         assert!(bridge.begin_round(&names("1", None, Wanted::Nothing)));
-        let inputs = bridge.inputs();
+        let inputs = bridge.inputs("up");
         let keys: Vec<_> = inputs.iter().map(|(key, _)| key.as_str()).collect();
         assert_eq!(keys, ["input-1", "input-2"]);
         let body = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"inputResponses":{"input-1":{"v":1e2},"other":{}}}}"#;
@@ -219,7 +223,7 @@ mod tests {
         bridge.go_on(&request, &responses, (names("2", None, Wanted::Nothing), able()));
         let told = sampled.recv().await.unwrap();
         assert_eq!(told, r#"{"jsonrpc":"2.0","id":"s","result":{"v":1e2}}"#);
-        assert_eq!(bridge.inputs().len(), 1);
+        assert_eq!(bridge.inputs("up").len(), 1);
         assert!(rooted.try_recv().is_err());
         let nothing = Capabilities::NONE;
         bridge.go_on(&request, &[], (names("3", None, Wanted::Nothing), nothing));
@@ -252,13 +256,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nobody_is_led_to_a_page_that_anyone_can_change() {
+        let mut bridge = Bridge::default();
+        let able = Capabilities::of(&["elicitation", "elicitation.url"]);
+        let page = |url: &str| {
+            let params = format!(r#"{{"mode":"url","message":"Go","url":"{url}"}}"#);
+            question("6", &format!(r#""method":"elicitation/create","params":{params}"#))
+        };
+        let (open, mut refused) = page("http://pay.example/");
+        bridge.ask(open, able);
+        assert!(refused.recv().await.unwrap().ends_with(br#""result":{"action":"cancel"}}"#));
+        let (safe, _back) = page("https://pay.example/");
+        bridge.ask(safe, able);
+        let inputs = bridge.inputs("up");
+        assert_eq!(inputs.len(), 1);
+        assert!(inputs[0].1.contains(r#""message":"[up] Go""#), "{inputs:?}");
+    }
+
+    #[tokio::test]
     async fn questions_that_are_taken_back_are_not_asked_and_rounds_end() {
         let mut bridge = Bridge::default();
         let (asked, mut back) = question("5", SAMPLING);
         bridge.ask(asked, able());
         bridge.withdraw(b"6");
         bridge.withdraw(b"5");
-        assert!(bridge.inputs().is_empty() && back.try_recv().is_err());
+        assert!(bridge.inputs("up").is_empty() && back.try_recv().is_err());
         let cx = &mut Context::from_waker(std::task::Waker::noop());
         assert!(bridge.poll_due(cx).is_pending());
         let names = names("1", None, Wanted::Nothing);

@@ -161,7 +161,9 @@ impl Waiting {
             match heard {
                 // There is no stream that it could travel on.
                 Some(Ok(Event::Notification(_))) => (),
-                Some(Ok(Event::Request(question))) => self.held.bridge.keep(question),
+                Some(Ok(Event::Request(question))) => {
+                    self.held.bridge.keep(question);
+                }
                 Some(Ok(Event::Withdrawn(id))) => self.held.bridge.withdraw(&id),
                 Some(last @ (Ok(Event::Response(_) | Event::InputRequired(_)) | Err(_))) => {
                     self.last = Some(last);
@@ -255,7 +257,7 @@ mod tests {
         let id = all.park(&alice, held).unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
         let mut taken = all.take(&id).unwrap();
-        let keys: Vec<_> = taken.bridge.inputs().into_iter().map(|(key, _)| key).collect();
+        let keys: Vec<_> = taken.bridge.inputs("up").into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, ["input-2"]);
         let last = taken.events.next().await;
         assert!(matches!(last, Some(Ok(Event::Response(body))) if body == "last"));

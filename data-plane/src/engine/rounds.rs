@@ -126,7 +126,7 @@ impl Rounds {
         if !bridge.begin_round(&names) {
             return Err(Failure::TooManyRounds);
         }
-        let inputs = bridge.inputs();
+        let inputs = bridge.inputs(self.asker());
         let subject = &self.question.subject;
         let id = self.parked.park(subject, Held { events, bridge });
         let id = id.map_err(|_| Failure::TooManyParked)?;
@@ -150,11 +150,16 @@ impl Rounds {
         if is_error { self.send_to_pages(body) } else { body }
     }
 
+    /// What people know the upstream by.
+    fn asker(&self) -> &str {
+        self.table.upstream(&self.question.upstream).map_or("", |upstream| upstream.name.as_str())
+    }
+
     /// Asks the client to visit pages, if that is what a legacy upstream wants before the call.
     fn send_to_pages(&self, body: Bytes) -> Bytes {
-        let Some(pages) = parse(body.clone()).ok().and_then(|answer| input::pages(&answer)) else {
-            return body;
-        };
+        let answer = parse(body.clone()).ok();
+        let pages = answer.and_then(|answer| input::pages(&answer, self.asker()));
+        let Some(pages) = pages else { return body };
         let id = &self.question.id;
         let needs = Capabilities::of(&["elicitation", "elicitation.url"]);
         if !self.able.contains(needs) {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{
     ask::Ask,
-    code,
+    code, elicitation,
     message::{Kind, Message, Outcome, Response, ResultKey, Span, meta_key, parse, splice},
     object::{self, Member},
     response::{SERVER_INFO, quote},
@@ -168,9 +168,9 @@ pub fn input_required(id: &[u8], inputs: &[(String, String)], state: &str) -> By
     .into()
 }
 
-/// The pages that have to be visited first, as inputs; `None` if that is not what an answer says
-/// (MCP 2025-11-25, URL elicitation required).
-pub fn pages(answer: &Message) -> Option<Vec<String>> {
+/// The pages that have to be visited first because `asker` wants it, as inputs; `None` if that is
+/// not what an answer says (MCP 2025-11-25, URL elicitation required).
+pub fn pages(answer: &Message, asker: &str) -> Option<Vec<String>> {
     let Kind::Response(Response { outcome: Outcome::Error(error), .. }) = &answer.kind else {
         return None;
     };
@@ -184,11 +184,13 @@ pub fn pages(answer: &Message) -> Option<Vec<String>> {
     let pages = pages.map(|pages| object::elements(text, pages)).unwrap_or_default();
     let is_page = |page: &&Span| {
         object::member(text, **page, "mode").is_some_and(|mode| mode.of(text) == "\"url\"")
+            && elicitation::is_visitable(text, **page)
     };
     let input = |page: &Span| {
         let members = object::members(text, *page);
         let cuts = object::cuts(&members, |member| member.name == "elicitationId");
-        format!(r#"{{"method":"elicitation/create","params":{}}}"#, without(text, *page, cuts))
+        let page = edited(text, *page, cuts, elicitation::signature(text, *page, asker));
+        format!(r#"{{"method":"elicitation/create","params":{page}}}"#)
     };
     Some(pages.iter().filter(is_page).map(input).collect())
 }
@@ -198,8 +200,9 @@ pub fn is_accepted(text: &str, result: Span) -> bool {
     object::member(text, result, "action").is_some_and(|action| action.of(text) == "\"accept\"")
 }
 
-/// A legacy server's request as a modern client is asked it: without what only its era knows.
-pub fn as_input(request: &Message) -> String {
+/// A request of a legacy server, `upstream`, as a modern client is asked it: without what only its
+/// era knows.
+pub fn as_input(request: &Message, upstream: &str) -> String {
     let text = request.text();
     let Kind::Request(asked) = &request.kind else { return "{}".to_owned() };
     let method = asked.method_span.of(text);
@@ -213,16 +216,19 @@ pub fn as_input(request: &Message) -> String {
         let members = object::members(text, meta);
         cuts.extend(object::cuts(&members, |member| member.name == meta_key::PROGRESS_TOKEN));
     }
-    format!(r#"{{"method":{method},"params":{}}}"#, without(text, span, cuts))
+    let signed = elicitation::signature(text, span, upstream).filter(|_| is_elicitation);
+    format!(r#"{{"method":{method},"params":{}}}"#, edited(text, span, cuts, signed))
 }
 
-/// The text under a span without parts of it.
-fn without(text: &str, span: Span, mut cuts: Vec<Span>) -> String {
-    cuts.sort_by_key(|cut| cut.start);
+/// The text under a span without parts of it, and with one more.
+fn edited(text: &str, span: Span, cuts: Vec<Span>, added: Option<(Span, String)>) -> String {
+    let mut edits: Vec<_> = cuts.into_iter().map(|cut| (cut, String::new())).chain(added).collect();
+    edits.sort_by_key(|(at, _)| at.start);
     let mut out = String::with_capacity(span.end - span.start);
     let mut at = span.start;
-    for cut in cuts {
+    for (cut, new) in edits {
         out.push_str(Span { start: at, end: cut.start }.of(text));
+        out.push_str(&new);
         at = cut.end;
     }
     out.push_str(Span { start: at, end: span.end }.of(text));
@@ -248,7 +254,8 @@ mod tests {
         let request = message(&format!(
             r#"{{"jsonrpc":"2.0","id":7,"method":"elicitation/create"{params}}}"#
         ));
-        assert_eq!(as_input(&request), format!(r#"{{"method":"elicitation/create"{expected}}}"#));
+        let input = as_input(&request, "up");
+        assert_eq!(input, format!(r#"{{"method":"elicitation/create"{expected}}}"#));
     }
 
     #[test]
@@ -260,6 +267,10 @@ mod tests {
             r#","params":{"x":1e2,"_meta":{"a":1.0} }"#,
         );
         check_input(r#","params":{"elicitationId":"e"}"#, r#","params":{}"#);
+        check_input(
+            r#","params":{"message":"Who?","elicitationId":"e","x":1.0}"#,
+            r#","params":{"message":"[up] Who?","x":1.0}"#,
+        );
     }
 
     #[test]
@@ -330,15 +341,17 @@ mod tests {
             message(&format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"message":"m",{rest}}}}}"#))
         };
         let page = r#"{"mode":"url","elicitationId":"e","url":"https://a/","message":"Go"}"#;
-        let required = error(&format!(r#""code":-32042,"data":{{"elicitations":[{page},7]}}"#));
+        let open = page.replace("https", "http");
+        let required =
+            error(&format!(r#""code":-32042,"data":{{"elicitations":[{open},{page},7]}}"#));
         assert_eq!(
-            pages(&required).unwrap(),
+            pages(&required, "up").unwrap(),
             [
-                r#"{"method":"elicitation/create","params":{"mode":"url","url":"https://a/","message":"Go"}}"#
+                r#"{"method":"elicitation/create","params":{"mode":"url","url":"https://a/","message":"[up] Go"}}"#
             ]
         );
-        assert_eq!(pages(&error(r#""code":-32042"#)), Some(vec![]));
-        assert_eq!(pages(&error(r#""code":-32603"#)), None);
+        assert_eq!(pages(&error(r#""code":-32042"#), "up"), Some(vec![]));
+        assert_eq!(pages(&error(r#""code":-32603"#), "up"), None);
     }
 
     proptest! {

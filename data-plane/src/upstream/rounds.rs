@@ -15,7 +15,7 @@ use super::{
     question::{Back, Open, Question},
 };
 use crate::mcp::{
-    Ask, Kind, Message, Span, ask, code,
+    Ask, Kind, Message, Span, ask, code, elicitation,
     input::{self, Input, Malformed, Required},
     message::{Outcome, Response, parse, splice},
     object,
@@ -165,12 +165,17 @@ impl Rounds {
             let visit =
                 url.as_deref().and_then(|url| self.visits.iter().find(|it| *it.url == *url));
             let is_agreed = visit.is_some_and(|visit| visit.is_agreed);
-            if !is_agreed {
+            let is_harmless = elicitation::is_harmless(&input.request);
+            if !is_agreed && is_harmless {
                 let request = self.request(&input.request, url)?;
                 let back = Back::Round { at, answers: sender.clone() };
                 questions.push(Question::new(request, back, Open::default()));
             }
-            let given = is_agreed.then(|| Bytes::from_static(ACCEPTED));
+            let given = match (is_agreed, is_harmless) {
+                (true, _) => Some(Bytes::from_static(ACCEPTED)),
+                (false, true) => None,
+                (false, false) => Some(Bytes::from_static(CANCELLED)),
+            };
             wanted.push(Wanted { input, given });
         }
         // What it asks for no longer has been done.
@@ -197,20 +202,27 @@ impl Rounds {
         Ok(())
     }
 
-    /// The request as the client is asked: a page to visit gets an id, since its era wants one.
+    /// The request as the client is asked, by whom: a page to visit gets an id, since its era
+    /// wants one.
     fn request(
         &mut self,
         request: &Message,
         url: Option<Box<str>>,
     ) -> Result<Box<Message>, CallFailure> {
         let params = request.params().and_then(|params| params.span);
-        let (Some(url), Some(params)) = (url, params) else { return Ok(Box::new(request.clone())) };
-        let id = format!("{:032x}", rand::random::<u128>());
-        let member = format!(r#"{{"elicitationId":"{id}","#);
-        self.visits.retain(|visit| visit.url != url);
-        self.visits.push(Visit { url, id: id.into(), is_agreed: false });
-        let open = Span { start: params.start, end: params.start + 1 };
-        let body = splice(&request.body, &[(open, member.as_bytes())]);
+        let Some(params) = params.filter(|_| is_elicitation(request)) else {
+            return Ok(Box::new(request.clone()));
+        };
+        let name = self.active.name();
+        let mut edits: Vec<_> =
+            elicitation::signature(request.text(), params, name).into_iter().collect();
+        if let Some(url) = url {
+            let id = format!("{:032x}", rand::random::<u128>());
+            edits.push((Span::at(params.start + 1), format!(r#""elicitationId":"{id}","#)));
+            self.visits.retain(|visit| visit.url != url);
+            self.visits.push(Visit { url, id: id.into(), is_agreed: false });
+        }
+        let body = splice(&request.body, &edits);
         let request = parse(body).map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
         Ok(Box::new(request))
     }
@@ -307,6 +319,10 @@ fn url_of(request: &Message) -> Option<Box<str>> {
     let is_visit = object::member(text, params, "mode")?.of(text) == "\"url\"";
     let url = object::member(text, params, "url").filter(|_| is_visit)?;
     Some(url.of(text).into())
+}
+
+fn is_elicitation(request: &Message) -> bool {
+    ask::asked(request).is_some_and(|(ask, _)| ask == Ask::Elicitation)
 }
 
 fn is_accepted(given: &Bytes) -> bool {

@@ -63,7 +63,7 @@ impl State<'_> {
 /// Who asks whom for what.
 pub(super) struct Question {
     pub(super) subject: Arc<str>,
-    upstream: Box<str>,
+    pub(super) upstream: Box<str>,
     /// The request; its spans are of this text.
     pub(super) body: Bytes,
     /// Raw JSON.
