@@ -289,6 +289,10 @@ impl Pipe {
                 () = work => {}
             }
             pipe.running.lock().retain(|call| call.id != id);
+            if pipe.closed.is_cancelled() {
+                // It may have opened something while the pipe was closed.
+                pipe.end_session();
+            }
         });
     }
 
@@ -385,13 +389,17 @@ impl Pipe {
 
     /// Ends everything that belongs to the connection, here and at upstreams.
     fn close(&self) {
+        self.closed.cancel();
+        self.end_session();
+    }
+
+    fn end_session(&self) {
         if let Some(session) = self.session.get() {
             let id = session.claims.id;
             // Nobody else ever had this id, so it need not be remembered.
             self.edge.sessions().end(id, now_ms());
             self.edge.upstreams().close_session(&SessionKey::Client(id));
         }
-        self.closed.cancel();
     }
 }
 
