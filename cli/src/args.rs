@@ -6,12 +6,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) mod objects;
 pub(crate) mod roles;
+pub(crate) mod token;
+pub(crate) mod tools;
 pub(crate) mod translate;
 
-pub(crate) use objects::{
-    ApplyArgs, CreateObject, DeleteArgs, Object, Plural, TokenCommand, ToolsCommand, UpdateObject,
-};
+pub(crate) use objects::{ApplyArgs, CreateObject, DeleteArgs, Object, Plural, UpdateObject};
 pub(crate) use roles::{ConfigCommand, ConnectArgs, ControlPlaneArgs, DataPlaneArgs, UpArgs};
+pub(crate) use token::TokenCommand;
+pub(crate) use tools::ToolsCommand;
 pub(crate) use translate::TranslateArgs;
 
 /// Lockgate: one gateway in front of all your MCP servers.

@@ -1,8 +1,10 @@
 //! The proxies: who is connected here, what each runs, and what the store remembers of the rest.
 
+mod membership;
+mod writing;
+
 use std::{
     collections::HashMap,
-    mem,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,17 +13,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use proto::{
-    Applied, Outcome, Position,
-    proxy::{Proxy, STDIO_HOST},
-    resource::kind,
-};
-use tokio::{
-    sync::watch,
-    time::{MissedTickBehavior, interval},
-};
+use proto::proxy::{Proxy, STDIO_HOST};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::membership::{Hello, Membership, Superseded};
 use crate::{
     clock::Clock,
     store::{
@@ -30,14 +26,8 @@ use crate::{
     },
 };
 
-/// How often what changed is written, all proxies in one transaction.
-const WRITE: Duration = Duration::from_secs(1);
 /// How long a stream counts as open for other control planes without news.
 const CONNECTED_MS: i64 = 30_000;
-/// How often that is renewed.
-const RENEW_MS: i64 = 10_000;
-/// How often proxies that were not seen for long are looked for.
-const FORGET_EVERY_MS: i64 = 60 * 60 * 1000;
 
 /// All proxies. Cloning shares them.
 #[derive(Clone)]
@@ -73,41 +63,6 @@ impl Member {
         self.stored.connected_until_ms = 0;
         self.is_dirty = true;
     }
-}
-
-/// What a proxy says of itself when it connects.
-#[derive(Clone, Debug)]
-pub(crate) struct Hello {
-    pub(crate) proxy_id: String,
-    pub(crate) boot_epoch: u64,
-    pub(crate) version: String,
-    pub(crate) capabilities: Vec<String>,
-    pub(crate) advertise_address: String,
-    pub(crate) position: Option<Position>,
-    /// Where other proxies reach it; empty: nowhere.
-    pub(crate) peer_address: String,
-    /// It came with a credential: it is not the proxy in this process.
-    pub(crate) is_enrolled: bool,
-}
-
-/// A stream that is served. Dropped, the proxy has left.
-pub(crate) struct Membership {
-    fleet: Fleet,
-    proxy_id: String,
-    stream: u64,
-    /// Cancelled when a later stream of the same proxy takes over.
-    pub(crate) superseded: CancellationToken,
-    /// What it refused in this life.
-    pub(crate) rejected: Option<Position>,
-}
-
-/// A later life of the same proxy is connected.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("proxy `{proxy_id}` is connected in life {current}, this is life {given}")]
-pub(crate) struct Superseded {
-    pub(crate) proxy_id: String,
-    pub(crate) current: u64,
-    pub(crate) given: u64,
 }
 
 impl Fleet {
@@ -253,100 +208,6 @@ impl Fleet {
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()
     }
-
-    /// Writes what changed, until `stop`; then writes that all have left.
-    pub(crate) async fn run(self, stop: CancellationToken) {
-        let mut ticks = interval(WRITE);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let forget_ms = i64::try_from(self.inner.forget_after.as_millis()).unwrap_or(i64::MAX);
-        let (mut looked_ms, mut checked_ms) = (0, self.inner.clock.now_ms());
-        loop {
-            let stopping = tokio::select! {
-                _ = ticks.tick() => false,
-                () = stop.cancelled() => true,
-            };
-            if stopping {
-                self.all_left();
-            }
-            let now = self.inner.clock.now_ms();
-            if now - checked_ms > RENEW_MS {
-                checked_ms = now;
-                if let Err(error) = self.expel_revoked().await {
-                    tracing::warn!(%error, "cannot tell which proxies are revoked");
-                }
-            }
-            let forget = now - looked_ms > FORGET_EVERY_MS.min(forget_ms / 2);
-            let before = forget.then_some(now.saturating_sub(forget_ms));
-            if let Err(error) = self.write(now, before).await {
-                tracing::warn!(%error, "cannot write what proxies reported");
-            } else if forget {
-                looked_ms = now;
-            }
-            if stopping {
-                return;
-            }
-        }
-    }
-
-    fn all_left(&self) {
-        self.inner.members.lock().values_mut().for_each(Member::leave);
-    }
-
-    async fn write(&self, now: i64, forget_before: Option<i64>) -> Result<(), StoreError> {
-        let dirty = self.take_dirty(now);
-        if dirty.is_empty() && forget_before.is_none() {
-            return Ok(());
-        }
-        let written = self.write_all(&dirty, forget_before).await;
-        if written.is_err() {
-            let mut members = self.inner.members.lock();
-            for stored in &dirty {
-                if let Some(member) = members.get_mut(&stored.proxy.id) {
-                    member.is_dirty = true;
-                }
-            }
-        }
-        written
-    }
-
-    async fn write_all(
-        &self,
-        dirty: &[StoredProxy],
-        forget_before: Option<i64>,
-    ) -> Result<(), StoreError> {
-        let mut write = self.inner.store.begin_write().await?;
-        for stored in dirty {
-            proxies::put(write.connection(), stored).await?;
-        }
-        if let Some(before) = forget_before {
-            let unseen = peers::unseen(write.connection(), before).await?;
-            for id in &unseen {
-                peers::remove(write.connection(), id).await?;
-                write.changed(kind::PROXY, "", id).await?;
-            }
-            proxies::delete_unseen(write.connection(), before).await?;
-        }
-        write.commit().await.map(drop)
-    }
-
-    fn take_dirty(&self, now: i64) -> Vec<StoredProxy> {
-        let mut members = self.inner.members.lock();
-        let mut dirty = Vec::new();
-        for member in members.values_mut() {
-            let until = &mut member.stored.connected_until_ms;
-            if member.stream.is_some() && *until - now < CONNECTED_MS - RENEW_MS {
-                *until = now + CONNECTED_MS;
-                member.is_dirty = true;
-            }
-            if mem::take(&mut member.is_dirty) {
-                dirty.push(member.stored.clone());
-            }
-        }
-        members.retain(|_, member| {
-            member.stream.is_some() || member.stored.proxy.last_seen_ms + CONNECTED_MS > now
-        });
-        dirty
-    }
 }
 
 /// Whether a proxy runs stdio children.
@@ -354,56 +215,4 @@ impl Fleet {
 pub(crate) enum Host {
     Stdio,
     None,
-}
-
-impl Membership {
-    pub(crate) fn proxy_id(&self) -> &str {
-        &self.proxy_id
-    }
-
-    /// The proxy has said something.
-    pub(crate) fn seen(&self) {
-        self.change(|_| ());
-    }
-
-    /// The proxy has answered an update.
-    pub(crate) fn applied(&self, applied: &Applied) {
-        let Applied { position, outcome, errors, apply_ms } = applied;
-        self.change(|member| {
-            member.is_dirty = true;
-            let StoredProxy { proxy, rejected, .. } = &mut member.stored;
-            match outcome {
-                Outcome::Active => {
-                    proxy.applied_revision = position.revision;
-                    proxy.apply_ms = *apply_ms;
-                    proxy.rejected_revision = None;
-                    proxy.rejected_errors.clear();
-                    *rejected = None;
-                }
-                Outcome::Rejected => {
-                    proxy.rejected_revision = Some(position.revision);
-                    proxy.rejected_errors.clone_from(errors);
-                    *rejected = Some(position.clone());
-                }
-                Outcome::Resync => {}
-            }
-        });
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Member)) {
-        let now = self.fleet.inner.clock.now_ms();
-        let mut members = self.fleet.inner.members.lock();
-        let member = members.get_mut(&self.proxy_id);
-        if let Some(member) = member.filter(|member| member.stream == Some(self.stream)) {
-            member.stored.proxy.last_seen_ms = now;
-            change(member);
-        }
-    }
-}
-
-impl Drop for Membership {
-    fn drop(&mut self) {
-        self.change(Member::leave);
-        self.fleet.inner.changes.send_modify(|number| *number += 1);
-    }
 }

@@ -3,23 +3,23 @@
 //! Control plane and proxy read a resource with the same code, so a proxy
 //! refuses only what a newer or broken control plane sends.
 
+mod access;
 mod proxy;
-
-use std::collections::BTreeMap;
+mod tool;
+mod upstream;
+mod virtual_server;
 
 use prost::Message as _;
 
-use crate::{
-    Era, RestBinding, Role, Secret, UpstreamName, VirtualServerName,
-    catalog::json_object,
-    entry::{EntryReference, EntryResource},
-    invalid::{Invalid, Under as _},
-    upstream::{CatalogScope, Transport},
-    virtual_server::Naming,
-    wire,
-};
+use crate::{entry::EntryResource, invalid::Invalid, wire};
 
-pub use self::proxy::{EndedSessionResource, ProxyResource};
+pub use self::{
+    access::{CredentialResource, Key, KeyResource, TokenResource},
+    proxy::{EndedSessionResource, ProxyResource},
+    tool::{ToolResource, ToolTarget},
+    upstream::UpstreamResource,
+    virtual_server::VirtualServerResource,
+};
 
 /// Kinds of resources, as they stand in keys.
 pub mod kind {
@@ -48,86 +48,6 @@ pub enum Resource {
     Credential(CredentialResource),
     Proxy(ProxyResource),
     EndedSession(EndedSessionResource),
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct UpstreamResource {
-    pub id: String,
-    pub name: UpstreamName,
-    pub transport: Transport,
-    pub credential_id: Option<String>,
-    pub catalog_scope: CatalogScope,
-    pub era: Option<Era>,
-    pub protocol_version: String,
-    pub instructions: String,
-    pub disabled: bool,
-    /// What it offers, JSON text; empty: not yet known.
-    pub capabilities: String,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct ToolResource {
-    pub id: String,
-    /// Exposed name, unique.
-    pub name: String,
-    pub target: ToolTarget,
-    /// MCP tool object under its original name, JSON text.
-    pub definition: String,
-    pub needs_client_capabilities: Vec<String>,
-    /// Further names it may be called by.
-    pub aliases: Vec<String>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum ToolTarget {
-    Upstream { upstream_id: String, original_name: String },
-    Rest { binding: RestBinding, credential_id: Option<String> },
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct VirtualServerResource {
-    pub id: String,
-    pub name: VirtualServerName,
-    pub description: String,
-    pub upstream_ids: Vec<String>,
-    pub tool_ids: Vec<String>,
-    /// Single prompts, resources and templates.
-    pub entries: Vec<EntryReference>,
-    pub naming: Naming,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct TokenResource {
-    pub id: String,
-    pub digest: [u8; 32],
-    pub subject: String,
-    pub role: Role,
-    pub expire_time_ms: Option<i64>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct KeyResource {
-    pub id: String,
-    pub key: Key,
-    pub create_time_ms: i64,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum Key {
-    /// Seals session ids.
-    Session(Secret<[u8; 32]>),
-    /// The configured secret of ContextForge tokens.
-    JwtHs256(Secret<Vec<u8>>),
-    /// Public key of our own tokens.
-    JwtEdDsa([u8; 32]),
-    /// argon2id hash of the administrator's password, PHC text.
-    Basic { user: String, hash: String },
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct CredentialResource {
-    pub id: String,
-    pub headers: BTreeMap<String, Secret<String>>,
 }
 
 impl Resource {
@@ -181,275 +101,8 @@ pub fn key(kind: &str, owner: &str, name: &str) -> wire::ResourceKey {
     wire::ResourceKey { kind: kind.to_owned(), owner: owner.to_owned(), name: name.to_owned() }
 }
 
-impl ToolResource {
-    fn owner(&self) -> &str {
-        match &self.target {
-            ToolTarget::Upstream { upstream_id, .. } => upstream_id,
-            ToolTarget::Rest { .. } => "",
-        }
-    }
-}
-
 fn present(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
-}
-
-impl TryFrom<wire::UpstreamResource> for UpstreamResource {
-    type Error = Invalid;
-
-    fn try_from(upstream: wire::UpstreamResource) -> Result<Self, Invalid> {
-        use wire::upstream_resource::Transport as Wire;
-        let wire::UpstreamResource {
-            id,
-            name,
-            transport,
-            credential_id,
-            catalog_scope,
-            era,
-            protocol_version,
-            instructions,
-            disabled,
-            capabilities,
-        } = upstream;
-        let transport = match transport.ok_or_else(|| Invalid::missing("transport"))? {
-            Wire::Http(http) => Transport::try_from(http).under("http")?,
-            Wire::Sse(sse) => Transport::try_from(sse).under("sse")?,
-            Wire::Websocket(websocket) => Transport::try_from(websocket).under("websocket")?,
-            Wire::Stdio(stdio) => Transport::try_from(stdio).under("stdio")?,
-        };
-        Ok(Self {
-            id,
-            name: name.parse()?,
-            transport,
-            credential_id: present(credential_id),
-            catalog_scope: CatalogScope::from_wire(catalog_scope),
-            era: Era::from_wire(era),
-            protocol_version,
-            instructions,
-            disabled,
-            capabilities,
-        })
-    }
-}
-
-impl From<UpstreamResource> for wire::UpstreamResource {
-    fn from(upstream: UpstreamResource) -> Self {
-        use wire::upstream_resource::Transport as Wire;
-        let UpstreamResource {
-            id,
-            name,
-            transport,
-            credential_id,
-            catalog_scope,
-            era,
-            protocol_version,
-            instructions,
-            disabled,
-            capabilities,
-        } = upstream;
-        let transport = match transport {
-            Transport::Http { url } => Wire::Http(wire::HttpTransport { url: url.into() }),
-            Transport::Sse { url } => Wire::Sse(wire::SseTransport { url: url.into() }),
-            Transport::WebSocket { url } => {
-                Wire::Websocket(wire::WebSocketTransport { url: url.into() })
-            }
-            Transport::Stdio(stdio) => Wire::Stdio(stdio.into()),
-        };
-        Self {
-            id,
-            name: name.to_string(),
-            transport: Some(transport),
-            credential_id: credential_id.unwrap_or_default(),
-            catalog_scope: wire::CatalogScope::from(catalog_scope).into(),
-            era: Era::into_wire(era).into(),
-            protocol_version,
-            instructions,
-            disabled,
-            capabilities,
-        }
-    }
-}
-
-impl TryFrom<wire::ToolResource> for ToolResource {
-    type Error = Invalid;
-
-    fn try_from(tool: wire::ToolResource) -> Result<Self, Invalid> {
-        let wire::ToolResource {
-            id,
-            name,
-            upstream_id,
-            original_name,
-            definition,
-            rest,
-            credential_id,
-            needs_client_capabilities,
-            aliases,
-        } = tool;
-        json_object("definition", &definition)?;
-        let target = match (rest, upstream_id.is_empty()) {
-            (Some(rest), true) => ToolTarget::Rest {
-                binding: RestBinding::try_from(rest).under("rest")?,
-                credential_id: present(credential_id),
-            },
-            (None, false) => ToolTarget::Upstream { upstream_id, original_name },
-            (Some(_), false) | (None, true) => {
-                return Err(Invalid::new("upstream_id", "or `rest` must be given, not both"));
-            }
-        };
-        if name.is_empty() {
-            return Err(Invalid::missing("name"));
-        }
-        Ok(Self { id, name, target, definition, needs_client_capabilities, aliases })
-    }
-}
-
-impl From<ToolResource> for wire::ToolResource {
-    fn from(tool: ToolResource) -> Self {
-        let ToolResource { id, name, target, definition, needs_client_capabilities, aliases } =
-            tool;
-        let (upstream_id, original_name, rest, credential_id) = match target {
-            ToolTarget::Upstream { upstream_id, original_name } => {
-                (upstream_id, original_name, None, None)
-            }
-            ToolTarget::Rest { binding, credential_id } => {
-                (String::new(), String::new(), Some(binding.into()), credential_id)
-            }
-        };
-        Self {
-            id,
-            name,
-            upstream_id,
-            original_name,
-            definition,
-            rest,
-            credential_id: credential_id.unwrap_or_default(),
-            needs_client_capabilities,
-            aliases,
-        }
-    }
-}
-
-impl TryFrom<wire::VirtualServerResource> for VirtualServerResource {
-    type Error = Invalid;
-
-    fn try_from(server: wire::VirtualServerResource) -> Result<Self, Invalid> {
-        let wire::VirtualServerResource {
-            id,
-            name,
-            description,
-            upstream_ids,
-            tool_ids,
-            naming,
-            entries,
-        } = server;
-        let (name, naming) = (name.parse()?, Naming::from_wire(naming));
-        let entries =
-            entries.into_iter().map(EntryReference::try_from).collect::<Result<_, _>>()?;
-        Ok(Self { id, name, description, upstream_ids, tool_ids, entries, naming })
-    }
-}
-
-impl From<VirtualServerResource> for wire::VirtualServerResource {
-    fn from(server: VirtualServerResource) -> Self {
-        let VirtualServerResource {
-            id,
-            name,
-            description,
-            upstream_ids,
-            tool_ids,
-            entries,
-            naming,
-        } = server;
-        let (name, naming) = (name.to_string(), wire::Naming::from(naming).into());
-        let entries = entries.into_iter().map(wire::EntryReference::from).collect();
-        Self { id, name, description, upstream_ids, tool_ids, naming, entries }
-    }
-}
-
-impl TryFrom<wire::TokenResource> for TokenResource {
-    type Error = Invalid;
-
-    fn try_from(token: wire::TokenResource) -> Result<Self, Invalid> {
-        let wire::TokenResource { id, digest, subject, admin, expire_time_ms } = token;
-        let digest = digest.try_into().map_err(|_| Invalid::new("digest", "must have 32 bytes"))?;
-        Ok(Self {
-            id,
-            digest,
-            subject,
-            role: if admin { Role::Admin } else { Role::Caller },
-            expire_time_ms: Some(expire_time_ms).filter(|time| *time != 0),
-        })
-    }
-}
-
-impl From<TokenResource> for wire::TokenResource {
-    fn from(token: TokenResource) -> Self {
-        let TokenResource { id, digest, subject, role, expire_time_ms } = token;
-        Self {
-            id,
-            digest: digest.to_vec(),
-            subject,
-            admin: role == Role::Admin,
-            expire_time_ms: expire_time_ms.unwrap_or(0),
-        }
-    }
-}
-
-impl TryFrom<wire::KeyResource> for KeyResource {
-    type Error = Invalid;
-
-    fn try_from(key: wire::KeyResource) -> Result<Self, Invalid> {
-        let wire::KeyResource { id, r#use, material, create_time_ms, subject } = key;
-        let bytes = |material: Vec<u8>| -> Result<[u8; 32], Invalid> {
-            material.try_into().map_err(|_| Invalid::new("material", "must have 32 bytes"))
-        };
-        let key = match wire::KeyUse::try_from(r#use).unwrap_or_default() {
-            wire::KeyUse::Unspecified => return Err(Invalid::new("use", "is unknown")),
-            wire::KeyUse::Session => Key::Session(Secret::new(bytes(material)?)),
-            wire::KeyUse::JwtHs256 => Key::JwtHs256(Secret::new(material)),
-            wire::KeyUse::JwtEddsa => Key::JwtEdDsa(bytes(material)?),
-            wire::KeyUse::Basic => Key::Basic {
-                user: subject,
-                hash: String::from_utf8(material)
-                    .map_err(|_| Invalid::new("material", "is no UTF-8 text"))?,
-            },
-        };
-        Ok(Self { id, key, create_time_ms })
-    }
-}
-
-impl From<KeyResource> for wire::KeyResource {
-    fn from(key: KeyResource) -> Self {
-        let KeyResource { id, key, create_time_ms } = key;
-        let (r#use, material, subject) = match key {
-            Key::Session(secret) => {
-                (wire::KeyUse::Session, secret.expose().to_vec(), String::new())
-            }
-            Key::JwtHs256(secret) => {
-                (wire::KeyUse::JwtHs256, secret.expose().clone(), String::new())
-            }
-            Key::JwtEdDsa(public) => (wire::KeyUse::JwtEddsa, public.to_vec(), String::new()),
-            Key::Basic { user, hash } => (wire::KeyUse::Basic, hash.into_bytes(), user),
-        };
-        Self { id, r#use: r#use.into(), material, create_time_ms, subject }
-    }
-}
-
-impl From<wire::CredentialResource> for CredentialResource {
-    fn from(credential: wire::CredentialResource) -> Self {
-        let wire::CredentialResource { id, headers } = credential;
-        let headers = headers.into_iter().map(|(name, value)| (name, value.into())).collect();
-        Self { id, headers }
-    }
-}
-
-impl From<CredentialResource> for wire::CredentialResource {
-    fn from(credential: CredentialResource) -> Self {
-        let CredentialResource { id, headers } = credential;
-        let headers =
-            headers.into_iter().map(|(name, value)| (name, value.expose().clone())).collect();
-        Self { id, headers }
-    }
 }
 
 #[cfg(test)]

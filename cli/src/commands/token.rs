@@ -6,7 +6,7 @@ use proto::wire;
 
 use super::{Context, all_proxies, jwt};
 use crate::{
-    args::{Format, TokenCommand, objects::Role},
+    args::{Format, TokenCommand, token::Role},
     client::{Client, request_id, retrying},
     failure::Failure,
     view::TokenView,
