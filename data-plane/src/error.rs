@@ -298,7 +298,7 @@ fn route_line(error: &RouteError) -> (StatusCode, i64, Level) {
 }
 
 fn is_timeout(failure: &CallFailure) -> bool {
-    matches!(failure, CallFailure::Silent(_) | CallFailure::TooLong(_))
+    matches!(failure, CallFailure::Silent(_) | CallFailure::TooLong(_) | CallFailure::NoTurn(_))
 }
 
 /// A JSON-RPC error response. `id` is the request's id as written; without one, null.

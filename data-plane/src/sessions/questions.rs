@@ -72,7 +72,7 @@ impl Live {
             }
         });
         let request = question.under(id.to_string().as_bytes());
-        let call = call.map(|call| Arc::clone(&call.cancel));
+        let call = call.filter(|_| question.is_of_call()).map(|call| Arc::clone(&call.cancel));
         let pending = Pending { id, question, call, _expiry: AbortOnDropHandle::new(expiry) };
         questions.pending.push(pending);
         Some(request)
@@ -233,6 +233,19 @@ mod tests {
         assert!(text(untold.recv().await.unwrap()).contains("-32601"));
         let (late, _back) = question("2", SAMPLING);
         assert!(live.ask(late, None, asks).is_none());
+    }
+
+    #[tokio::test]
+    async fn what_only_travelled_with_a_call_outlives_it() {
+        let live = live();
+        let call = live.begin(Bytes::from_static(b"1"), 9).unwrap();
+        let (asked, mut back) = question("5", SAMPLING);
+        let request = live.ask(asked.beside(), Some(&call), asks(&["sampling"])).unwrap();
+        drop(call);
+        assert!(back.try_recv().is_err());
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, id_of(&request));
+        assert!(live.answer(&parse(answer.into()).unwrap()));
+        assert!(back.recv().await.is_some());
     }
 
     #[tokio::test]

@@ -57,6 +57,8 @@ pub enum CallFailure {
     TooLong(Duration),
     #[error("refused the gateway's envelope with error {code}: {message}")]
     Refused { code: i64, message: String },
+    #[error("waited {0:?} for another client's answer, and asks one client at a time")]
+    NoTurn(Duration),
     #[error("asked for input too often during one call")]
     TooManyRounds,
     #[error("tells nobody of changes of this resource: {0}")]
@@ -89,7 +91,7 @@ impl CallFailure {
             Self::Unreachable(error) => error.reason(),
             Self::Auth { .. } => FailureReason::Auth,
             Self::HttpStatus { .. } => FailureReason::HttpStatus,
-            Self::Silent(_) | Self::TooLong(_) => FailureReason::Timeout,
+            Self::Silent(_) | Self::TooLong(_) | Self::NoTurn(_) => FailureReason::Timeout,
             Self::Initialize(_) | Self::Incompatible(_) => FailureReason::Initialize,
             Self::Exited(_)
             | Self::Busy(_)

@@ -90,6 +90,22 @@ impl Bounds {
         before(|| self.deadline, work).await.map_err(|_| CallFailure::TooLong(self.duration))
     }
 
+    /// The longest silence.
+    pub(crate) fn silence(&self) -> Duration {
+        self.silence
+    }
+
+    /// `turn`, if it comes soon. Who is asked has as long as an upstream may be silent, and who
+    /// waits a little longer.
+    pub(crate) fn within_turn<T>(
+        &self,
+        turn: impl Future<Output = T>,
+    ) -> impl Future<Output = Result<T, CallFailure>> {
+        let patience = self.silence.saturating_mul(2);
+        let end = move || self.deadline.min(Instant::now() + patience);
+        before(end, turn).map(move |done| done.map_err(|_| CallFailure::NoTurn(patience)))
+    }
+
     /// `work`, if it is done before patience ends.
     pub(crate) fn within<T>(
         &self,

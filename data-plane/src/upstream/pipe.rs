@@ -1,6 +1,7 @@
 //! An MCP server behind a pipe (a child, an event stream, a WebSocket): opened on first use,
 //! shared by calls, healed when it breaks, with backoff when that does not help.
 
+mod asked;
 mod connection;
 mod conversation;
 mod link;
@@ -16,7 +17,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::pace::{Opened, Pace};
 pub(crate) use self::{
-    connection::{Connection, Ticket},
+    asked::Serial,
+    connection::{Connection, Ticket, Work},
     conversation::PipeConversation,
     link::{Fresh, Guard, Link, refusal},
 };
@@ -25,7 +27,7 @@ use super::{
     failure::CallFailure, fetch::Bounds, health::Health, sessions::Sessions, shared::Slot,
     stdio::Stdio, websocket::WebSocket,
 };
-use crate::mcp::Capabilities;
+use crate::{mcp::Capabilities, target::Asked};
 
 /// How long a look as another client may take.
 const GLIMPSE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -180,7 +182,7 @@ impl PipeUpstream {
             Links::All(slot) => return self.shared(slot).await,
             Links::Session(sessions) => sessions,
         };
-        if let Some(link) = sessions.peek(key) {
+        if let Some(link) = sessions.enter(key) {
             let Some(failure) = link.connection.ended() else { return Ok(link) };
             self.note_end(&link, failure);
             sessions.forget(key, &link);
@@ -309,8 +311,9 @@ impl PipeUpstream {
         loop {
             let link =
                 bounds.within(self.link_of(&call.session, call.declared(Era::Legacy))).await??;
-            let turn = bounds.within(link.connection.turn_of(call.target.label())).await?;
-            let mut conversation = PipeConversation::new(link, call, bounds, turn);
+            let work = work_of(call);
+            let turn = bounds.within_turn(link.connection.turn_of(&work)).await?;
+            let mut conversation = PipeConversation::new(link, call, bounds, (work, turn));
             let sent = conversation.send(call);
             let may_repeat = sent.is_err() || call.is_repeatable();
             let heard = match sent {
@@ -326,5 +329,17 @@ impl PipeUpstream {
             }
             is_first = false;
         }
+    }
+}
+
+/// What a call makes the server work on; what asks alike has one name.
+fn work_of(call: &Call) -> Work {
+    match &call.target.asked {
+        Asked::Tool(tool) => Work::Call(tool.original_name().into()),
+        Asked::Prompt { name, .. } => Work::Call(format!("prompts/get {name}").into()),
+        Asked::Resource { .. } => Work::Call("resources/read".into()),
+        Asked::Completion { .. } => Work::Call("completion/complete".into()),
+        Asked::Task { id, wish: _, .. } => Work::Task((**id).into()),
+        Asked::Tasks { .. } => Work::Call("tasks/list".into()),
     }
 }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{http::Session, pipe::Connection};
+use super::{
+    http::Session,
+    pipe::{Connection, Serial},
+};
 use crate::{
     mcp::{
         Ask, Capabilities, Kind, Message, Span, ask, code,
@@ -26,6 +29,7 @@ pub struct Question {
     _open: Open,
     tasks: Option<Arc<Passage>>,
     renamed: Option<Renamed>,
+    is_of_call: bool,
 }
 
 /// The task that a question belongs to, raw JSON on both sides.
@@ -42,7 +46,8 @@ pub(super) type Open = Arc<()>;
 #[derive(Clone, Debug)]
 pub(super) enum Back {
     Http(Arc<Session>),
-    Pipe(Arc<Connection>),
+    /// With the request's number, if it is kept there.
+    Pipe(Arc<Connection>, Option<Serial>),
     /// The upstream did not ask with a request: the answer waits for its next round.
     Round {
         at: usize,
@@ -55,16 +60,32 @@ impl Back {
     fn say(&self, body: Bytes) {
         match self {
             Self::Http(session) => session.say(body),
-            Self::Pipe(connection) => drop(connection.notify(body)),
+            Self::Pipe(connection, _) => drop(connection.notify(body)),
             // There is room for the answer, which is one.
             Self::Round { at, answers } => drop(answers.try_send((*at, body))),
+        }
+    }
+
+    /// Sends the answer.
+    fn answer(&self, body: Bytes) {
+        match self {
+            Self::Pipe(connection, serial) => connection.answer(*serial, body),
+            Self::Http(_) | Self::Round { .. } => self.say(body),
+        }
+    }
+
+    /// The upstream took back its request.
+    fn withdrawn(&self) {
+        match self {
+            Self::Pipe(connection, serial) => connection.withdrawn(*serial),
+            Self::Http(_) | Self::Round { .. } => (),
         }
     }
 
     /// Whether it takes more than the answer.
     fn takes_progress(&self) -> bool {
         match self {
-            Self::Http(_) | Self::Pipe(_) => true,
+            Self::Http(_) | Self::Pipe(..) => true,
             Self::Round { .. } => false,
         }
     }
@@ -73,7 +94,8 @@ impl Back {
 impl Question {
     /// `message` is a request.
     pub(super) fn new(message: Box<Message>, back: Back, open: Open) -> Self {
-        Self { message, back: Some(back), _open: open, tasks: None, renamed: None }
+        let (back, is_of_call) = (Some(back), true);
+        Self { message, back, _open: open, tasks: None, renamed: None, is_of_call }
     }
 
     /// The same, asked during a call that may have to do with tasks.
@@ -82,11 +104,22 @@ impl Question {
         self
     }
 
+    /// The same, which only travels with a call and need not belong to it.
+    pub(crate) fn beside(mut self) -> Self {
+        self.is_of_call = false;
+        self
+    }
+
+    /// Whether it ends with the call that it was heard with.
+    pub(crate) fn is_of_call(&self) -> bool {
+        self.is_of_call
+    }
+
     /// The same question, asked during a call: while it lives, the call may be silent.
     pub(super) fn during(mut self, open: Open) -> Self {
         let (back, tasks) = (self.back.take(), self.tasks.take());
-        let renamed = self.renamed.take();
-        Self { message: self.message.clone(), back, _open: open, tasks, renamed }
+        let (renamed, is_of_call) = (self.renamed.take(), self.is_of_call);
+        Self { message: self.message.clone(), back, _open: open, tasks, renamed, is_of_call }
     }
 
     /// The same about the task that the client knows as `shown`, raw JSON.
@@ -124,7 +157,7 @@ impl Question {
 
     /// Its id at the upstream, raw JSON.
     pub(crate) fn id(&self) -> &[u8] {
-        self.message.id().unwrap_or(b"null")
+        id_of(&self.message)
     }
 
     /// The request as the client shall see it: id and progress token are `id`, raw JSON.
@@ -159,19 +192,20 @@ impl Question {
 
     /// The upstream took it back, so it expects no answer.
     pub(crate) fn withdraw(mut self) {
-        self.back = None;
+        if let Some(back) = self.back.take() {
+            back.withdrawn();
+        }
     }
 
     /// The client had its time.
     pub(crate) fn expire(mut self) {
-        let body =
-            refusal(&self.message, code::INTERNAL_ERROR, "the client did not answer in time");
+        let body = expiry_of(&self.message);
         self.say_last(body);
     }
 
     fn say_last(&mut self, body: Bytes) {
         if let Some(back) = self.back.take() {
-            back.say(body);
+            back.answer(body);
         }
     }
 }
@@ -184,13 +218,23 @@ impl Drop for Question {
     }
 }
 
+/// The id of a request, raw JSON.
+pub(super) fn id_of(message: &Message) -> &[u8] {
+    message.id().unwrap_or(b"null")
+}
+
+/// The answer to a request whose client had its time.
+pub(super) fn expiry_of(message: &Message) -> Bytes {
+    refusal(message, code::INTERNAL_ERROR, "the client did not answer in time")
+}
+
 /// The answer to a request that cannot be passed on. Signs of life we give ourselves.
 pub(super) fn refusal_of(message: &Message) -> Bytes {
     refusal(message, code::METHOD_NOT_FOUND, "there is no client that could be asked")
 }
 
 fn refusal(message: &Message, code: i64, text: &str) -> Bytes {
-    let id = message.id().unwrap_or(b"null");
+    let id = id_of(message);
     let result = |result: &'static [u8]| Answer::new(id, Bytes::from_static(result)).into_bytes();
     match ask::asked(message) {
         Some((Ask::Ping, _)) => result(b"{}"),

@@ -276,8 +276,11 @@ pub(crate) fn question(id: &str, rest: &str) -> (Question, mpsc::Receiver<Bytes>
     let (pipe, said) =
         Connection::new(Arc::new(Health::new(String::new(), signals, Stage::default())), None);
     let body = format!(r#"{{"jsonrpc":"2.0","id":{id},{rest}}}"#);
-    let question =
-        Question::new(Box::new(parse(body.into()).unwrap()), Back::Pipe(pipe), Arc::default());
+    let question = Question::new(
+        Box::new(parse(body.into()).unwrap()),
+        Back::Pipe(pipe, None),
+        Arc::default(),
+    );
     (question, said)
 }
 

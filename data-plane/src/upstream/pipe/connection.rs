@@ -1,5 +1,7 @@
 //! The calls on one pipe: sorts what the server says by id and token.
 
+mod asking;
+
 use std::sync::{
     Arc, OnceLock, Weak,
     atomic::{AtomicU64, Ordering},
@@ -7,7 +9,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use dashmap::DashMap;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::{
     mcp::{
@@ -24,12 +26,16 @@ use crate::{
         failure::CallFailure,
         fetch::Bounds,
         health::Health,
-        question::{self, Back, Open, Question},
+        question,
         spawner::Listener,
     },
 };
 
-use super::turns::{Turn, Turns};
+use self::asking::Asking;
+use super::{
+    asked::{Asked, cancelled},
+    turns::{Turn, Turns},
+};
 
 /// Messages that may wait for the server to read them.
 const INPUT_MAX: usize = 1024;
@@ -49,6 +55,7 @@ pub(crate) struct Connection {
     next_id: AtomicU64,
     calls: DashMap<u64, Caller>,
     turns: Turns,
+    asked: Asked,
     ended: OnceLock<CallFailure>,
     health: Arc<Health>,
 }
@@ -57,8 +64,19 @@ pub(crate) struct Connection {
 #[derive(Clone, Debug)]
 struct Caller {
     heard: mpsc::Sender<Heard>,
-    /// The tool that is called, or the task that is waited for; `None` of our own requests.
-    tool: Option<Arc<str>>,
+    /// `None` of our own requests.
+    work: Option<Work>,
+    /// Something was asked that this call may have meant, and nobody knows.
+    is_suspect: bool,
+}
+
+/// What the server works on.
+#[derive(Clone, Debug)]
+pub(crate) enum Work {
+    /// A tool, a prompt, and so on.
+    Call(Arc<str>),
+    /// A task is waited for. What such a server asks names the task.
+    Task(Arc<str>),
 }
 
 /// A call in flight. Dropping it before the answer tells the server that nobody waits.
@@ -87,6 +105,7 @@ impl Connection {
             next_id: AtomicU64::new(1),
             calls: DashMap::new(),
             turns: Turns::default(),
+            asked: Asked::default(),
             ended: OnceLock::new(),
             health,
         });
@@ -119,16 +138,24 @@ impl Connection {
     }
 
     /// Waits for the turn of a call; most need none.
-    pub(super) async fn turn_of(&self, tool: &str) -> Option<Turn> {
-        if self.is_of_one_client() { None } else { self.turns.wait(tool).await }
+    pub(super) async fn turn_of(&self, work: &Work) -> Option<Turn> {
+        match work {
+            Work::Call(tool) if !self.is_of_one_client() => self.turns.wait(tool).await,
+            Work::Call(_) | Work::Task(_) => None,
+        }
+    }
+
+    /// The turn of a call that is being asked, if nobody has it.
+    pub(super) fn free_turn(&self) -> Option<Turn> {
+        if self.is_of_one_client() { None } else { self.turns.free() }
     }
 
     /// Takes a place for a call; nothing is sent yet.
-    pub(crate) fn ticket(self: &Arc<Self>, tool: Option<Arc<str>>) -> Ticket {
+    pub(crate) fn ticket(self: &Arc<Self>, work: Option<Work>) -> Ticket {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         // One place more than notifications may take: the answer always finds room.
         let (sender, heard) = mpsc::channel(NOTIFICATIONS_MAX + 1);
-        self.calls.insert(id, Caller { heard: sender, tool });
+        self.calls.insert(id, Caller { heard: sender, work, is_suspect: false });
         Ticket { connection: Arc::clone(self), id, heard, is_sent: false, is_answered: false }
     }
 
@@ -153,8 +180,8 @@ impl Connection {
     /// Sends what nobody waits for.
     pub(crate) fn notify(&self, message: Bytes) -> Result<(), CallFailure> {
         self.input.try_send(message).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => CallFailure::Busy(INPUT_MAX),
-            mpsc::error::TrySendError::Closed(_) => self.gone(),
+            TrySendError::Full(_) => CallFailure::Busy(INPUT_MAX),
+            TrySendError::Closed(_) => self.gone(),
         })
     }
 
@@ -171,29 +198,14 @@ impl Connection {
     }
 
     /// The call that waits for the result of the task that a message belongs to.
-    fn call_of_task(&self, message: &Message) -> Option<mpsc::Sender<Heard>> {
+    fn call_of_task(&self, message: &Message) -> Option<u64> {
         let task = unquote(task::related(message)?.of(message.text()))?;
-        let mut calls = self.calls.iter();
-        let call = calls.find(|call| call.tool.as_deref() == Some(&*task))?;
-        Some(call.heard.clone())
+        let is_it = |work: &Option<Work>| matches!(work, Some(Work::Task(it)) if **it == *task);
+        self.calls.iter().find(|call| is_it(&call.work)).map(|call| *call.key())
     }
 
-    /// The call that asks: any of the only client; else the only one in flight, or the only
-    /// one of a tool that has ever asked, since such calls take turns.
-    fn asking_call(&self) -> Option<mpsc::Sender<Heard>> {
-        let callers = self.calls.iter();
-        let callers: Vec<_> =
-            callers.filter_map(|call| Some((call.tool.clone()?, call.heard.clone()))).collect();
-        if self.is_of_one_client() {
-            return callers.into_iter().next().map(|(_, heard)| heard);
-        }
-        if let [(tool, heard)] = callers.as_slice() {
-            self.turns.has_asked(tool);
-            return Some(heard.clone());
-        }
-        let mut asking = callers.into_iter().filter(|(tool, _)| self.turns.asks(tool));
-        let (_, first) = asking.next()?;
-        asking.next().is_none().then_some(first)
+    fn heard_by(&self, call: u64) -> Option<mpsc::Sender<Heard>> {
+        Some(self.calls.get(&call)?.heard.clone())
     }
 
     fn hear(&self, message: Message) {
@@ -215,7 +227,10 @@ impl Connection {
         let id = message.id().and_then(number);
         let late = self.next_id.load(Ordering::Relaxed);
         match id.and_then(|id| self.calls.remove(&id)) {
-            Some((_, call)) => drop(call.heard.try_send(Ok(message))),
+            Some((_, call)) => {
+                self.note_quiet(&call, &message);
+                drop(call.heard.try_send(Ok(message)));
+            }
             // A late answer to a cancelled call.
             None if id.is_some_and(|id| id < late) => (),
             None => {
@@ -233,19 +248,24 @@ impl Connection {
     ) -> Option<mpsc::Sender<Heard>> {
         let notice = Notice::of(notification.method.as_str())?;
         // What belongs to a subscription of ours is for who holds it.
-        if let Some(call) = subscription_of(message).and_then(number)
-            && let Some(call) = self.calls.get(&call)
-        {
-            return Some(call.value().heard.clone());
+        let subscription = subscription_of(message).and_then(number);
+        if let Some(heard) = subscription.and_then(|call| self.heard_by(call)) {
+            return Some(heard);
         }
         match notice {
             Notice::Progress => {
                 let token = notification.params.progress_token?;
-                let call = self.calls.get(&number(message.raw(token))?)?;
-                Some(call.value().heard.clone())
+                self.heard_by(number(message.raw(token))?)
             }
             Notice::Log if !self.is_of_one_client() => self.only_call(),
-            Notice::Log | Notice::Cancelled | Notice::ElicitationComplete => self.asking_call(),
+            Notice::Cancelled => {
+                let asked = cancelled(message)?;
+                self.heard_by(self.asked.find(&asked)?.1?)
+            }
+            Notice::Log | Notice::ElicitationComplete => match self.asking() {
+                Asking::Call(call) | Asking::With(call) => self.heard_by(call),
+                Asking::Nobody => None,
+            },
             Notice::ToolsChanged | Notice::PromptsChanged | Notice::ResourcesChanged => {
                 self.health.catalog_is_stale();
                 None
@@ -282,28 +302,6 @@ impl Connection {
             | Notice::Acknowledged => {
                 self.health.say(owner, Said::Notice(notice, Box::new(message)));
             }
-        }
-    }
-
-    /// A request outside of all calls goes to the client whose pipe it is.
-    fn ask_owner(&self, message: Message) {
-        let (Some(owner), Some(me)) = (&self.owner, self.me.upgrade()) else {
-            return self.refuse(&message);
-        };
-        let question = Question::new(Box::new(message), Back::Pipe(me), Open::default());
-        self.health.say(owner, Said::Request(question));
-    }
-
-    /// Hands a request to the call that it belongs to. A sign of life we give ourselves.
-    fn hear_request(&self, message: Message) {
-        if question::is_ping(&message) {
-            return self.refuse(&message);
-        }
-        let call = self.call_of_task(&message).or_else(|| self.asking_call());
-        let call = call.filter(|call| call.capacity() > 1);
-        let Some(call) = call else { return self.ask_owner(message) };
-        if call.try_send(Ok(message.clone())).is_err() {
-            self.refuse(&message);
         }
     }
 
@@ -377,7 +375,7 @@ impl Drop for Ticket {
         self.heard.close();
         while let Ok(Ok(message)) = self.heard.try_recv() {
             if matches!(message.kind, Kind::Request(_)) {
-                self.connection.refuse(&message);
+                self.connection.unheard(message);
             }
         }
         if self.is_sent && !self.is_answered {
@@ -392,26 +390,4 @@ impl Drop for Ticket {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::sync::broadcast;
-
-    use super::*;
-    use crate::upstream::audience::Stage;
-
-    #[tokio::test]
-    async fn a_request_after_the_answer_is_refused() {
-        let (signals, _) = broadcast::channel(1);
-        let health = Arc::new(Health::new(String::new(), signals, Stage::default()));
-        let (connection, mut fed) = Connection::new(health, None);
-        let mut call = connection.ticket(Some("t".into()));
-        call.send(Bytes::from_static(b"call")).unwrap();
-        assert_eq!(fed.recv().await.unwrap(), "call");
-        connection.line(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.into());
-        connection.line(r#"{"jsonrpc":"2.0","id":"a","method":"roots/list"}"#.into());
-        assert!(matches!(call.next().await.unwrap().kind, Kind::Response(_)));
-        let told = fed.recv().await.unwrap();
-        assert!(told.starts_with(br#"{"jsonrpc":"2.0","id":"a","error":{"code":-32601"#));
-        drop(call);
-        assert!(fed.try_recv().is_err(), "what was answered is not cancelled");
-    }
-}
+mod tests;

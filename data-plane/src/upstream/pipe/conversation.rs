@@ -3,14 +3,19 @@
 use std::sync::Arc;
 
 use proto::Era;
+use tokio::time::Instant;
 
-use super::{Link, connection::Ticket, turns::Turn};
+use super::{
+    Link,
+    connection::{Ticket, Work},
+    turns::Turn,
+};
+use crate::mcp::Message;
 use crate::upstream::{
     Call, Event,
     failure::CallFailure,
     fetch::Bounds,
     patience::Patience,
-    question::{Back, Question},
     relay::{Relay, Taken},
 };
 
@@ -21,16 +26,21 @@ pub(crate) struct PipeConversation {
     relay: Relay,
     patience: Patience,
     /// Other calls of tools that ask wait for it.
-    _turn: Option<Turn>,
+    turn: Option<Turn>,
     /// Keeps the pipe until the call is done.
     link: Arc<Link>,
 }
 
 impl PipeConversation {
-    pub(super) fn new(link: Arc<Link>, call: &Call, bounds: Bounds, turn: Option<Turn>) -> Self {
-        let ticket = link.connection.ticket(Some(call.target.label().into()));
+    pub(super) fn new(
+        link: Arc<Link>,
+        call: &Call,
+        bounds: Bounds,
+        (work, turn): (Work, Option<Turn>),
+    ) -> Self {
+        let ticket = link.connection.ticket(Some(work));
         let relay = Relay::remapped(call, ticket.id);
-        Self { ticket, relay, patience: Patience::new(bounds), _turn: turn, link }
+        Self { ticket, relay, patience: Patience::new(bounds), turn, link }
     }
 
     pub(super) fn send(&mut self, call: &Call) -> Result<(), CallFailure> {
@@ -49,7 +59,11 @@ impl PipeConversation {
     /// The next message for the client. Safe to drop while waiting.
     pub(crate) async fn next(&mut self) -> Result<Event, CallFailure> {
         loop {
-            let message = self.patience.wait(self.ticket.next()).await??;
+            let message = match &self.turn {
+                None => self.patience.wait(self.ticket.next()).await??,
+                // Boxed, so that other calls do not carry its size.
+                Some(_) => Box::pin(self.next_in_turn()).await?,
+            };
             self.patience.heard();
             match self.relay.take(message)? {
                 Taken::Response { body, code: _ } => return Ok(Event::Response(body)),
@@ -59,8 +73,11 @@ impl PipeConversation {
                     self.link.connection.refuse(&message);
                 }
                 Taken::Request(message) => {
-                    let back = Back::Pipe(Arc::clone(&self.link.connection));
-                    let question = Question::new(message, back, self.patience.open());
+                    let open = self.patience.open();
+                    let question = self.link.connection.question(message, open);
+                    let question = question.ok_or(CallFailure::Gone)?;
+                    // The first time that its tool asks, it did not have to wait.
+                    self.turn = self.turn.take().or_else(|| self.link.connection.free_turn());
                     return Ok(Event::Request(question.within(self.relay.tasks())));
                 }
                 Taken::InputRequired(message) => return Ok(Event::InputRequired(message)),
@@ -71,6 +88,32 @@ impl PipeConversation {
                 | Taken::TaskStatus(_)
                 | Taken::Nothing => (),
             }
+        }
+    }
+
+    /// The next message of a call that others may wait for. Its client has as long for an answer
+    /// as the upstream for its own, then others are asked.
+    async fn next_in_turn(&mut self) -> Result<Message, CallFailure> {
+        let connection = &self.link.connection;
+        let silence = self.patience.bounds.silence();
+        loop {
+            let asked = connection.asked_since(self.ticket.id);
+            let overdue = async {
+                match (&self.turn, asked) {
+                    (Some(turn), Some(asked)) => turn.overdue(asked + silence).await,
+                    (_, _) => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                heard = self.patience.wait(self.ticket.next()) => return heard?,
+                () = overdue => (),
+            }
+            tracing::debug!("a client did not answer while others waited");
+            let before = Instant::now().checked_sub(silence);
+            connection.expire(self.ticket.id, before.unwrap_or_else(Instant::now));
+            // What was given up does not count any more.
+            self.patience = Patience::new(self.patience.bounds);
         }
     }
 }

@@ -9,7 +9,7 @@ use proto::{
 
 use super::*;
 use crate::upstream::{
-    Limits, SessionKey,
+    Event, Limits, Reply, SessionKey,
     testing::{Proxy, legacy_call, modern_call, table, upstream},
 };
 
@@ -124,6 +124,72 @@ async fn a_request_that_may_belong_to_two_calls_is_refused() {
     let (held, released) = tokio::join!(first, second);
     assert!(held[0].contains("held"), "{held:?}");
     assert!(released[0].contains(r#""content": "refused""#), "{released:?}");
+}
+
+/// The request that a call asks its client with.
+async fn question_of(events: &mut crate::upstream::Events) -> crate::upstream::Question {
+    match events.next().await {
+        Some(Ok(Event::Request(question))) => question,
+        other => panic!("no question: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_answer_is_not_waited_for_longer_than_a_call_while_others_wait() {
+    let limits =
+        Limits { call_timeout: Duration::from_secs(4), ..crate::upstream::testing::limits() };
+    let proxy = Proxy::limited(vec![server(LEGACY, ASKS)], Vec::new(), limits);
+    let mut signals = proxy.upstreams.signals();
+    let Reply::Events(mut events) = proxy.call(modern_call("1", "{}")).await.unwrap() else {
+        panic!("it does not ask");
+    };
+    let question = question_of(&mut events).await;
+    let start = std::time::Instant::now();
+    // Somebody hears the call while its client thinks.
+    let (last, second) = tokio::join!(events.next(), proxy.run(legacy_call("2", "{}")));
+    assert!(start.elapsed() >= Duration::from_secs(3), "{:?}", start.elapsed());
+    let Some(Ok(Event::Response(last))) = last else { panic!("no answer: {last:?}") };
+    assert!(String::from_utf8_lossy(&last).contains("refused"), "{last:?}");
+    assert!(second[1].contains("given"), "{second:?}");
+    question.answer(
+        &crate::mcp::message::parse(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.into()).unwrap(),
+    );
+    assert!(proxy.run(legacy_call("3", "{}")).await[1].contains("given"));
+    let is_up = |signal| matches!(signal, crate::upstream::Signal::Health(it) if it.is_up);
+    assert!(is_up(signals.try_recv().unwrap()) && signals.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn who_waits_for_a_turn_in_vain_does_not_call_the_upstream_down() {
+    let proxy = Proxy::patient(server(LEGACY, ASKS));
+    let Reply::Events(mut events) = proxy.call(modern_call("1", "{}")).await.unwrap() else {
+        panic!("it does not ask");
+    };
+    let _question = question_of(&mut events).await;
+    // Nobody hears the first call, so nothing ends it.
+    let active = proxy.upstreams.find("u1").unwrap();
+    let limits = crate::upstream::testing::limits();
+    let bounds = Bounds::of_call(&limits);
+    let failure = active.call(&legacy_call("2", "{}"), bounds).await.unwrap_err().failure;
+    assert!(matches!(failure, CallFailure::NoTurn(_)), "{failure}");
+    assert!(active.health().current().is_none_or(|health| health.is_up));
+}
+
+#[tokio::test]
+async fn a_child_in_use_is_not_ended_as_idle() {
+    let mut resource = server(LEGACY, PID);
+    let Transport::Stdio(stdio) = &mut resource.transport else { panic!("no command") };
+    stdio.mode = StdioMode::PerSession;
+    let proxy = Proxy::patient(resource);
+    let first = pid(&proxy).await;
+    let active = proxy.upstreams.find("u1").unwrap();
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    assert_eq!(pid(&proxy).await, first);
+    active.sweep(Duration::from_secs(2));
+    assert_eq!(pid(&proxy).await, first);
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    active.sweep(Duration::from_secs(2));
+    wait_until_gone(&first).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,158 @@
+//! Whose a server's messages are.
+
+use tokio::sync::broadcast;
+
+use super::*;
+use crate::upstream::{audience::Stage, pipe::Serial};
+
+#[tokio::test]
+async fn a_request_after_the_answer_is_refused() {
+    let (signals, _) = broadcast::channel(1);
+    let health = Arc::new(Health::new(String::new(), signals, Stage::default()));
+    let (connection, mut fed) = Connection::new(health, None);
+    let mut call = connection.ticket(Some(Work::Call("t".into())));
+    call.send(Bytes::from_static(b"call")).unwrap();
+    assert_eq!(fed.recv().await.unwrap(), "call");
+    connection.line(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.into());
+    connection.line(r#"{"jsonrpc":"2.0","id":"a","method":"roots/list"}"#.into());
+    assert!(matches!(call.next().await.unwrap().kind, Kind::Response(_)));
+    let told = fed.recv().await.unwrap();
+    assert!(told.starts_with(br#"{"jsonrpc":"2.0","id":"a","error":{"code":-32601"#));
+    drop(call);
+    assert!(fed.try_recv().is_err(), "what was answered is not cancelled");
+}
+
+/// A pipe of everybody, or of `owner`, and what its server is told.
+fn pipe(owner: Option<SessionKey>) -> (Arc<Connection>, mpsc::Receiver<Bytes>) {
+    let (signals, _) = broadcast::channel(1);
+    Connection::new(Arc::new(Health::new(String::new(), signals, Stage::default())), owner)
+}
+
+fn begin(connection: &Arc<Connection>, tool: &str) -> Ticket {
+    connection.ticket(Some(Work::Call(tool.into())))
+}
+
+fn asks(connection: &Connection, id: &str) {
+    connection.line(
+        format!(r#"{{"jsonrpc":"2.0","id":"{id}","method":"elicitation/create","params":{{}}}}"#)
+            .into(),
+    );
+}
+
+fn answers(connection: &Connection, call: &Ticket) {
+    connection.line(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, call.id).into());
+}
+
+/// The id of the request that a call hears, if it hears one.
+fn heard(call: &mut Ticket) -> Option<String> {
+    let message = call.heard.try_recv().ok()?.unwrap();
+    Some(String::from_utf8(message.id().unwrap().to_vec()).unwrap())
+}
+
+fn is_refused(fed: &mut mpsc::Receiver<Bytes>, id: &str) -> bool {
+    let cancel = format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":{{"action":"cancel"}}}}"#);
+    fed.try_recv().is_ok_and(|told| told == cancel)
+}
+
+fn serial(connection: &Connection, id: &str) -> Option<Serial> {
+    connection.asked.find(format!("\"{id}\"").as_bytes()).map(|(serial, _)| serial)
+}
+
+fn is_of_call(connection: &Connection, id: &str) -> bool {
+    let found = connection.asked.find(format!("\"{id}\"").as_bytes());
+    found.unwrap().1.is_some()
+}
+
+#[tokio::test]
+async fn who_is_being_asked_is_not_asked_what_may_be_meant_for_others() {
+    let (connection, mut fed) = pipe(None);
+    let mut alice = begin(&connection, "ask");
+    asks(&connection, "a");
+    assert_eq!(heard(&mut alice).unwrap(), r#""a""#);
+    let mut bob = begin(&connection, "other");
+    asks(&connection, "b");
+    assert!(is_refused(&mut fed, "b"));
+    assert!(heard(&mut alice).is_none() && heard(&mut bob).is_none());
+    connection.answer(serial(&connection, "a"), "answer".into());
+    assert_eq!(fed.try_recv().unwrap(), "answer");
+    // Bob's tool has never asked, but never was quiet either.
+    asks(&connection, "c");
+    assert!(is_refused(&mut fed, "c"));
+    answers(&connection, &bob);
+    // What was refused may have been his: now it is found out.
+    let turn = connection.turn_of(&Work::Call("other".into())).await;
+    let mut again = begin(&connection, "other");
+    answers(&connection, &alice);
+    asks(&connection, "d");
+    assert_eq!(heard(&mut again).unwrap(), r#""d""#);
+    assert!(turn.is_some());
+}
+
+#[tokio::test]
+async fn a_quiet_tool_does_not_keep_others_from_being_asked() {
+    let (connection, _fed) = pipe(None);
+    let quiet = begin(&connection, "quiet");
+    answers(&connection, &quiet);
+    let _busy = begin(&connection, "quiet");
+    let mut alice = begin(&connection, "ask");
+    asks(&connection, "a");
+    assert_eq!(heard(&mut alice).unwrap(), r#""a""#);
+}
+
+#[tokio::test]
+async fn tools_of_a_busy_server_are_found_to_ask() {
+    let (connection, mut fed) = pipe(None);
+    let calls = ["one", "two"].map(|tool| begin(&connection, tool));
+    asks(&connection, "a");
+    assert!(is_refused(&mut fed, "a"));
+    for call in &calls {
+        answers(&connection, call);
+    }
+    let _turn = connection.turn_of(&Work::Call("one".into())).await.unwrap();
+    let second = std::time::Duration::from_millis(20);
+    let two = Work::Call("two".into());
+    assert!(tokio::time::timeout(second, connection.turn_of(&two)).await.is_err());
+}
+
+#[tokio::test]
+async fn the_only_client_is_asked_whatever_runs_and_by_the_call_that_is_likely() {
+    let (connection, mut fed) = pipe(Some(SessionKey::Client([1; 16])));
+    let mut slow = begin(&connection, "slow");
+    asks(&connection, "a");
+    assert_eq!(heard(&mut slow).unwrap(), r#""a""#);
+    assert!(is_of_call(&connection, "a"));
+    let mut quick = begin(&connection, "quick");
+    asks(&connection, "b");
+    assert_eq!(heard(&mut slow).unwrap(), r#""b""#);
+    assert!(!is_of_call(&connection, "b") && heard(&mut quick).is_none());
+    assert!(connection.turn_of(&Work::Call("slow".into())).await.is_none());
+    // Taken back, it is found wherever it was heard.
+    let cancelled = |id: &str| {
+        let cancelled =
+            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"ID"}}"#;
+        connection.line(cancelled.replace("ID", id).into());
+    };
+    cancelled("b");
+    assert!(slow.heard.try_recv().is_err() && quick.heard.try_recv().is_err());
+    cancelled("a");
+    assert!(slow.heard.try_recv().is_ok());
+    assert!(fed.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn what_was_given_up_is_not_answered_again() {
+    let (connection, mut fed) = pipe(None);
+    let call = begin(&connection, "ask");
+    asks(&connection, "a");
+    let asked = connection.asked_since(call.id).unwrap();
+    let late = serial(&connection, "a");
+    connection.expire(call.id, asked);
+    assert!(is_refused(&mut fed, "a") && connection.asked_since(call.id).is_none());
+    // The server may use its id again.
+    asks(&connection, "a");
+    connection.answer(late, "late".into());
+    assert!(fed.try_recv().is_err());
+    connection.answer(serial(&connection, "a"), "answer".into());
+    assert_eq!(fed.try_recv().unwrap(), "answer");
+    assert!(fed.try_recv().is_err());
+}
