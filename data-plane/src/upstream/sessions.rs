@@ -42,11 +42,11 @@ impl<T> Default for Sessions<T> {
 }
 
 impl<T: Send + Sync + 'static> Sessions<T> {
-    /// The session of `key` for a call that begins, if it is open.
+    /// The session of `key` for a call that begins, if it is open. From now on it counts as used.
     pub(crate) fn enter(&self, key: &SessionKey) -> Option<Arc<T>> {
         let held = self.held(key)?;
         self.touch(&held);
-        held.slot.filled()
+        held.slot.peek()
     }
 
     fn touch(&self, held: &Held<T>) {
