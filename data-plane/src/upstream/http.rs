@@ -235,10 +235,12 @@ impl HttpUpstream {
         };
         let body = relay.request(call, upstream);
         let mut cancel = Cancel::new(session.cloned(), relay.upstream_id().clone());
-        if call.may_be_asked_aside() {
+        let posted = if session.is_some() && call.may_be_asked_aside() {
             cancel.enlist();
-        }
-        let posted = self.post(call, headers, body, bounds).await;
+            Box::pin(cancel.head(self.post(call, headers, body, bounds))).await
+        } else {
+            self.post(call, headers, body, bounds).await
+        };
         let response = posted.inspect_err(|failure| cancel.failed(failure))?;
         let is_stream = fetch::is_event_stream(response.headers());
         if response.status().is_success() && is_stream {
@@ -259,6 +261,7 @@ impl HttpUpstream {
                 },
             ));
         }
+        cancel.unlist();
         let whole = read_whole(response, &relay, cancel.session(), bounds).await;
         let whole = whole.inspect_err(|failure| cancel.failed(failure))?;
         cancel.done();

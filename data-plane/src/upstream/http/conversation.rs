@@ -25,6 +25,8 @@ use crate::{
 const RESUMES_MAX: u32 = 100;
 const RETRY_DEFAULT: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+/// How long the beginning of a stream may take to come after what was asked beside it.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A call in flight whose answer is a stream. Dropping it cancels the call.
 pub(crate) struct HttpConversation {
@@ -35,8 +37,6 @@ pub(crate) struct HttpConversation {
     patience: Patience,
     resumes: u32,
     cancel: Cancel,
-    /// What was asked beside the call.
-    asked: Option<Question>,
 }
 
 type Resuming = Pin<Box<dyn Future<Output = Result<OriginBody, CallFailure>> + Send>>;
@@ -62,11 +62,13 @@ pub(crate) struct Cancel {
     /// Raw JSON; `None` once there is nothing to cancel any more.
     id: Option<Bytes>,
     aside: Aside,
+    /// What was asked beside the call.
+    asked: Option<Question>,
 }
 
 impl Cancel {
     pub(crate) fn new(session: Option<Arc<Session>>, id: Bytes) -> Self {
-        Self { session, id: Some(id), aside: Aside::default() }
+        Self { session, id: Some(id), aside: Aside::default(), asked: None }
     }
 
     /// From now on the call is asked what the upstream asks beside it.
@@ -74,6 +76,27 @@ impl Cancel {
         if let Some(session) = &self.session {
             self.aside = session.asides.enlist();
         }
+    }
+
+    /// From now on it is not: nobody would hear it.
+    pub(crate) fn unlist(&mut self) {
+        (self.aside, self.asked) = (Aside::default(), None);
+    }
+
+    /// The head of the answer. What is asked before it comes is kept for the stream that it
+    /// may begin; if none does, the upstream waits for an answer that nobody gives.
+    pub(crate) async fn head<T>(&mut self, posted: impl Future<Output = T>) -> T {
+        let mut posted = std::pin::pin!(posted);
+        tokio::select! {
+            biased;
+            head = &mut posted => return head,
+            question = self.aside.next() => self.asked = Some(question),
+        }
+        if let Ok(head) = tokio::time::timeout(HEAD_TIMEOUT, &mut posted).await {
+            return head;
+        }
+        self.unlist();
+        posted.await
     }
 
     pub(crate) fn session(&self) -> Option<&Session> {
@@ -117,7 +140,6 @@ impl HttpConversation {
             patience: Patience::new(bounds),
             resumes: 0,
             cancel,
-            asked: None,
         }
     }
 
@@ -140,7 +162,7 @@ impl HttpConversation {
     async fn advance(&mut self) -> Result<(Event, Option<i64>), CallFailure> {
         let limit = self.patience.bounds.message_max;
         loop {
-            if let Some(question) = self.asked.take() {
+            if let Some(question) = self.cancel.asked.take() {
                 self.patience.heard();
                 return Ok((Event::Request(question.during(self.patience.open())), None));
             }
@@ -220,7 +242,7 @@ impl HttpConversation {
                     Ok(Ok(None)) => self.resume(CallFailure::NoResponse)?,
                     Ok(Err(failure @ CallFailure::Broken(_))) => self.resume(failure)?,
                     Ok(Err(failure)) => return Err(failure),
-                    Err(question) => self.asked = Some(question),
+                    Err(question) => self.cancel.asked = Some(question),
                 }
             }
             Source::Resuming(resuming) => {
@@ -249,5 +271,28 @@ impl HttpConversation {
             endpoint.resume(session.headers.clone(), &last, &bounds).await
         }));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::{http::aside::Asides, testing::question};
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_asked_before_the_answer_begins_is_kept_for_a_while() {
+        let asides = Asides::default();
+        let listed = || Cancel { session: None, id: None, aside: asides.enlist(), asked: None };
+        let (mut stream, (asked, mut told)) = (listed(), question("1", r#""method":"roots/list""#));
+        asides.ask(asked).unwrap();
+        stream.head(tokio::time::sleep(HEAD_TIMEOUT / 2)).await;
+        assert!(stream.asked.is_some() && told.try_recv().is_err());
+        drop(stream);
+        let (mut whole, (asked, mut told)) = (listed(), question("2", r#""method":"roots/list""#));
+        asides.ask(asked).unwrap();
+        // The upstream answers when it has heard that nobody answers.
+        whole.head(told.recv()).await.unwrap();
+        let (late, _told) = question("3", r#""method":"roots/list""#);
+        assert!(asides.ask(late).is_err());
     }
 }
