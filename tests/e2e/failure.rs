@@ -33,6 +33,8 @@ async fn calls_go_on_without_the_control_plane_and_it_converges_when_it_is_back(
         Ok(stranger.legacy("ping", "{}").await?.status == 401)
     })
     .await?;
+    // What a proxy has acknowledged it has saved.
+    control.settled(&[]).await?;
 
     control.kill().await;
     assert_eq!(client.call_text("things-echo", r#"{"message":"on"}"#).await?, "on");
