@@ -7,7 +7,13 @@ mod listening;
 mod probe;
 mod session;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Response, StatusCode};
@@ -37,6 +43,8 @@ pub(crate) struct HttpUpstream {
     endpoint: Arc<Endpoint>,
     spoken: Slot<Handshake>,
     sessions: Sessions<Session>,
+    /// It speaks the modern era, and opened no session for a legacy client.
+    is_modern_only: AtomicBool,
 }
 
 /// What a call got.
@@ -64,7 +72,8 @@ impl HttpUpstream {
         if let Some((era, version)) = era {
             spoken.put(Arc::new(Handshake::remembered(era, version)));
         }
-        Self { endpoint, spoken, sessions: Sessions::default() }
+        let is_modern_only = AtomicBool::new(false);
+        Self { endpoint, spoken, sessions: Sessions::default(), is_modern_only }
     }
 
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
@@ -97,6 +106,7 @@ impl HttpUpstream {
     pub(crate) async fn probe(&self) -> Result<Handshake, CallFailure> {
         let spoken = probe::probe(&self.endpoint).await?;
         self.spoken.put(Arc::new(spoken.clone()));
+        self.is_modern_only.store(false, Relaxed);
         Ok(spoken)
     }
 
@@ -145,10 +155,7 @@ impl HttpUpstream {
     ) -> Result<Attempt, CallFailure> {
         let mut is_again = false;
         loop {
-            let session = match spoken.era {
-                Era::Modern => None,
-                Era::Legacy => Some(self.session(call, bounds).await?),
-            };
+            let session = self.session_for(spoken, call, bounds).await?;
             let attempt = self.exchange(call, spoken, session.as_ref(), &bounds).await?;
             let (Attempt::SessionLost, Some(session)) = (&attempt, &session) else {
                 return Ok(attempt);
@@ -159,6 +166,31 @@ impl HttpUpstream {
                 return Ok(attempt);
             }
             is_again = true;
+        }
+    }
+
+    /// The session that the call belongs to; `None` where there are none. A server of both eras
+    /// serves a legacy client as if it was there itself.
+    async fn session_for(
+        &self,
+        spoken: &Handshake,
+        call: &Call,
+        bounds: Bounds,
+    ) -> Result<Option<Arc<Session>>, CallFailure> {
+        match (spoken.era, &call.session, call.client_era) {
+            (Era::Legacy, _, _) => self.session(call, bounds).await.map(Some),
+            (Era::Modern, SessionKey::Client(_), Era::Legacy)
+                // Tasks are known by the era that the configuration names.
+                if call.tasks.is_none() && !self.is_modern_only.load(Relaxed) =>
+            {
+                let session = self.session(call, bounds).await;
+                if let Err(failure) = &session {
+                    tracing::debug!(%failure, "no session in a modern upstream");
+                    self.is_modern_only.store(true, Relaxed);
+                }
+                Ok(session.ok())
+            }
+            (Era::Modern, _, _) => Ok(None),
         }
     }
 
