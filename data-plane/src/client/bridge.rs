@@ -16,13 +16,12 @@ use super::{
     end::{ClientEnd, Said},
     lines::{Input, Messages},
     remote::{Ended, Remote},
-    repeat::Repeat,
     session::Session,
 };
 use crate::{
     lines::Line,
     mcp::{
-        Kind, Message, Method,
+        Kind, Message, Method, code,
         subscription::cancelled,
         version::{self, InboundEra},
     },
@@ -110,17 +109,17 @@ impl Running {
     async fn take(self: &Arc<Self>, line: Line) {
         let message = match self.client.read(line).await {
             Some(Said::Message(message)) => *message,
-            // Answered as the server answers it; there may be requests in it.
-            Some(Said::Batch(batch)) => return self.pass(batch, Repeat::IfUnsent),
+            // Answered as the server answers it.
+            Some(Said::Batch(batch)) => return self.pass(batch),
             None => return,
         };
         match &message.kind {
             Kind::Request(request) if request.method == Method::Initialize => {
                 self.initialize(message).await;
             }
-            Kind::Request(_) => self.request(message),
+            Kind::Request(_) => self.request(message).await,
             Kind::Notification(_) => self.notify(message).await,
-            Kind::Response(_) => self.pass(message.body, Repeat::IfBroken),
+            Kind::Response(_) => self.tell(message.body),
         }
     }
 
@@ -142,7 +141,7 @@ impl Running {
         }
         // A modern request is cancelled by closing its stream.
         if !is_modern {
-            let sending = self.remote.notify(&message);
+            let sending = self.remote.tell(message.body.clone());
             match tokio::time::timeout(NOTIFICATION_TIMEOUT, sending).await {
                 Ok(Ok(())) => {}
                 Ok(Err(failure)) => tracing::warn!(%failure, "a notification was lost"),
@@ -175,15 +174,15 @@ impl Running {
     }
 
     /// Serves one request beside all others.
-    fn request(self: &Arc<Self>, message: Message) {
+    async fn request(self: &Arc<Self>, message: Message) {
         let (id, cancel) = (message.id_bytes(), CancellationToken::new());
         let era = era_of(&message);
-        self.requests.lock().push(Request {
-            id: id.clone(),
-            era,
-            is_subscription: is_subscription(&message),
-            cancel: cancel.clone(),
-        });
+        let is_subscription = is_subscription(&message);
+        let request = Request { id: id.clone(), era, is_subscription, cancel: cancel.clone() };
+        if !self.register(request) {
+            let problem = "the request id is in use by a running call";
+            return self.client.refuse(Some(&id), code::INVALID_REQUEST, problem).await;
+        }
         let running = Arc::clone(self);
         self.work.spawn(async move {
             tokio::select! {
@@ -194,6 +193,16 @@ impl Running {
             }
             running.requests.lock().retain(|request| request.id != id);
         });
+    }
+
+    /// False if there is one with the same id.
+    fn register(&self, request: Request) -> bool {
+        let mut requests = self.requests.lock();
+        let is_new = requests.iter().all(|other| other.id != request.id);
+        if is_new {
+            requests.push(request);
+        }
+        is_new
     }
 
     async fn answer(self: &Arc<Self>, message: &Message, era: Era) {
@@ -254,11 +263,21 @@ impl Running {
         });
     }
 
-    /// Sends what has no answer of its own that we would have to wait for.
-    fn pass(self: &Arc<Self>, line: Bytes, repeat: Repeat) {
+    /// Sends what is not answered, beside all else.
+    fn tell(self: &Arc<Self>, message: Bytes) {
         let running = Arc::clone(self);
         self.work.spawn(async move {
-            if let Err(failure) = running.remote.pass(line, repeat, &running.client).await {
+            if let Err(failure) = running.remote.tell(message).await {
+                tracing::warn!(%failure, "a message was lost");
+            }
+        });
+    }
+
+    /// Sends a batch; there may be requests in it.
+    fn pass(self: &Arc<Self>, batch: Bytes) {
+        let running = Arc::clone(self);
+        self.work.spawn(async move {
+            if let Err(failure) = running.remote.pass(batch, &running.client).await {
                 tracing::warn!(%failure, "a message was lost");
             }
         });
@@ -267,7 +286,7 @@ impl Running {
     /// Tells a legacy server that nobody waits for this request any more.
     fn give_up(self: &Arc<Self>, message: &Message, era: Era) {
         if era == Era::Legacy {
-            self.pass(cancelled(message.id().unwrap_or(b"null")), Repeat::IfBroken);
+            self.tell(cancelled(message.id().unwrap_or(b"null")));
         }
     }
 }

@@ -71,7 +71,8 @@ impl ClientEnd {
         self.refuse(id, code::INTERNAL_ERROR, &format!("the server {failure}")).await;
     }
 
-    async fn refuse(&self, id: Option<&[u8]>, code: i64, message: &str) {
+    /// Answers a request that is not even sent.
+    pub(super) async fn refuse(&self, id: Option<&[u8]>, code: i64, message: &str) {
         self.say(response::error(id, code, message, None)).await;
     }
 }

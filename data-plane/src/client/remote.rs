@@ -101,23 +101,19 @@ impl Remote {
         self.session.load_full()
     }
 
-    /// Sends a notification.
-    pub(super) async fn notify(&self, message: &Message) -> Result<(), CallFailure> {
+    /// Sends a notification or a response; whatever comes back is nothing for the client.
+    pub(super) async fn tell(&self, message: Bytes) -> Result<(), CallFailure> {
         let bounds = Bounds::of_step(&self.limits, STEP);
-        let request = (self.session_headers(), message.body.clone());
+        let request = (self.session_headers(), message);
         let response = self.post(request, Repeat::IfBroken, &bounds).await?;
         accepted(response.status())
     }
 
-    /// Sends what the client wrote as it is, and carries whatever comes back.
-    pub(super) async fn pass(
-        &self,
-        line: Bytes,
-        repeat: Repeat,
-        client: &ClientEnd,
-    ) -> Result<(), CallFailure> {
+    /// Sends a batch as it is, and carries whatever comes back.
+    pub(super) async fn pass(&self, batch: Bytes, client: &ClientEnd) -> Result<(), CallFailure> {
         let bounds = Bounds::of_call(&self.limits);
-        let response = self.post((self.session_headers(), line), repeat, &bounds).await?;
+        let request = (self.session_headers(), batch);
+        let response = self.post(request, Repeat::IfUnsent, &bounds).await?;
         let (head, body) = response.into_parts();
         if fetch::is_event_stream(&head.headers) {
             let mut events = EventReader::new(body, bounds.message_max);

@@ -29,6 +29,9 @@ const KEPT_BYTES_MAX: usize = 1 << 20;
 const FINISHED_MAX: usize = 8;
 /// How long the stream of a finished call waits for a client that comes back.
 const FINISHED_KEPT: Duration = Duration::from_secs(30);
+/// How long a client that left its general stream still counts as one that listens, since it may
+/// be that only its connection broke.
+const BREAK_MAX: Duration = Duration::from_secs(10);
 /// How long a general stream waits for a client that comes back.
 const GENERAL_KEPT: Duration = Duration::from_mins(5);
 
@@ -173,6 +176,13 @@ impl Outlet {
 
     fn is_read(&self) -> bool {
         self.state.lock().is_read
+    }
+
+    /// Whether somebody reads it, or did just now.
+    fn is_heard(&self, now: Instant) -> bool {
+        let state = self.state.lock();
+        let away = now.saturating_duration_since(state.left_at);
+        state.is_read || (state.end.is_none() && away < BREAK_MAX)
     }
 
     /// Reads on after event `after`; who read before reads no more.
@@ -348,9 +358,10 @@ impl Live {
         }
     }
 
-    /// Whether somebody reads a general stream now.
+    /// Whether the client reads a general stream, or will again.
     pub(crate) fn is_listening(&self) -> bool {
-        self.channel.lock().general().any(|outlet| outlet.is_read())
+        let now = Instant::now();
+        self.channel.lock().general().any(|outlet| outlet.is_heard(now))
     }
 
     /// Forgets what no client will come back for; true if a client reads something.

@@ -18,6 +18,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use pingora::server::ShutdownWatch;
 use tokio::{
+    io::AsyncReadExt as _,
     sync::mpsc,
     time::{Instant, MissedTickBehavior},
 };
@@ -35,6 +36,8 @@ use crate::error::Failure;
 
 /// How long a client may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long the rest of a message that is too long is read.
+const DISCARD: Duration = Duration::from_secs(5);
 /// Buffers start small: most sockets are idle.
 const BUFFER: usize = 4096;
 /// A client that was not heard of for so many pings is gone.
@@ -98,6 +101,7 @@ pub(crate) async fn run(
         () = pipe.last_calls(&mut closing) => Some(frame(CloseCode::Away, "the proxy ends")),
     };
     drop(end);
+    let is_too_long = why.as_ref().is_some_and(|why| why.code == CloseCode::Size);
     let farewell = async {
         // The client may be gone already.
         if sink.send(Message::Close(why)).await.is_ok() {
@@ -105,6 +109,18 @@ pub(crate) async fn run(
         }
     };
     tokio::time::timeout(FAREWELL, farewell).await.ok();
+    if is_too_long && let Ok(socket) = sink.reunite(stream) {
+        discard(socket, bounds.message_bytes).await;
+    }
+}
+
+/// Reads the rest of a message that is too long, or some of it: a client that is still writing
+/// would otherwise see a broken connection and not why.
+async fn discard(socket: Socket, limit: usize) {
+    let mut rest = socket.into_inner().take((limit as u64).saturating_mul(2));
+    let mut nowhere = tokio::io::sink();
+    // Whether it ended or not, the connection is closed now.
+    tokio::time::timeout(DISCARD, tokio::io::copy(&mut rest, &mut nowhere)).await.ok();
 }
 
 /// Gives the pipe what the client says, until it is over.

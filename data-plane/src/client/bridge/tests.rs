@@ -125,6 +125,31 @@ async fn a_call_is_never_sent_twice_and_what_does_no_harm_until_it_is_taken() {
 }
 
 #[tokio::test]
+async fn an_id_in_use_and_an_overlong_line_are_refused_without_asking_the_server() {
+    let mut bridged = Bridged::start(|seen, _| match seen.member("/method").as_str() {
+        Some("tools/call") => crate::upstream::testing::hang(200, "text/event-stream", ": \n"),
+        _ => answer(
+            400,
+            "application/json",
+            r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no"}}"#,
+        ),
+    })
+    .await;
+    bridged.call().await;
+    bridged.heard("tools/call", 1).await;
+    bridged.call().await;
+    let refused = bridged.message().await;
+    assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!(1), &json!(-32600)));
+    // What is wrong with an answer of the client is nothing to tell it.
+    bridged.send(json!({"jsonrpc": "2.0", "id": 1, "result": {}})).await;
+    bridged.heard("response", 1).await;
+    bridged.lines.send(Line::TooLong { limit: 9 }).await.unwrap();
+    let refused = bridged.message().await;
+    assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!(null), &json!(-32000)));
+    assert_eq!(bridged.count("tools/call"), 1);
+}
+
+#[tokio::test]
 async fn the_rest_of_a_broken_stream_is_fetched_however_often_that_fails() {
     let mut bridged = Bridged::start(|seen, log| {
         if seen.method == http::Method::POST {

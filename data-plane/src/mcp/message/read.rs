@@ -24,7 +24,10 @@ pub fn parse(body: Bytes) -> Result<Message, ParseError> {
     if envelope.is_batch {
         return Err(ParseError::Batch);
     }
-    let id = envelope.id.filter(|id| is_id(id.of(text)));
+    // The id of an answer is one that its receiver gave: an error under it would be an answer to
+    // some request of the sender's own.
+    let is_answer = envelope.result.is_some() || envelope.error.is_some();
+    let id = envelope.id.filter(|id| !is_answer && is_id(id.of(text)));
     match envelope.kind(text) {
         Ok(kind) => Ok(Message { body, kind }),
         Err(problem) => {

@@ -96,11 +96,11 @@ fn a_broken_envelope_is_refused_with_its_id() {
     );
     check(
         r#"{"jsonrpc":"2.0","id":1,"result":1,"error":{}}"#,
-        "1: the response has both `result` and `error`",
+        "-: the response has both `result` and `error`",
     );
     check(
         r#"{"jsonrpc":"2.0","id":1,"method":"x","result":1}"#,
-        "1: the message is both a request and a response",
+        "-: the message is both a request and a response",
     );
     check(r#"{"jsonrpc":"2.0","result":1}"#, "-: the response has no `id`");
 }

@@ -84,6 +84,19 @@ async fn a_broken_stream_goes_on_after_the_last_event_seen() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_whose_stream_broke_still_listens_for_a_moment() {
+    let live = live();
+    assert!(!live.is_listening());
+    let general = live.attach(asks());
+    tokio::time::sleep(2 * BREAK_MAX).await;
+    assert!(live.is_listening());
+    drop(general);
+    assert!(live.is_listening());
+    tokio::time::sleep(BREAK_MAX).await;
+    assert!(!live.is_listening());
+}
+
+#[tokio::test(start_paused = true)]
 async fn streams_are_kept_for_a_while_and_calls_until_they_end() {
     let live = live();
     let general = live.attach(asks());
