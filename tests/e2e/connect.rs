@@ -42,20 +42,30 @@ impl Pipe {
         Ok(Self { child, input, output, _directory: directory })
     }
 
-    fn to(world: &World, token: &str) -> anyhow::Result<Self> {
+    pub(super) fn to(world: &World, token: &str) -> anyhow::Result<Self> {
         Self::start(&["--url", world.url(), "--token", token], &[])
     }
 
     pub(super) async fn send(&mut self, message: &Value) -> anyhow::Result<()> {
+        self.send_text(&message.to_string()).await
+    }
+
+    /// Sends exactly this line.
+    pub(super) async fn send_text(&mut self, line: &str) -> anyhow::Result<()> {
         let input = self.input.as_mut().context("the input is closed")?;
-        Ok(input.write_all(format!("{message}\n").as_bytes()).await?)
+        Ok(input.write_all(format!("{line}\n").as_bytes()).await?)
     }
 
     /// The next message; whatever is no JSON fails.
     pub(super) async fn message(&mut self) -> anyhow::Result<Value> {
-        let line = timeout(PATIENCE, self.output.next_line()).await.context("silence")??;
-        let line = line.context("it ended")?;
+        let line = self.text().await?;
         serde_json::from_str(&line).with_context(|| line)
+    }
+
+    /// The next line.
+    pub(super) async fn text(&mut self) -> anyhow::Result<String> {
+        let line = timeout(PATIENCE, self.output.next_line()).await.context("silence")??;
+        line.context("it ended")
     }
 
     /// A message with this id, after whatever else comes.

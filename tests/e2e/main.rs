@@ -2,6 +2,7 @@
 
 mod auth;
 mod bad_input;
+mod bad_messages;
 mod bad_upstreams;
 mod benchmark;
 mod catalogs;
@@ -11,6 +12,7 @@ mod connect;
 mod durability;
 mod failure;
 mod fleet;
+mod forgeries;
 mod instances;
 mod interaction;
 mod leaks;
@@ -26,4 +28,6 @@ mod spread;
 mod tasks;
 mod translate;
 mod transports;
+mod unruly_upstreams;
 mod upstream_transports;
+mod ways;

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use futures_util::StreamExt;
 use reqwest::Response;
 use serde_json::{Value, json};
-use tests::client::http;
+use tests::client::{Answer, http, whole};
 use tests::fixture::{self, Era};
 use tests::world::World;
 
@@ -52,7 +52,7 @@ async fn a_batch_of_an_old_session_is_answered_whole() -> anyhow::Result<()> {
 }
 
 /// A client of HTTP+SSE.
-struct Events {
+pub(super) struct Events {
     url: String,
     endpoint: String,
     token: String,
@@ -61,8 +61,11 @@ struct Events {
 
 impl Events {
     async fn open(world: &World) -> anyhow::Result<Self> {
-        let token = world.token("events").await?;
-        let url = world.url().to_owned();
+        Self::open_as(world, &world.token("events").await?).await
+    }
+
+    pub(super) async fn open_as(world: &World, token: &str) -> anyhow::Result<Self> {
+        let (token, url) = (token.to_owned(), world.url().to_owned());
         let opened = http().get(format!("{url}/sse")).bearer_auth(&token).send().await?;
         ensure!(opened.status() == 200, "{}", opened.status());
         let mut events = Self { url, endpoint: String::new(), token, stream: lines(opened) };
@@ -71,7 +74,7 @@ impl Events {
     }
 
     /// The data of the next event.
-    async fn data(&mut self) -> anyhow::Result<String> {
+    pub(super) async fn data(&mut self) -> anyhow::Result<String> {
         loop {
             let line = tokio::time::timeout(Duration::from_secs(30), self.stream.next()).await?;
             let line = line.context("the stream ended")?;
@@ -86,10 +89,21 @@ impl Events {
     }
 
     async fn post(&self, message: &Value) -> anyhow::Result<()> {
-        let url = format!("{}{}", self.url, self.endpoint);
-        let posted = http().post(url).bearer_auth(&self.token).json(message).send().await?;
-        ensure!(posted.status() == 202, "{}", posted.status());
+        let posted = self.post_text(&message.to_string()).await?;
+        ensure!(posted.status == 202, "{posted:?}");
         Ok(())
+    }
+
+    /// Posts exactly this.
+    pub(super) async fn post_text(&self, body: &str) -> anyhow::Result<Answer> {
+        let request = http().post(format!("{}{}", self.url, self.endpoint));
+        let request = request.bearer_auth(&self.token).header("content-type", "application/json");
+        whole(request.body(body.to_owned()).send().await?).await
+    }
+
+    /// Where its messages are posted.
+    pub(super) fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 }
 

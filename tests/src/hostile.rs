@@ -42,6 +42,12 @@ pub enum Behaviour {
     Fails,
     /// Never answers `tools/list`; calls are fine.
     SlowList,
+    /// Answers, and goes on: it asks, reports progress, and answers once more.
+    GoesOn,
+    /// Sends thousands of notifications before it answers.
+    Floods,
+    /// Has one tool more with each call, and says so before it answers.
+    ChangesTools,
     /// Answers `server/discover` like a modern server and serves only legacy requests.
     ClaimsModern,
 }
@@ -117,7 +123,7 @@ async fn serve(
         "initialize" => result(id, INITIALIZED),
         "server/discover" if behaviour == Behaviour::ClaimsModern => result(id, DISCOVERED),
         "tools/list" if behaviour == Behaviour::SlowList => std::future::pending().await,
-        "tools/list" => result(id, TOOLS),
+        "tools/list" => result(id, &tools(behaviour, &seen.calls)),
         "tools/call" => {
             seen.calls.fetch_add(1, Ordering::SeqCst);
             *seen.last_headers.lock().await = parts.headers;
@@ -131,6 +137,50 @@ async fn serve(
 
 const INITIALIZED: &str = r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"hostile","version":"1"}}"#;
 const DISCOVERED: &str = r#"{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"ttlMs":0,"cacheScope":"public","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"liar","version":"1"}}}"#;
+/// The tools as they are now.
+fn tools(behaviour: Behaviour, calls: &AtomicU64) -> String {
+    let calls = calls.load(Ordering::SeqCst);
+    if behaviour != Behaviour::ChangesTools || calls == 0 {
+        return TOOLS.to_owned();
+    }
+    let new = format!(r#"{{"tools":[{{"name":"new-{calls}","inputSchema":{{"type":"object"}}}},"#);
+    TOOLS.replacen(r#"{"tools":["#, &new, 1)
+}
+
+/// How many notifications a flood has.
+pub const FLOOD: usize = 3000;
+
+/// What is said to a call by those who say more than the answer.
+fn speech(behaviour: Behaviour, id: &str) -> Option<Vec<String>> {
+    let answer = |text: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[{{"type":"text","text":"{text}"}}]}}}}"#
+        )
+    };
+    let notice = |method: &str, params: &str| {
+        format!(r#"{{"jsonrpc":"2.0","method":"notifications/{method}","params":{params}}}"#)
+    };
+    Some(match behaviour {
+        Behaviour::GoesOn => vec![
+            answer("done"),
+            r#"{"jsonrpc":"2.0","id":900,"method":"sampling/createMessage","params":{"messages":[],"maxTokens":1}}"#.to_owned(),
+            r#"{"jsonrpc":"2.0","id":901,"method":"elicitation/create","params":{"message":"Who?","requestedSchema":{"type":"object","properties":{}}}}"#.to_owned(),
+            notice("progress", r#"{"progressToken":1,"progress":2}"#),
+            answer("done again"),
+        ],
+        Behaviour::Floods => {
+            let log = notice("message", r#"{"level":"error","data":"more"}"#);
+            let progress = notice("progress", r#"{"progressToken":"t","progress":1}"#);
+            let pairs = std::iter::repeat_n([log, progress], FLOOD / 2);
+            let mut flood: Vec<_> = pairs.flatten().collect();
+            flood.push(answer("done"));
+            flood
+        }
+        Behaviour::ChangesTools => vec![notice("tools/list_changed", "{}"), answer("done")],
+        _ => return None,
+    })
+}
+
 const TOOLS: &str = r#"{"tools":[{"name":"act","description":"Acts","inputSchema":{"type":"object","properties":{"limit":{"type":"number","maximum":12345678901234567890123456789}},"x-unknown":1e2},"x-vendor":{"b":1,"a":1.0}}]}"#;
 
 fn result(id: &str, result: &str) -> Response<Body> {
@@ -144,8 +194,18 @@ fn error(id: &str, code: i32, message: &str) -> Response<Body> {
 }
 
 async fn act(behaviour: Behaviour, id: &str, body: &Bytes) -> Response<Body> {
+    if let Some(messages) = speech(behaviour, id) {
+        let events = messages.into_iter().map(|message| {
+            Ok(Frame::data(Bytes::from(format!("event: message\ndata: {message}\n\n"))))
+        });
+        return streamed("text/event-stream", stream::iter(events));
+    }
     match behaviour {
-        Behaviour::Shows | Behaviour::SlowList => {
+        Behaviour::Shows
+        | Behaviour::SlowList
+        | Behaviour::GoesOn
+        | Behaviour::Floods
+        | Behaviour::ChangesTools => {
             let shown = String::from_utf8_lossy(body);
             result(
                 id,

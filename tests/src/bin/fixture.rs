@@ -37,6 +37,9 @@ fn parse_behaviour(text: &str) -> anyhow::Result<Behaviour> {
         "bad-json" => Ok(Behaviour::BadJson),
         "endless" => Ok(Behaviour::EndlessEvents),
         "huge" => Ok(Behaviour::HugeBody),
+        "goes-on" => Ok(Behaviour::GoesOn),
+        "floods" => Ok(Behaviour::Floods),
+        "changes" => Ok(Behaviour::ChangesTools),
         "cuts-off" => Ok(Behaviour::CutsOff),
         other => bail!("unknown behaviour `{other}`"),
     }

@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame as SocketFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use super::{Behaviour, INITIALIZED, TOOLS};
+use super::{Behaviour, INITIALIZED, speech, tools};
 use crate::http_server::{Body, HttpServer, answer, empty};
 
 const PIECE: usize = 1 << 20;
@@ -33,6 +33,8 @@ const NOTICE: &str =
 enum Said {
     Nothing,
     Message(String),
+    /// One after the other.
+    Messages(Vec<String>),
     /// The same message for ever.
     Endless(&'static str),
     /// A gigabyte that begins like this.
@@ -55,10 +57,13 @@ fn said(behaviour: Behaviour, message: &[u8], calls: &AtomicU64) -> Said {
         |result: &str| Said::Message(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#));
     match method.as_str() {
         "initialize" => result(INITIALIZED),
-        "tools/list" => result(TOOLS),
+        "tools/list" => result(&tools(behaviour, calls)),
         "ping" => result("{}"),
         "tools/call" => {
             calls.fetch_add(1, Ordering::SeqCst);
+            if let Some(messages) = speech(behaviour, id) {
+                return Said::Messages(messages);
+            }
             match behaviour {
                 Behaviour::Hangs => Said::Nothing,
                 Behaviour::WrongId => {
@@ -199,6 +204,11 @@ async fn event(chunks: Chunks, said: Said) {
     match said {
         Said::Nothing | Said::CutOff => (),
         Said::Message(message) => drop(chunks.send(whole(&message)).await),
+        Said::Messages(messages) => {
+            for message in messages {
+                chunks.send(whole(&message)).await.ok();
+            }
+        }
         Said::Endless(message) => {
             while chunks.send(whole(message)).await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -226,6 +236,11 @@ async fn socket(stream: TcpStream, behaviour: Behaviour, calls: &AtomicU64) -> a
         match said(behaviour, &message.into_data(), calls) {
             Said::Nothing => (),
             Said::Message(message) => socket.send(Message::text(message)).await?,
+            Said::Messages(messages) => {
+                for message in messages {
+                    socket.send(Message::text(message)).await?;
+                }
+            }
             Said::Endless(message) => loop {
                 socket.send(Message::text(message)).await?;
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -254,6 +269,11 @@ pub fn serve_stdio(behaviour: Behaviour) -> anyhow::Result<()> {
         match said(behaviour, line?.as_bytes(), &calls) {
             Said::Nothing => (),
             Said::Message(message) => writeln!(output, "{message}")?,
+            Said::Messages(messages) => {
+                for message in messages {
+                    writeln!(output, "{message}")?;
+                }
+            }
             Said::Endless(message) => loop {
                 writeln!(output, "{message}")?;
                 std::thread::sleep(Duration::from_millis(1));

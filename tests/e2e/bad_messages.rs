@@ -1,0 +1,185 @@
+//! Messages that are wrong, on every client transport: the same answer everywhere, and the next
+//! message is served as if nothing had been.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tests::fixture::{self, Era};
+use tests::world::World;
+
+use super::ways::{WAYS, Way};
+
+const PING: &str = r#"{"jsonrpc":"2.0","id":"p","method":"ping"}"#;
+
+async fn world() -> anyhow::Result<(World, fixture::Server, String)> {
+    let fixture = fixture::start(Era::Legacy, "127.0.0.1:0").await?;
+    let world = World::up().await?;
+    world.ok(&["create", "upstream", "up", "--url", &fixture.url()]).await?;
+    let token = world.token("ways").await?;
+    Ok((world, fixture, token))
+}
+
+/// A message, the status that it gets over HTTP, and the code and id of its error.
+type Case = (String, u16, i64, String);
+
+fn cases() -> Vec<Case> {
+    let case = |body: &str, status, code, id: &str| (body.to_owned(), status, code, id.to_owned());
+    let method =
+        |id: &str, method: &str| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":{method}}}"#);
+    let call = |params: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#)
+    };
+    let long = format!("\"{}\"", "x".repeat(50_000));
+    let mut cases = vec![
+        case("{nonsense", 400, -32700, "null"),
+        case("nonsense", 400, -32700, "null"),
+        case(&format!("{PING} x"), 400, -32700, "null"),
+        case(r#"{"jsonrpc":"2.0","id":1,"method":"ping""#, 400, -32700, "null"),
+        case("5", 400, -32600, "null"),
+        case("\"ping\"", 400, -32600, "null"),
+        case("{}", 400, -32600, "null"),
+        case("[]", 400, -32600, "null"),
+        case(&format!("[{PING}]"), 400, -32600, "null"),
+        case(r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#, 400, -32600, "1"),
+        case(r#"{"id":1,"method":"ping"}"#, 400, -32600, "1"),
+        case(r#"{"jsonrpc":"2.0","id":1}"#, 400, -32600, "1"),
+        case(r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#, 400, -32600, "null"),
+        case(
+            r#"{"jsonrpc":"2.0","id":1,"method":"ping","m\u0065thod":"tools/list"}"#,
+            400,
+            -32600,
+            "null",
+        ),
+        case(&method("1", "5"), 400, -32600, "1"),
+        case(&call("[]"), 400, -32600, "1"),
+        case(&call("{}"), 200, -32602, "1"),
+        case(&call(r#"{"name":5}"#), 200, -32602, "1"),
+        case(&call(r#"{"name":"up-echo","name":"up-sleep"}"#), 400, -32600, "1"),
+        case(&call(r#"{"name":"up-nothing"}"#), 200, -32602, "1"),
+    ];
+    for id in ["{}", "[1]", "true", "null", "1.5"] {
+        cases.push(case(&method(id, "\"ping\""), 400, -32600, "null"));
+    }
+    for id in ["99999999999999999999999", "-7", "0", "\"\"", r#""a\u0041\ud83d\ude00""#, &long] {
+        cases.push(case(&method(id, "\"no/such\""), 200, -32601, id));
+    }
+    cases
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_bad_message_has_the_same_answer_on_every_transport() -> anyhow::Result<()> {
+    let (world, _fixture, token) = world().await?;
+    let mut wrong = Vec::new();
+    for name in WAYS {
+        let mut way = Way::open(&world, name, &token).await?;
+        for (body, status, code, id) in cases() {
+            let answer = way.ask(&body).await?;
+            // On a stream the answer comes there, unless nothing could be read at all.
+            let statuses = [Some(status), if name == "sse" { Some(202) } else { None }];
+            let is_told = matches!(way, Way::Http(_) | Way::Rpc(_) | Way::Events(_));
+            let is_right = answer.code() == code
+                && answer.text.contains(&format!("\"id\":{id},"))
+                && (answer.status.is_none() != is_told)
+                && (!is_told || statuses.contains(&answer.status));
+            if !is_right {
+                let body = body.get(..body.len().min(90)).unwrap_or_default();
+                let text = answer.text.get(..answer.text.len().min(200)).unwrap_or_default();
+                wrong.push(format!("{name}: {body}: {:?} {text}", answer.status));
+            }
+        }
+        assert_eq!(way.ask(PING).await?.json()["result"], json!({}), "{name}");
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_what_nobody_asked_changes_nothing_on_any_transport() -> anyhow::Result<()> {
+    let (world, _fixture, token) = world().await?;
+    for name in WAYS {
+        let mut way = Way::open(&world, name, &token).await?;
+        for body in [
+            r#"{"jsonrpc":"2.0","id":"p","result":{}}"#,
+            r#"{"jsonrpc":"2.0","id":77,"error":{"code":1,"message":"no"}}"#,
+            r#"{"jsonrpc":"2.0","id":"p","result":{},"error":{}}"#,
+        ] {
+            let said = way.say(body).await?;
+            if let (Way::Http(_) | Way::Rpc(_), Some(refused)) = (&way, said) {
+                assert_eq!((refused.status, refused.code()), (Some(400), -32600), "{name}: {body}");
+                assert_eq!(refused.json()["id"], json!(null), "{name}: {body}");
+            }
+        }
+        let mut pong = way.ask(PING).await?.json();
+        // What is no message at all is answered, under nobody's id.
+        while pong["id"].is_null() {
+            assert_eq!(pong["error"]["code"], -32600, "{name}: {pong}");
+            pong = serde_json::from_str(&way.hear().await?)?;
+        }
+        assert_eq!(pong["result"], json!({}), "{name}: {pong}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_in_use_is_refused_and_its_call_goes_on() -> anyhow::Result<()> {
+    let (world, _fixture, token) = world().await?;
+    let call = |tool: &str, arguments: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"up-{tool}","arguments":{arguments}}}}}"#
+        )
+    };
+    let (slow, fast) =
+        (call("sleep", r#"{"milliseconds":900}"#), call("echo", r#"{"message":"hi"}"#));
+    for name in ["mcp", "sse", "ws", "stdio"] {
+        let mut way = Way::open(&world, name, &token).await?;
+        let (refused, answered) = if let Way::Http(client) = &way {
+            let (first, slow) = (client.clone(), slow.clone());
+            let first = tokio::spawn(async move { first.post(slow).await });
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let refused = client.post(fast.clone()).await?.response()?;
+            (refused, first.await??.response()?)
+        } else {
+            way.say(&slow).await?;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let refused = way.ask(&fast).await?.json();
+            (refused, serde_json::from_str(&way.hear().await?)?)
+        };
+        assert_eq!(
+            (&refused["id"], &refused["error"]["code"]),
+            (&json!(7), &json!(-32600)),
+            "{name}: {refused}"
+        );
+        assert_eq!(answered["id"], 7, "{name}: {answered}");
+        assert!(answered["result"].is_object(), "{name}: {answered}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_too_large_is_refused_on_every_transport() -> anyhow::Result<()> {
+    let (world, _fixture, token) = world().await?;
+    let large = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"ping","params":{{"x":"{}"}}}}"#,
+        "x".repeat(17 << 20)
+    );
+    for name in WAYS {
+        let mut way = Way::open(&world, name, &token).await?;
+        let answer = way.ask(&large).await;
+        match (name, answer) {
+            ("ws", answer) => {
+                let closed = answer.err().map(|error| error.to_string()).unwrap_or_default();
+                assert!(closed.contains("Size"), "{closed}");
+                way = Way::open(&world, name, &token).await?;
+            }
+            // It may be cut while the rest of the body is still being written.
+            ("mcp" | "rpc" | "sse", Err(_)) => {}
+            (_, answer) => {
+                let answer = answer?;
+                assert_eq!((answer.code(), &answer.json()["id"]), (-32000, &json!(null)), "{name}");
+                assert!(matches!(answer.status, None | Some(413)), "{name}: {answer:?}");
+            }
+        }
+        assert_eq!(way.ask(PING).await?.json()["result"], json!({}), "{name}");
+    }
+    Ok(())
+}
