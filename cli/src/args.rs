@@ -50,7 +50,7 @@ pub(crate) struct Global {
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// Longest time for the whole command, in seconds [default: 60]
-    #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     pub timeout: Option<u64>,
 }
 

@@ -81,3 +81,13 @@ fn the_commands_are_these() {
         Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect::<Vec<_>>();
     insta::assert_snapshot!(names.join(" "), @"up control-plane data-plane connect translate create get describe update delete refresh apply token proxy tools status version config");
 }
+
+#[test]
+fn durations_are_such_as_clocks_can_be_set_to() {
+    for line in [
+        "lockgate --timeout 18446744073709551615 status",
+        "lockgate translate --stdio x --keep-alive 18446744073709551615",
+    ] {
+        assert!(refused(line).contains("is not in 1..="), "{line}");
+    }
+}

@@ -43,7 +43,7 @@ pub(crate) struct TranslateArgs {
     #[arg(long, alias = "messagePath", value_name = "PATH")]
     pub message_path: Option<String>,
     /// Silence before a sign of life on event streams, in seconds [default: 30]
-    #[arg(long, alias = "keepAlive", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, alias = "keepAlive", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     pub keep_alive: Option<u64>,
     /// Client to start, whose stdin and stdout lead to the server at --connect-…
     #[arg(long, alias = "stdioCommand", value_name = "COMMAND")]

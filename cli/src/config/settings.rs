@@ -9,6 +9,9 @@ use super::{
     keys::{KEYS, Kind},
 };
 
+/// The longest duration that is understood.
+const CENTURY: Duration = Duration::from_hours(100 * 365 * 24);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogFormat {
     /// Text where a person looks on, else JSON.
@@ -186,8 +189,10 @@ impl Reader<'_> {
         let text = self.text(key)?;
         let number = text.trim_end_matches('s').parse::<f64>().ok();
         let duration = number.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        // Clocks cannot be set any later.
+        let duration = duration.filter(|duration| *duration <= CENTURY);
         if duration.is_none() {
-            self.problem(key, &format!("`{text}` is not a number of seconds"));
+            self.problem(key, &format!("`{text}` is not a number of seconds within a century"));
         }
         duration
     }

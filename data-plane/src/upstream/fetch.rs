@@ -20,6 +20,9 @@ const EXCERPT_CHARS: usize = 300;
 /// How much of an error page is read, in bytes.
 pub(crate) const REFUSAL_MAX: usize = 256 * 1024;
 
+/// Longer bounds are as good as none, and clocks end.
+const FOREVER: Duration = Duration::from_hours(100 * 365 * 24);
+
 /// How the gateway names itself to upstreams.
 pub(crate) const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("lockgate/", env!("CARGO_PKG_VERSION")));
@@ -44,10 +47,11 @@ pub(crate) struct Bounds {
 impl Bounds {
     /// Bounds of a call that begins now.
     pub(crate) fn of_call(limits: &Limits) -> Self {
+        let duration = limits.max_call_duration.min(FOREVER);
         Self {
-            silence: limits.call_timeout,
-            duration: limits.max_call_duration,
-            deadline: Instant::now() + limits.max_call_duration,
+            silence: limits.call_timeout.min(FOREVER),
+            duration,
+            deadline: Instant::now() + duration,
             message_max: limits.message_max,
         }
     }

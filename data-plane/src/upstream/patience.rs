@@ -58,7 +58,7 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::testing::limits;
+    use crate::upstream::{Limits, testing::limits};
 
     #[tokio::test(start_paused = true)]
     async fn silence_counts_from_the_answer_to_the_last_question() {
@@ -76,6 +76,17 @@ mod tests {
         let end = start.elapsed();
         let (least, most) = (3 * limits.call_timeout, 5 * limits.call_timeout + TICK);
         assert!(end > least && end < most, "{end:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_may_be_longer_than_clocks_go() {
+        let (call_timeout, max_call_duration) = (Duration::MAX, Duration::MAX);
+        let bounds = Bounds::of_call(&Limits { call_timeout, max_call_duration, ..limits() });
+        assert!(bounds.within(tokio::time::sleep(Duration::from_secs(1))).await.is_ok());
+        assert!(bounds.within_turn(tokio::time::sleep(Duration::from_secs(1))).await.is_ok());
+        assert!(
+            Patience::new(bounds).wait(tokio::time::sleep(Duration::from_secs(1))).await.is_ok()
+        );
     }
 
     #[tokio::test(start_paused = true)]
