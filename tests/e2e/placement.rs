@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tests::client::{Client, LEGACY, eventually};
 use tests::talk::{Events, Round};
 use tests::world::{ControlPlane, Proxy, program};
+use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
 
 const SOON: Duration = Duration::from_secs(20);
 const REFUSED: &str = "--allow-stdio=false";
@@ -244,5 +246,80 @@ async fn a_call_that_waits_on_a_host_is_found_when_another_host_comes() -> anyho
         let response = client.modern("tools/call", &round.next(yes)).await?.response()?;
         assert!(response.to_string().contains("action=accept"), "{response}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_agree_on_where_a_command_runs_for_who_has_no_session() -> anyhow::Result<()> {
+    const UPSTREAMS: usize = 4;
+    let fleet = Fleet::start().await?;
+    let other = fleet.control.proxy().await?;
+    for number in 0..UPSTREAMS {
+        let mode = if number % 2 == 0 { "shared" } else { "per-session" };
+        fleet.command(&format!("u{number}"), mode).await?;
+    }
+    eventually("the other host is known", SOON, || async { Ok(other.certificate().exists()) })
+        .await?;
+    for proxy in [&fleet.host, &other, &fleet.edges[0]] {
+        let client = proxy.client("/mcp", &fleet.token);
+        for number in 0..UPSTREAMS {
+            let call = json!({"name": format!("u{number}-echo"), "arguments": {"message": "m"}});
+            let called = client.modern("tools/call", &call.to_string()).await?.result()?;
+            assert_eq!(called["content"][0]["text"], "m", "{called}");
+        }
+    }
+    eventually("each command runs once", SOON, || async {
+        let hosts = [fleet.host.process(), other.process()];
+        let running = hosts.map(|host| host.descendants().len());
+        Ok(running.into_iter().sum::<usize>() == UPSTREAMS)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_on_a_proxy_without_commands_reaches_them() -> anyhow::Result<()> {
+    let fleet = Fleet::start().await?;
+    fleet.command("own", "per-session").await?;
+    let edge = fleet.edges[0].url();
+    let mut request = format!("{}/ws", edge.replacen("http", "ws", 1)).into_client_request()?;
+    let bearer = format!("Bearer {}", fleet.token).parse()?;
+    request.headers_mut().insert(http::header::AUTHORIZATION, bearer);
+    let stream = tokio::net::TcpStream::connect(edge.trim_start_matches("http://")).await?;
+    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await?;
+    let hello = json!({"protocolVersion": "2025-11-25", "capabilities": {},
+        "clientInfo": {"name": "socket", "version": "1"}});
+    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {}});
+    let call = json!({"name": "own-echo", "arguments": {"message": "moved"}});
+    let mut modern = call.clone();
+    modern["_meta"] = meta;
+    for (method, params) in [("initialize", hello), ("tools/call", call), ("tools/call", modern)] {
+        let message = json!({"jsonrpc": "2.0", "id": "a", "method": method, "params": params});
+        socket.send(Message::text(message.to_string())).await?;
+        let answer = tokio::time::timeout(SOON, socket.next()).await?.context("no answer")??;
+        let answer: Value = serde_json::from_str(answer.to_text()?)?;
+        assert_eq!(answer["id"], "a", "{answer}");
+        if method == "tools/call" {
+            assert_eq!(answer["result"]["content"][0]["text"], "moved", "{answer}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_a_session_older_than_the_first_command_can_use_it() -> anyhow::Result<()> {
+    let fleet = Fleet::start().await?;
+    fleet.settled().await?;
+    let mut client = fleet.at(0);
+    client.initialize_at("2025-03-26").await?;
+    fleet.command("new", "shared").await?;
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": {"name": "new-echo", "arguments": {"message": "moved"}}});
+    let batch = json!([call, {"jsonrpc": "2.0", "id": 2, "method": "ping"}]);
+    let answers = client.post(batch.to_string()).await?.json()?;
+    let answers = answers.as_array().context("no array")?;
+    assert_eq!(answers.len(), 2, "{answers:?}");
+    let called = answers.iter().find(|answer| answer["id"] == 1).context("no answer")?;
+    assert_eq!(called["result"]["content"][0]["text"], "moved", "{called}");
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! Batches, where one revision has them: sessions of 2025-03-26 over Streamable HTTP.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header, request};
 
-use super::{Edge, parse};
+use super::{Edge, Known, parse};
 use crate::{
     engine::{Inbound, Sender, Served, legacy},
     error::{self, Failure},
@@ -27,6 +27,9 @@ const MESSAGES_MAX: usize = 100;
 const NOT_HERE: Failure =
     Failure::InvalidRequest("batches are for sessions of 2025-03-26: send one message per request");
 
+/// What batches are of.
+const LEGACY: InboundEra = InboundEra::Legacy { header: None };
+
 /// One element of a batch.
 type Element = Result<Message, (Failure, Option<Bytes>)>;
 
@@ -34,7 +37,7 @@ impl Edge {
     /// Serves all messages of a batch at the same time.
     pub(super) async fn batch(
         &self,
-        sender: Sender<'_>,
+        (sender, parts): (Sender<'_>, &request::Parts),
         accepts: Accepts,
         body: &Bytes,
     ) -> Result<Response<Body>, Failure> {
@@ -56,20 +59,15 @@ impl Edge {
         let mut batch = Batch::default();
         for element in elements {
             match element {
-                Ok(message) => {
-                    let sender = sender.clone();
-                    let id = matches!(message.kind, Kind::Request(_)).then(|| message.id_bytes());
-                    let inbound = Inbound { sender, message };
-                    match legacy::serve_in(inbound, &known.claims, &known.live) {
-                        Ok(Served::Answer(answer) | Served::Began { answer, id: _ }) => {
-                            batch.answer(answer.into_bytes());
-                        }
-                        Ok(Served::Relay(exchange)) => batch.run(exchange),
-                        // Nobody can listen in a batch: the legacy era has no such request.
-                        Ok(Served::Accepted | Served::Listening(_)) => {}
-                        Err(failure) => self.refuse_one(&mut batch, &failure, id.as_deref()),
+                Ok(message) if self.may_be_elsewhere(&sender, &message, &LEGACY) => {
+                    let id = message.id_bytes();
+                    match self.whole_at_its_place(&sender, parts, &message).await {
+                        Ok(Some(answer)) => batch.answer(answer),
+                        Ok(None) => self.serve_one(&mut batch, &sender, &known, message),
+                        Err(failure) => self.refuse_one(&mut batch, &failure, Some(&id)),
                     }
                 }
+                Ok(message) => self.serve_one(&mut batch, &sender, &known, message),
                 Err((failure, id)) => {
                     let id = id.unwrap_or_else(|| Bytes::from_static(b"null"));
                     self.refuse_one(&mut batch, &failure, Some(&id));
@@ -80,6 +78,37 @@ impl Edge {
             return Ok(response::empty(StatusCode::ACCEPTED));
         }
         Ok(batch::render(batch, accepts, self.timeouts.keep_alive).await)
+    }
+
+    /// Serves an element here.
+    fn serve_one(&self, batch: &mut Batch, sender: &Sender<'_>, known: &Known, message: Message) {
+        let id = matches!(message.kind, Kind::Request(_)).then(|| message.id_bytes());
+        let inbound = Inbound { sender: sender.clone(), message };
+        match legacy::serve_in(inbound, &known.claims, &known.live) {
+            Ok(Served::Answer(answer) | Served::Began { answer, id: _ }) => {
+                batch.answer(answer.into_bytes());
+            }
+            Ok(Served::Relay(exchange)) => batch.run(exchange),
+            // Nobody can listen in a batch: the legacy era has no such request.
+            Ok(Served::Accepted | Served::Listening(_)) => {}
+            Err(failure) => self.refuse_one(batch, &failure, id.as_deref()),
+        }
+    }
+
+    /// The answer of a host to an element that needs one; `None`: it is to be answered here.
+    async fn whole_at_its_place(
+        &self,
+        sender: &Sender<'_>,
+        parts: &request::Parts,
+        message: &Message,
+    ) -> Result<Option<Bytes>, Failure> {
+        let mut parts = parts.clone();
+        // It is joined with the other answers.
+        parts.headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        match self.at_its_place(sender, &parts, message, &LEGACY).await? {
+            Some(answer) => self.whole(answer).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Answers an element that is not served; what expects no answer (`id` is none) gets none.

@@ -172,14 +172,11 @@ impl Edge {
                 Holder::Nobody => (),
             }
         }
-        if self.lacks_commands(sender) {
-            return Box::pin(self.at_host(sender, parts, message, era.era())).await;
-        }
-        Ok(None)
+        self.at_command(sender, parts, message, era.era()).await
     }
 
     /// Whether another proxy may hold the call that a modern request goes on with.
-    fn may_be_held_elsewhere(&self, sender: &Sender<'_>, message: &Message) -> bool {
+    pub(super) fn may_be_held_elsewhere(&self, sender: &Sender<'_>, message: &Message) -> bool {
         sender.client.door != Door::Peer
             && sender.table.has_other_proxies(&self.proxy_id)
             && memchr::memmem::find(&message.body, b"\"requestState\"").is_some()

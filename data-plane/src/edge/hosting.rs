@@ -1,23 +1,29 @@
-//! Requests that need a command, on a proxy that runs none: one that does answers them.
+//! Requests that need a command: a proxy that runs commands answers them, and for what belongs to
+//! no session all proxies agree on which.
 //!
 //! A session begins on a host where its endpoint has commands: then everything in it finds its
-//! owner there. Requests of modern clients, and of sessions that are older than the first
-//! command, go to a host one by one.
+//! owner there. Requests of modern clients, of pipes, and of sessions that are older than the
+//! first command, go to a host one by one.
 
-use http::{Response, request};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, header, request};
 use proto::{Era, upstream::StdioMode};
 
 use super::{Edge, elsewhere::Asked};
 use crate::{
     config::Stdio,
+    connection::Door,
     engine::{Sender, legacy},
     error::Failure,
-    mcp::{Capabilities, Kind, Message, Method, Version},
+    mcp::{Capabilities, Kind, Message, Method, Version, version::InboundEra},
     ownership,
-    route::{self, Plan},
+    route::{self, Endpoint, Plan},
     session,
-    transport::body::Body,
+    transport::body::{self, Body},
 };
+
+/// The longest answer of another proxy that is held in memory.
+const ANSWER_MAX: usize = 64 * 1024 * 1024;
 
 impl Edge {
     /// Whether some requests may need a proxy that runs commands, unlike this one.
@@ -28,9 +34,111 @@ impl Edge {
             && table.has_other_proxies(&self.proxy_id)
     }
 
+    /// Whether a request may have its place at another proxy that runs commands although this one
+    /// does, too: what belongs to no session finds the same command from everywhere.
+    fn shares_commands(&self, sender: &Sender<'_>, era: Era) -> bool {
+        let table = &sender.table;
+        let is_alone = match era {
+            Era::Modern => true,
+            Era::Legacy => sender.headers.is_none(),
+        };
+        // One hop: what comes from another proxy is answered here.
+        self.stdio == Stdio::Allowed
+            && is_alone
+            && sender.client.door != Door::Peer
+            && table.has_commands()
+            && table.proxies().any(|proxy| proxy.stdio_host && proxy.id != *self.proxy_id)
+    }
+
+    /// The answer of the proxy that runs the command which a message needs; `None`: it is to be
+    /// answered here.
+    pub(super) async fn at_command(
+        &self,
+        sender: &Sender<'_>,
+        parts: &request::Parts,
+        message: &Message,
+        era: Era,
+    ) -> Result<Option<Response<Body>>, Failure> {
+        // Boxed, since few requests take these ways.
+        if self.lacks_commands(sender) {
+            return Box::pin(self.at_host(sender, parts, message, era)).await;
+        }
+        if matches!(message.kind, Kind::Request(_))
+            && self.shares_commands(sender, era)
+            && let Some(key) = key_of(sender, message, era)
+        {
+            let asked = Asked::Message(message);
+            return Box::pin(self.ask_hosts(&key, sender, parts, asked)).await;
+        }
+        Ok(None)
+    }
+
+    /// Whether a request that came over a pipe may have its place elsewhere.
+    pub(crate) fn may_be_elsewhere(
+        &self,
+        sender: &Sender<'_>,
+        message: &Message,
+        era: &InboundEra,
+    ) -> bool {
+        let Kind::Request(request) = &message.kind else { return false };
+        if request.method == Method::Initialize {
+            return false;
+        }
+        // What a session on the pipe does stays in it, if that can be.
+        let is_modern = era.era() == Era::Modern;
+        (is_modern && self.may_be_held_elsewhere(sender, message))
+            || (self.lacks_commands(sender)
+                || is_modern && self.shares_commands(sender, Era::Modern))
+                && key_of(sender, message, era.era()).is_some()
+    }
+
+    /// The answer of another proxy to a request that came over a pipe; `None`: it is to be
+    /// answered here. There it stands alone: nothing but the answer comes back.
+    pub(crate) async fn carried(
+        &self,
+        sender: &Sender<'_>,
+        credential: &HeaderMap,
+        message: &Message,
+        era: &InboundEra,
+    ) -> Result<Option<Bytes>, Failure> {
+        let path = match &sender.endpoint {
+            Endpoint::Everything => "/rpc".to_owned(),
+            Endpoint::Server(server) => format!("/servers/{server}/rpc"),
+        };
+        let request = Request::post(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json")
+            .body(())
+            .map_err(|_| Failure::Internal("a request cannot be carried"))?;
+        let mut parts = request.into_parts().0;
+        parts.headers.extend(credential.clone());
+        match self.at_its_place(sender, &parts, message, era).await? {
+            Some(answer) => self.whole(answer).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The body of another proxy's answer.
+    pub(super) async fn whole(&self, answer: Response<Body>) -> Result<Bytes, Failure> {
+        let (head, body) = answer.into_parts();
+        let body = match body {
+            Body::Forwarded(body) => body,
+            Body::Whole(body) => return Ok(body),
+            Body::Frames(_) | Body::Events(_) | Body::Open(_) => {
+                return Err(Failure::Internal("another proxy's answer is none"));
+            }
+        };
+        let timeout = self.timeouts.call_total;
+        let whole = body::read(&head.headers, body, ANSWER_MAX, timeout).await;
+        whole.map_err(|error| {
+            tracing::warn!(%error, "lost the answer of another proxy");
+            Failure::OwnerLost
+        })
+    }
+
     /// The answer of a host to a message that needs one; `None`: it is to be answered here. So
     /// it is too when no host can be reached: then that is told. Asked only where commands lack.
-    pub(super) async fn at_host(
+    async fn at_host(
         &self,
         sender: &Sender<'_>,
         parts: &request::Parts,
@@ -86,7 +194,10 @@ impl Edge {
         parts: &request::Parts,
         asked: Asked<'_>,
     ) -> Result<Option<Response<Body>>, Failure> {
-        let order = ownership::hosts(key, sender.table.proxies());
+        let mut order = ownership::hosts(key, sender.table.proxies());
+        // Who comes after this proxy is not asked before it.
+        let own = order.iter().position(|proxy| proxy.id == *self.proxy_id);
+        order.truncate(own.unwrap_or(order.len()));
         self.first_of(&order, sender, parts, asked).await
     }
 }

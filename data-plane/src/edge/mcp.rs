@@ -108,7 +108,7 @@ impl Edge {
         if body.trim_ascii_start().first() == Some(&b'[') {
             return match self.elsewhere(&sender, &parts, Asked::Batch(&body)).await? {
                 Some(answer) => Ok(answer),
-                None => Box::pin(self.batch(sender, accepts, &body)).await,
+                None => Box::pin(self.batch((sender, &parts), accepts, &body)).await,
             };
         }
         let message = parse(body, id)?;

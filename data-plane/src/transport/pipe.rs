@@ -155,6 +155,12 @@ impl Pipe {
         let id = message.id_bytes();
         let is_request = matches!(message.kind, Kind::Request(_));
         let served = match self.caller().await {
+            Ok((table, principal)) if self.may_be_elsewhere(&message, &table, &principal) => {
+                let pipe = Arc::clone(self);
+                let answered = async move { pipe.carry(message, table, principal).await };
+                self.run(id, answered).await;
+                return Ok(());
+            }
             Ok((table, principal)) => self.serve(message, table, principal),
             Err(failure) if is_final(&failure) => return Err(failure),
             Err(failure) => Err(failure),
@@ -202,7 +208,17 @@ impl Pipe {
             self.cancel(&message);
         }
         let era = version::era_of_body(&message)?;
-        let sender = Sender {
+        let inbound = Inbound { sender: self.sender(table, principal), message };
+        match era {
+            InboundEra::Modern { version, capabilities } => {
+                engine::modern::serve(inbound, route::Client { version, capabilities })
+            }
+            InboundEra::Legacy { header: _ } => self.legacy(inbound),
+        }
+    }
+
+    fn sender(&self, table: Arc<Table>, principal: Arc<Principal>) -> Sender<'_> {
+        Sender {
             edge: &self.edge,
             client: &self.client,
             table,
@@ -210,13 +226,47 @@ impl Pipe {
             endpoint: self.endpoint.clone(),
             headers: None,
             now_ms: now_ms(),
-        };
-        let inbound = Inbound { sender, message };
-        match era {
-            InboundEra::Modern { version, capabilities } => {
-                engine::modern::serve(inbound, route::Client { version, capabilities })
+        }
+    }
+
+    /// Whether another proxy may have to answer a request.
+    fn may_be_elsewhere(
+        &self,
+        message: &Message,
+        table: &Arc<Table>,
+        principal: &Arc<Principal>,
+    ) -> bool {
+        if !table.has_other_proxies(self.edge.proxy_id()) {
+            return false;
+        }
+        let sender = self.sender(Arc::clone(table), Arc::clone(principal));
+        version::era_of_body(message)
+            .is_ok_and(|era| self.edge.may_be_elsewhere(&sender, message, &era))
+    }
+
+    /// Answers a request that another proxy may have to answer.
+    async fn carry(&self, message: Message, table: Arc<Table>, principal: Arc<Principal>) {
+        let id = message.id_bytes();
+        let carried = match version::era_of_body(&message) {
+            Ok(era) => {
+                let sender = self.sender(Arc::clone(&table), Arc::clone(&principal));
+                self.edge.carried(&sender, &self.credential, &message, &era).await
             }
-            InboundEra::Legacy { header: _ } => self.legacy(inbound),
+            Err(error) => Err(error.into()),
+        };
+        let served = match carried {
+            Ok(Some(answer)) => return self.say(answer).await,
+            Ok(None) => self.serve(message, table, principal),
+            Err(failure) => Err(failure),
+        };
+        match served {
+            Ok(Served::Answer(answer) | Served::Began { answer, id: _ }) => {
+                self.say(answer.into_bytes()).await;
+            }
+            Ok(Served::Relay(exchange)) => self.pump(exchange).await,
+            Ok(Served::Listening(hearing)) => self.tell(hearing).await,
+            Ok(Served::Accepted) => {}
+            Err(failure) => self.refuse(&failure, Some(&id)).await,
         }
     }
 
