@@ -62,7 +62,11 @@ pub use self::{
     question::Question,
 };
 use self::{keeper::Tells, rest::RestTools, spawner::Spawner, wishes::Wishes};
-use crate::{egress::Egress, mcp::Level, snapshot::table::Table};
+use crate::{
+    egress::Egress,
+    mcp::{Capabilities, Level},
+    snapshot::table::Table,
+};
 
 /// How often idle sessions are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
@@ -196,11 +200,16 @@ impl Upstreams {
     }
 
     /// One client more that wants to hear when a resource changes: `owner` is whose sessions at
-    /// upstreams it uses. `None`: the upstream never tells.
-    pub(crate) fn wish(&self, upstream_id: &str, owner: &SessionKey, uri: &str) -> Option<Wish> {
+    /// upstreams it uses, which declare `able`. `None`: the upstream never tells.
+    pub(crate) fn wish(
+        &self,
+        upstream_id: &str,
+        (owner, able): (&SessionKey, Capabilities),
+        uri: &str,
+    ) -> Option<Wish> {
         let active = self.find(upstream_id)?;
         let scope = active.scope(owner)?;
-        let wish = self.wishes.wish(upstream_id, scope.clone(), uri);
+        let wish = self.wishes.wish(upstream_id, (scope.clone(), able), uri);
         let runtime = self.egress.home().known()?;
         active.keep(scope, &self.wishes, &runtime);
         Some(wish)

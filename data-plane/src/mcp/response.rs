@@ -58,6 +58,11 @@ impl Answer {
     }
 }
 
+/// An error response with the error that another peer gave, raw JSON.
+pub fn declined(id: &[u8], error: &[u8]) -> Bytes {
+    [br#"{"jsonrpc":"2.0","id":"#, id, br#","error":"#, error, b"}"].concat().into()
+}
+
 /// An error answer. `id` is raw JSON; `data` is raw JSON. Without an id `null` is sent,
 /// as legacy SDKs do for requests they could not read.
 pub fn error(id: Option<&[u8]>, code: i64, message: &str, data: Option<&str>) -> Bytes {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Live, Sessions, watching::Update};
 use crate::{
-    mcp::{Message, Notice},
+    mcp::{Level, Message, Notice},
     upstream::{Audience, Said, SessionKey, log_level},
 };
 
@@ -47,6 +47,13 @@ impl Audience for Sessions {
 
     fn has_subscribed(&self, upstream_id: &str, uri: &str) -> bool {
         self.is_subscribed(upstream_id, uri)
+    }
+
+    fn level(&self, owner: &SessionKey) -> Option<Level> {
+        match owner {
+            SessionKey::Client(id) => self.live.get(id)?.wanted_logs().level(),
+            SessionKey::Principal { .. } => None,
+        }
     }
 
     fn task_changed(&self, upstream_id: &str, message: &Message) {

@@ -159,8 +159,10 @@ impl Live {
         }
     }
 
-    pub(crate) fn unsubscribe(&self, subscription: &Subscription) {
-        self.subscriptions.lock().remove(subscription);
+    /// Forgets a subscription; whether it was kept at its upstream.
+    pub(crate) fn unsubscribe(&self, subscription: &Subscription) -> bool {
+        let forgotten = self.subscriptions.lock().remove(subscription);
+        forgotten.is_some_and(|wish| wish.is_some())
     }
 
     /// Tells the client that a resource changed, if it wants to know. `upstream_id` is `None` on

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Question, SessionKey};
-use crate::mcp::{Message, Notice};
+use crate::mcp::{Level, Message, Notice};
 
 /// What an upstream says that belongs to no call.
 #[derive(Debug)]
@@ -29,6 +29,9 @@ pub(crate) trait Audience: fmt::Debug + Send + Sync {
 
     /// Whether a legacy client has subscribed to a resource on such a connection itself.
     fn has_subscribed(&self, upstream_id: &str, uri: &str) -> bool;
+
+    /// From which level on a client wants log messages, if it said so.
+    fn level(&self, owner: &SessionKey) -> Option<Level>;
 }
 
 /// The audience, once there is one; all upstreams share it.
@@ -50,6 +53,10 @@ impl Stage {
     pub(crate) fn has_subscribed(&self, upstream_id: &str, uri: &str) -> bool {
         let audience = self.0.get().and_then(Weak::upgrade);
         audience.is_some_and(|audience| audience.has_subscribed(upstream_id, uri))
+    }
+
+    pub(crate) fn level(&self, owner: &SessionKey) -> Option<Level> {
+        self.0.get().and_then(Weak::upgrade)?.level(owner)
     }
 
     pub(crate) fn task_changed(&self, upstream_id: &str, message: &Message) {

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use proto::upstream::FailureReason;
 
 use crate::egress::EgressError;
@@ -63,6 +64,12 @@ pub enum CallFailure {
     TooManyRounds,
     #[error("tells nobody of changes of this resource: {0}")]
     Unheard(String),
+    #[error("does not tell of changes of this resource: {said}")]
+    Declined {
+        said: String,
+        /// The error as the upstream wrote it, raw JSON.
+        error: Bytes,
+    },
     #[error("lost its session twice")]
     SessionLost,
     #[error("could not be initialized: {0}")]
@@ -104,6 +111,7 @@ impl CallFailure {
             | Self::Refused { .. }
             | Self::TooManyRounds
             | Self::Unheard(_)
+            | Self::Declined { .. }
             | Self::SessionLost => match step {
                 Step::Initialize => FailureReason::Initialize,
                 Step::List => FailureReason::List,

@@ -10,7 +10,7 @@ use super::{
     audience::{Said, Stage},
     failure::CallFailure,
 };
-use crate::mcp::Message;
+use crate::mcp::{Level, Message};
 
 /// News about an upstream for the reports to the control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +68,11 @@ impl Health {
     /// Whether a legacy client has subscribed to a resource on a connection that many share.
     pub(crate) fn has_subscribed(&self, uri: &str) -> bool {
         self.stage.has_subscribed(&self.upstream_id, uri)
+    }
+
+    /// From which level on a client wants log messages, if it said so.
+    pub(crate) fn level(&self, owner: &SessionKey) -> Option<Level> {
+        self.stage.level(owner)
     }
 
     /// Passes on what the upstream says outside of calls.

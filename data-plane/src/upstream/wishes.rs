@@ -1,6 +1,9 @@
 //! Resources that clients want to hear of, counted by upstream: what its keepers keep.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use ahash::{AHashMap, AHashSet};
 use dashmap::{DashMap, Entry};
@@ -8,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{SessionKey, failure::CallFailure};
+use crate::mcp::Capabilities;
 
 /// How long an upstream may take to say that it will tell of a resource.
 const KEPT_WITHIN: Duration = Duration::from_secs(10);
@@ -31,6 +35,8 @@ pub(crate) struct Wishes(DashMap<Key, Arc<Wished>>);
 #[derive(Debug, Default)]
 pub(crate) struct Wished {
     uris: Mutex<AHashMap<Box<str>, Standing>>,
+    /// What the sessions of the scope declare; the same for all who share them.
+    able: OnceLock<Capabilities>,
     changes: watch::Sender<u64>,
 }
 
@@ -51,9 +57,15 @@ pub(crate) struct Wish {
 }
 
 impl Wishes {
-    /// One more wish for a resource.
-    pub(crate) fn wish(&self, upstream_id: &str, scope: Scope, uri: &str) -> Wish {
+    /// One more wish for a resource; sessions of the scope declare `able`.
+    pub(crate) fn wish(
+        &self,
+        upstream_id: &str,
+        (scope, able): (Scope, Capabilities),
+        uri: &str,
+    ) -> Wish {
         let entry = self.0.entry((upstream_id.into(), scope)).or_default();
+        entry.able.get_or_init(|| able);
         entry.uris.lock().entry(uri.into()).or_default().count += 1;
         // While the entry is locked, so that no keeper retires in between.
         let wished = Arc::clone(&entry);
@@ -111,6 +123,11 @@ impl Wished {
         hopeful.map(|(uri, _)| uri.clone()).collect()
     }
 
+    /// What the sessions of the scope declare.
+    pub(crate) fn able(&self) -> Capabilities {
+        self.able.get().copied().unwrap_or(Capabilities::NONE)
+    }
+
     /// Whether nobody wishes anything.
     pub(crate) fn is_empty(&self) -> bool {
         self.uris.lock().values().all(|it| it.count == 0)
@@ -164,6 +181,11 @@ impl Wished {
 impl Wish {
     /// Waits until the upstream has said whether it will tell of the resource.
     pub(crate) async fn kept(&self) -> Result<(), CallFailure> {
+        self.kept_within(KEPT_WITHIN).await
+    }
+
+    /// The same, with so much time for the upstream.
+    pub(crate) async fn kept_within(&self, patience: Duration) -> Result<(), CallFailure> {
         let mut changes = self.wished.changes();
         let said = async {
             loop {
@@ -176,8 +198,8 @@ impl Wish {
                 }
             }
         };
-        let said = tokio::time::timeout(KEPT_WITHIN, said).await;
-        said.unwrap_or(Err(CallFailure::Silent(KEPT_WITHIN)))
+        let said = tokio::time::timeout(patience, said).await;
+        said.unwrap_or(Err(CallFailure::Silent(patience)))
     }
 }
 
@@ -197,8 +219,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn wishes_are_counted_and_their_fate_is_told_to_all() {
         let all = Wishes::default();
-        let one = all.wish("u1", Scope::All, "a://1");
-        let two = all.wish("u1", Scope::All, "a://1");
+        let one = all.wish("u1", (Scope::All, Capabilities::NONE), "a://1");
+        let two = all.wish("u1", (Scope::All, Capabilities::NONE), "a://1");
         let wished = all.wished("u1", &Scope::All);
         assert_eq!(wished.hopeful().len(), 1);
         assert!(!all.retire("u1", &Scope::All));
@@ -211,7 +233,7 @@ mod tests {
         assert!(wished.is_empty());
         assert!(all.retire("u1", &Scope::All));
         // A new wish is a new chance.
-        let three = all.wish("u1", Scope::All, "a://1");
+        let three = all.wish("u1", (Scope::All, Capabilities::NONE), "a://1");
         assert!(matches!(three.kept().await, Err(CallFailure::Silent(_))));
         assert_eq!(all.scopes("u1"), [Scope::All]);
         drop(three);
@@ -222,10 +244,10 @@ mod tests {
     #[tokio::test]
     async fn a_failure_frees_who_waits_and_leaves_who_was_kept() {
         let all = Wishes::default();
-        let kept = all.wish("u1", Scope::All, "a://1");
+        let kept = all.wish("u1", (Scope::All, Capabilities::NONE), "a://1");
         let wished = all.wished("u1", &Scope::All);
         wished.note("a://1", Ok(()));
-        let waits = all.wish("u1", Scope::All, "a://2");
+        let waits = all.wish("u1", (Scope::All, Capabilities::NONE), "a://2");
         wished.note_failure(&CallFailure::NoResponse);
         assert!(kept.kept().await.is_ok());
         assert!(waits.kept().await.is_err());

@@ -14,7 +14,11 @@ use crate::{
     engine::{Inbound, Sender, Served},
     error::Failure,
     exchange::Call,
-    mcp::{Level, Version, response::Answer, version},
+    mcp::{
+        Level, Version,
+        response::{self, Answer},
+        version,
+    },
     route::{self, Interest},
     session::SessionClaims,
     sessions::{
@@ -98,26 +102,31 @@ pub(super) fn subscribe(
     let upstreams = sender.edge.upstreams();
     let (era, is_shared) = upstream_of(&sender.table, upstream_id);
     if interest == Interest::Ends {
-        live.unsubscribe(&subscription);
+        let was_held = live.unsubscribe(&subscription);
         let is_wanted = || {
             sender.edge.sessions().is_subscribed(upstream_id, uri)
                 || upstreams.is_wished(upstream_id, uri)
         };
         return Ok(match (era, is_shared) {
-            (Era::Modern, _) => Noted::Done,
+            // Its keeper takes it back.
+            (Some(Era::Modern), _) => Noted::Done,
+            (_, _) if was_held => Noted::Done,
             // Others want it still.
-            (Era::Legacy, IsShared::Yes) if is_wanted() => Noted::Done,
-            (Era::Legacy, _) => Noted::Forward(target),
+            (_, IsShared::Yes) if is_wanted() => Noted::Done,
+            (_, _) => Noted::Forward(target),
         });
     }
     if !live.subscribe(subscription.clone()) {
         return Err(Failure::TooManyCalls);
     }
-    if era == Era::Legacy {
-        return Ok(Noted::Forward(target));
-    }
-    if let Some(wish) = upstreams.wish(upstream_id, &SessionKey::Client(claims.id), uri) {
+    let owner = SessionKey::Client(claims.id);
+    let wish = || upstreams.wish(upstream_id, (&owner, claims.capabilities), uri);
+    if let Some(wish) = era.and_then(|_| wish()) {
         return Ok(Noted::Wished(subscription, wish));
+    }
+    // It knows better whether it tells.
+    if era != Some(Era::Modern) {
+        return Ok(Noted::Forward(target));
     }
     live.unsubscribe(&subscription);
     let upstream = name_of(&sender.table, upstream_id);
@@ -134,16 +143,21 @@ pub(super) fn wished(
 ) -> Call {
     let live = Arc::clone(live);
     let upstream = name_of(&inbound.sender.table, &subscription.upstream_id);
+    let (id, patience) = (inbound.id(), inbound.sender.edge.timeouts().call);
     Box::pin(async move {
-        match wish.kept().await {
+        let failure = match wish.kept_within(patience).await {
             Ok(()) => {
                 live.hold(&subscription, wish);
-                Ok(Reply::Response(answer.into_bytes()))
+                return Ok(Reply::Response(answer.into_bytes()));
             }
-            Err(failure) => {
-                live.unsubscribe(&subscription);
-                Err(CallError { upstream, failure })
+            Err(failure) => failure,
+        };
+        live.unsubscribe(&subscription);
+        match failure {
+            CallFailure::Declined { error, said: _ } => {
+                Ok(Reply::Response(response::declined(&id, &error)))
             }
+            failure => Err(CallError { upstream, failure }),
         }
     })
 }
@@ -159,9 +173,10 @@ enum IsShared {
     No,
 }
 
-fn upstream_of(table: &Table, upstream_id: &str) -> (Era, IsShared) {
+/// What an upstream speaks, if that is known, and whether it has one connection for all.
+fn upstream_of(table: &Table, upstream_id: &str) -> (Option<Era>, IsShared) {
     let upstream = table.upstream(upstream_id);
-    let era = upstream.and_then(|upstream| upstream.era).unwrap_or(Era::Legacy);
+    let era = upstream.and_then(|upstream| upstream.era);
     let is_shared = match upstream.map(|upstream| &upstream.transport) {
         Some(Transport::Stdio(stdio)) if stdio.mode == StdioMode::Shared => IsShared::Yes,
         Some(_) | None => IsShared::No,

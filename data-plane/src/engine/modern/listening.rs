@@ -32,7 +32,7 @@ pub(super) fn listen(
     let wished: Vec<(Subscription, Wish)> = resources
         .into_iter()
         .filter_map(|Watched { upstream_id, uri, shown }| {
-            let wish = upstreams.wish(&upstream_id, &owner, &uri)?;
+            let wish = upstreams.wish(&upstream_id, (&owner, client.capabilities), &uri)?;
             let upstream_id = (*upstream_id).into();
             Some((Subscription { upstream_id, uri, shown }, wish))
         })

@@ -116,7 +116,7 @@ impl Active {
     /// Opens a subscription at a modern upstream.
     pub(super) async fn subscription(
         &self,
-        owner: Option<&SessionKey>,
+        (owner, able): (Option<&SessionKey>, Capabilities),
         wanted: Wanted,
     ) -> Result<Channel, CallFailure> {
         let bounds = Bounds::of_step(self.limits(), OPEN_TIMEOUT);
@@ -129,7 +129,7 @@ impl Active {
                 Channel::over_pipe(link.ok_or(CallFailure::Gone)??, wanted, bounds).await
             }
             (Adapter::Pipe(pipe), Some(owner)) => {
-                let link = bounds.within(pipe.link_of(owner, capabilities(owner))).await??;
+                let link = bounds.within(pipe.link_of(owner, capabilities(owner, able))).await??;
                 Channel::over_pipe(link, wanted, bounds).await
             }
             (Adapter::Refused(failure), _) => Err(failure.clone()),
@@ -137,11 +137,30 @@ impl Active {
     }
 
     /// Opens a session at a legacy upstream, or takes the one that is open.
-    pub(super) async fn line(&self, owner: Option<&SessionKey>) -> Result<Line, CallFailure> {
+    pub(super) async fn line(
+        &self,
+        owner: Option<&SessionKey>,
+        able: Capabilities,
+    ) -> Result<Line, CallFailure> {
+        let line = self.line_of(owner, able).await?;
+        // A call would ask for log messages too, but this client may only listen.
+        if let Some(owner) = owner
+            && let Some(level) = self.health().level(owner)
+        {
+            line.want_logs(level, owner).await;
+        }
+        Ok(line)
+    }
+
+    async fn line_of(
+        &self,
+        owner: Option<&SessionKey>,
+        able: Capabilities,
+    ) -> Result<Line, CallFailure> {
         match (&self.adapter, owner) {
-            (Adapter::Http(http), Some(owner)) => http.line(owner, capabilities(owner)).await,
+            (Adapter::Http(http), Some(owner)) => http.line(owner, capabilities(owner, able)).await,
             (Adapter::Pipe(pipe), Some(owner)) => {
-                pipe.link_of(owner, capabilities(owner)).await.map(Line::Pipe)
+                pipe.link_of(owner, capabilities(owner, able)).await.map(Line::Pipe)
             }
             (Adapter::Pipe(pipe), None) => {
                 pipe.common_link().await.ok_or(CallFailure::Gone)?.map(Line::Pipe)
@@ -172,13 +191,10 @@ impl Active {
     }
 }
 
-/// What is declared for a principal, as its calls declare it.
-fn capabilities(owner: &SessionKey) -> Capabilities {
+/// What is declared in the name of who is `able`, as its calls declare it.
+fn capabilities(owner: &SessionKey, able: Capabilities) -> Capabilities {
     match owner {
-        SessionKey::Client(_) => Capabilities::NONE,
-        SessionKey::Principal { capabilities, .. } => {
-            let never = Capabilities::of(&["roots.listChanged"]);
-            Capabilities::from_bits(*capabilities).without(never)
-        }
+        SessionKey::Client(_) => able,
+        SessionKey::Principal { .. } => able.without(Capabilities::of(&["roots.listChanged"])),
     }
 }

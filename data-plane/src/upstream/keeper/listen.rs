@@ -11,7 +11,7 @@ use super::{
     channel::{Channel, Said, Wanted},
 };
 use crate::{
-    mcp::{Message, subscription::Topics},
+    mcp::{Capabilities, Message, subscription::Topics},
     upstream::{SessionKey, active::Active, failure::CallFailure},
 };
 
@@ -133,7 +133,7 @@ impl<'a> Listen<'a> {
             return Some(now);
         }
         let active = self.keeping.active.upgrade()?;
-        let owner = self.keeping.owner().cloned();
+        let owner = (self.keeping.owner().cloned(), self.keeping.wished.able());
         let opening = open(active, owner, wanted.clone());
         self.opening = Some((wanted, Box::pin(opening)));
         None
@@ -277,8 +277,8 @@ impl Fading {
 
 async fn open(
     active: Arc<Active>,
-    owner: Option<SessionKey>,
+    (owner, able): (Option<SessionKey>, Capabilities),
     wanted: Wanted,
 ) -> Result<Box<Channel>, CallFailure> {
-    active.subscription(owner.as_ref(), wanted).await.map(Box::new)
+    active.subscription((owner.as_ref(), able), wanted).await.map(Box::new)
 }

@@ -9,7 +9,11 @@ use tokio::time::Instant;
 
 use super::{Keeping, LINGER, RETRY_MAX, RETRY_MIN};
 use crate::{
-    mcp::{Capabilities, Message, response::quote},
+    mcp::{
+        Capabilities, Kind, Level, Message,
+        message::{Outcome, Response},
+        response::quote,
+    },
     upstream::{
         Active, Bounds, Endpoint, Limits, Session, SessionKey, era, failure::CallFailure,
         pipe::Link,
@@ -46,6 +50,15 @@ impl Line {
         }
     }
 
+    /// Asks for log messages from `level` on, in the name of `owner`.
+    pub(super) async fn want_logs(&self, level: Level, owner: &SessionKey) {
+        match self {
+            Self::Http(_, session) => session.want_logs(level, owner).await,
+            // A pipe that is broken will be noticed soon enough.
+            Self::Pipe(link) => drop(link.want_logs(level)),
+        }
+    }
+
     fn is_lost(&self) -> bool {
         match self {
             Self::Http(_, session) => session.is_lost(),
@@ -68,7 +81,7 @@ impl Keeping {
         let mut has_missed = false;
         while self.is_wanted().await {
             let Some(active) = self.active.upgrade() else { return };
-            let opened = active.line(self.owner()).await;
+            let opened = active.line(self.owner(), self.wished.able()).await;
             match opened {
                 Ok(line) => {
                     let subscriptions = Subscriptions { keeping: self, line: &line, has_missed };
@@ -146,8 +159,7 @@ impl Subscriptions<'_> {
     async fn begin(&self, uri: &str, limits: &Limits) -> Result<bool, CallFailure> {
         let answer = self.line.ask("resources/subscribe", uri, limits).await;
         let answer = answer.inspect_err(|failure| self.keeping.wished.note_failure(failure))?;
-        let refused = era::error_of(&answer)
-            .map(|error| CallFailure::Unheard(format!("error {}: {}", error.code, error.message)));
+        let refused = refusal(&answer);
         let is_kept = refused.is_none();
         self.keeping.wished.note(uri, refused.map_or(Ok(()), Err));
         if let (true, true, Some(active)) =
@@ -168,6 +180,16 @@ impl Subscriptions<'_> {
         // What it answers makes no difference.
         self.line.ask("resources/unsubscribe", uri, limits).await.map(drop)
     }
+}
+
+/// The error that an upstream answers a subscription with.
+fn refusal(answer: &Message) -> Option<CallFailure> {
+    let Kind::Response(Response { outcome: Outcome::Error(error), .. }) = &answer.kind else {
+        return None;
+    };
+    let said =
+        era::error_of(answer).map(|error| format!("error {}: {}", error.code, error.message));
+    Some(CallFailure::Declined { said: said.unwrap_or_default(), error: answer.slice(*error) })
 }
 
 impl Active {

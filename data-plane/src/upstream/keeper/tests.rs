@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 
 use crate::{
-    mcp::Message,
+    mcp::{Capabilities, Level, Message},
     upstream::{
         Audience, Said, SessionKey,
         failure::CallFailure,
@@ -51,6 +51,10 @@ impl Audience for Ear {
 
     fn has_subscribed(&self, _: &str, _: &str) -> bool {
         false
+    }
+
+    fn level(&self, _: &SessionKey) -> Option<Level> {
+        Some(Level::Warning)
     }
 }
 
@@ -134,7 +138,7 @@ fn client() -> SessionKey {
 async fn one_subscription_follows_what_all_clients_wish() {
     let script = Script::new();
     let (proxy, ear) = proxy(&script).await;
-    let wish = |uri| proxy.upstreams.wish("u1", &client(), uri).unwrap();
+    let wish = |uri| proxy.upstreams.wish("u1", (&client(), Capabilities::NONE), uri).unwrap();
     let one = wish("a://1");
     one.kept().await.unwrap();
     script.update("a://1");
@@ -163,7 +167,7 @@ async fn who_wishes_again_what_is_still_kept_need_not_wait() {
     let script = Script::new();
     let (proxy, _ear) = proxy(&script).await;
     for _ in 0..3 {
-        let wish = proxy.upstreams.wish("u1", &client(), "a://1").unwrap();
+        let wish = proxy.upstreams.wish("u1", (&client(), Capabilities::NONE), "a://1").unwrap();
         tokio::time::timeout(Duration::from_secs(5), wish.kept()).await.unwrap().unwrap();
     }
     assert_eq!(script.asked(1).await.len(), 1);
@@ -173,7 +177,7 @@ async fn who_wishes_again_what_is_still_kept_need_not_wait() {
 async fn a_broken_subscription_is_opened_again_and_what_may_be_missed_is_told() {
     let script = Script::new();
     let (proxy, ear) = proxy(&script).await;
-    let wish = proxy.upstreams.wish("u1", &client(), "a://1").unwrap();
+    let wish = proxy.upstreams.wish("u1", (&client(), Capabilities::NONE), "a://1").unwrap();
     wish.kept().await.unwrap();
     script.says.send(Bytes::new()).unwrap();
     script.asked(2).await;
@@ -184,21 +188,101 @@ async fn a_broken_subscription_is_opened_again_and_what_may_be_missed_is_told() 
 async fn an_error_is_told_to_who_wished_and_spoils_nothing_else() {
     let script = Script::new();
     let (proxy, ear) = proxy(&script).await;
-    let good = proxy.upstreams.wish("u1", &client(), "a://1").unwrap();
+    let good = proxy.upstreams.wish("u1", (&client(), Capabilities::NONE), "a://1").unwrap();
     good.kept().await.unwrap();
-    let bad = proxy.upstreams.wish("u1", &client(), "never://").unwrap();
+    let bad = proxy.upstreams.wish("u1", (&client(), Capabilities::NONE), "never://").unwrap();
     let failure = bad.kept().await.unwrap_err();
     assert!(failure.to_string().contains("never"), "{failure}");
     script.update("a://1");
     ear.hears(1).await;
 }
 
+/// A legacy server that takes note of what it is asked, with the session.
+async fn legacy(log: Arc<Mutex<Vec<String>>>) -> Proxy {
+    let opened = std::sync::atomic::AtomicUsize::new(0);
+    let address = serve(move |seen| {
+        let method = seen.member("/method");
+        let Some(method) = method.as_str() else { return answer(405, "", "") };
+        let what = seen.member("/params/uri");
+        let what = what.as_str().unwrap_or_default();
+        log.lock().push(format!("{method} {what} {}", seen.header("mcp-session-id")));
+        let id = seen.member("/id");
+        match method {
+            "initialize" => {
+                assert!(!seen.member("/params/capabilities/sampling").is_null());
+                let number = opened.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
+                let mut answer = json(format!(
+                    r#"{{"jsonrpc":"2.0","id":{id},"result":{{"protocolVersion":"2025-06-18","capabilities":{{"logging":{{}},"resources":{{"subscribe":true}}}},"serverInfo":{{"name":"s"}}}}}}"#
+                ));
+                let session = format!("s{number}").parse().unwrap();
+                answer.headers_mut().insert("mcp-session-id", session);
+                answer
+            }
+            _ if what == "never://" => {
+                json(format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32002,"message":"never","data":1.0}}}}"#))
+            }
+            _ => json(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#)),
+        }
+    })
+    .await;
+    let mut resource = upstream(http(address));
+    resource.era = Some(Era::Legacy);
+    SUBSCRIBES.clone_into(&mut resource.capabilities);
+    Proxy::new(resource)
+}
+
+#[tokio::test]
+async fn a_clients_subscription_outlives_its_session_at_a_legacy_upstream() {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let proxy = legacy(Arc::clone(&log)).await;
+    let ear = Arc::new(Ear::default());
+    let audience: std::sync::Weak<Ear> = Arc::downgrade(&ear);
+    proxy.upstreams.admit(audience);
+    let saw = async |what: &str| {
+        let seen = async {
+            while !log.lock().iter().any(|line| line == what) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let seen = tokio::time::timeout(Duration::from_secs(10), seen).await;
+        seen.unwrap_or_else(|_| panic!("no `{what}` in {:?}", log.lock()));
+    };
+    let able = (&client(), Capabilities::of(&["sampling"]));
+    let wish = proxy.upstreams.wish("u1", able, "a://1").unwrap();
+    wish.kept().await.unwrap();
+    assert!(log.lock().contains(&"logging/setLevel  s1".to_owned()));
+    let refused = proxy.upstreams.wish("u1", able, "never://").unwrap();
+    match refused.kept().await.unwrap_err() {
+        CallFailure::Declined { error, .. } => {
+            assert_eq!(error, r#"{"code":-32002,"message":"never","data":1.0}"#);
+        }
+        other => panic!("{other}"),
+    }
+    let active = proxy.upstreams.find("u1").unwrap();
+    active.sweep(Duration::ZERO);
+    assert_eq!(active.open_count(), 1);
+    let crate::upstream::active::Adapter::Http(http) = &active.adapter else { panic!("no HTTP") };
+    http.session(&client()).unwrap().lose();
+    saw("resources/subscribe a://1 s2").await;
+    assert!(log.lock().contains(&"logging/setLevel  s2".to_owned()));
+    drop((wish, refused));
+    saw("resources/unsubscribe a://1 s2").await;
+    for _ in 0..1000 {
+        active.sweep(Duration::ZERO);
+        if active.open_count() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the session is kept for nobody");
+}
+
 #[tokio::test]
 async fn an_upstream_that_never_tells_is_not_asked() {
     let resource = upstream(http("127.0.0.1:1".parse().unwrap()));
     let proxy = Proxy::new(resource);
-    assert!(proxy.upstreams.wish("u1", &client(), "a://1").is_none());
-    assert!(proxy.upstreams.wish("nobody", &client(), "a://1").is_none());
+    assert!(proxy.upstreams.wish("u1", (&client(), Capabilities::NONE), "a://1").is_none());
+    assert!(proxy.upstreams.wish("nobody", (&client(), Capabilities::NONE), "a://1").is_none());
 }
 
 fn json_of(uris: &[&str]) -> serde_json::Value {

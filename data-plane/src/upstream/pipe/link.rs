@@ -48,7 +48,7 @@ pub(crate) struct Link {
 
 impl Link {
     /// Asks for log messages from `level` on, unless they come already.
-    pub(super) fn want_logs(&self, level: Level) -> Result<(), CallFailure> {
+    pub(crate) fn want_logs(&self, level: Level) -> Result<(), CallFailure> {
         let mut last = self.level.lock();
         let is_logging = || Features::read(&self.handshake.capabilities).has(Feature::Logging);
         if last.is_some_and(|last| last <= level) || !is_logging() {
