@@ -170,7 +170,9 @@ pub async fn through_gateway(part: Part) -> anyhow::Result<Report> {
     for client in &CLIENTS {
         for transport in Transport::ALL {
             // A principal of its own: what a modern client leaves behind belongs to it.
-            let token = world.token(&format!("{}-{}", client.name, transport.name())).await?;
+            let name = format!("{}-{}", client.name, transport.name());
+            let token = ["token", "create", "--name", &name, "--subject", &name];
+            let token = world.ok(&token).await?;
             let mut endpoints = Vec::new();
             for server in SERVERS.iter().filter(|server| part.has(client, transport, server)) {
                 let mut features = abilities.of(client, transport, server, &servers)?;
@@ -190,7 +192,11 @@ pub async fn through_gateway(part: Part) -> anyhow::Result<Report> {
             }
         }
     }
-    let cells = run_all(jobs).await.with_context(|| world.process().log_tail())?;
+    // What one of two unknown tools of a shared command asks is refused, since nobody can tell
+    // which: the first client goes alone, and the command's tools are known by it.
+    let others = jobs.split_off(jobs.len().min(1));
+    let mut cells = run_all(jobs).await.with_context(|| world.process().log_tail())?;
+    cells.extend(run_all(others).await.with_context(|| world.process().log_tail())?);
     Ok(Report { cells, abilities, gaps })
 }
 
