@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use proto::{
     Invalid, Permission,
-    resource::{EndedSessionResource, ProxyResource, kind},
+    resource::{EndedSession, ProxyResource, kind},
 };
 use rustls::pki_types::CertificateDer;
 
@@ -135,9 +135,9 @@ impl Peers {
     }
 
     /// Notes sessions that their clients have deleted, so that every proxy refuses them.
-    pub(crate) async fn end_sessions(&self, ended: &[EndedSessionResource]) -> Result<(), Error> {
+    pub(crate) async fn end_sessions(&self, ended: &[EndedSession]) -> Result<(), Error> {
         let now = self.inner.clock.now_ms();
-        let lives = |it: &&EndedSessionResource| {
+        let lives = |it: &&EndedSession| {
             it.expire_time_ms > now && it.expire_time_ms <= now + SESSION_MAX_MS
         };
         let mut ended = ended.iter().filter(lives).peekable();
@@ -145,13 +145,13 @@ impl Peers {
             return Ok(());
         }
         let mut write = self.inner.store.begin_write().await?;
+        let mut batch = ended_sessions::Batch::open(write.connection()).await?;
         let mut names = Vec::new();
         for session in ended {
-            if ended_sessions::insert(write.connection(), *session).await? {
-                names.push(session.name());
-            }
+            names.extend(batch.insert(write.connection(), *session).await?);
         }
-        note(&mut write, kind::ENDED_SESSION, &names).await?;
+        names.dedup();
+        note(&mut write, kind::ENDED_SESSIONS, &names).await?;
         write.commit().await?;
         Ok(())
     }
@@ -167,8 +167,10 @@ impl Peers {
         drop(read);
         let mut write = store.begin_write().await?;
         let names = ended_sessions::expired(write.connection(), now).await?;
-        ended_sessions::delete_expired(write.connection(), now).await?;
-        note(&mut write, kind::ENDED_SESSION, &names).await?;
+        for name in &names {
+            ended_sessions::delete(write.connection(), name).await?;
+        }
+        note(&mut write, kind::ENDED_SESSIONS, &names).await?;
         write.commit().await?;
         Ok(())
     }

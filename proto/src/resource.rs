@@ -15,7 +15,7 @@ use crate::{entry::EntryResource, invalid::Invalid, wire};
 
 pub use self::{
     access::{CredentialResource, Key, KeyResource, TokenResource},
-    proxy::{EndedSessionResource, ProxyResource},
+    proxy::{EndedSession, EndedSessionsResource, ProxyResource},
     tool::{ToolResource, ToolTarget},
     upstream::UpstreamResource,
     virtual_server::VirtualServerResource,
@@ -33,7 +33,7 @@ pub mod kind {
     pub const KEY: &str = "key";
     pub const CREDENTIAL: &str = "credential";
     pub const PROXY: &str = "proxy";
-    pub const ENDED_SESSION: &str = "ended_session";
+    pub const ENDED_SESSIONS: &str = "ended_sessions";
 }
 
 /// A resource after its one conversion.
@@ -47,7 +47,7 @@ pub enum Resource {
     Key(KeyResource),
     Credential(CredentialResource),
     Proxy(ProxyResource),
-    EndedSession(EndedSessionResource),
+    EndedSessions(EndedSessionsResource),
 }
 
 impl Resource {
@@ -65,7 +65,7 @@ impl Resource {
             Body::Key(key) => key.try_into().map(Self::Key),
             Body::Credential(credential) => Ok(Self::Credential(credential.into())),
             Body::Proxy(proxy) => proxy.try_into().map(Self::Proxy),
-            Body::EndedSession(session) => session.try_into().map(Self::EndedSession),
+            Body::EndedSessions(ended) => ended.try_into().map(Self::EndedSessions),
         }
     }
 
@@ -85,8 +85,8 @@ impl Resource {
                 (key(kind::CREDENTIAL, "", &it.id), Body::Credential(it.into()))
             }
             Self::Proxy(it) => (key(kind::PROXY, "", &it.id), Body::Proxy(it.into())),
-            Self::EndedSession(it) => {
-                (key(kind::ENDED_SESSION, "", &it.name()), Body::EndedSession(it.into()))
+            Self::EndedSessions(it) => {
+                (key(kind::ENDED_SESSIONS, "", &it.name), Body::EndedSessions(it.into()))
             }
         };
         wire::Resource {

@@ -89,7 +89,7 @@ fn open(sealer: &Sealer, row: &KeyRow) -> Result<KeyResource, KeyError> {
         | Resource::Token(_)
         | Resource::Credential(_)
         | Resource::Proxy(_)
-        | Resource::EndedSession(_) => {
+        | Resource::EndedSessions(_) => {
             let source = proto::Invalid::new("body", "is not a key");
             Err(KeyError::Damaged { id: id(), source })
         }

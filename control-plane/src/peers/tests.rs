@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::proxy::peer_name;
+use proto::{proxy::peer_name, resource::Resource};
 use rcgen::KeyPair;
 use rustls::{
     RootCertStore,
@@ -135,12 +135,12 @@ async fn a_revoked_proxy_is_forgotten_and_an_unknown_one_is_not_found() {
 #[tokio::test]
 async fn an_ended_session_is_told_once_and_forgotten_when_its_id_expires() {
     let house = House::open().await;
-    let ended = |byte, expire_time_ms| EndedSessionResource { id: [byte; 16], expire_time_ms };
+    let ended = |byte, expire_time_ms| EndedSession { id: [byte; 16], expire_time_ms };
     let session = ended(1, NOW + 1000);
     let expired = ended(2, NOW);
     let absurd = ended(3, i64::MAX);
     house.peers.end_sessions(&[session, expired, absurd]).await.unwrap();
-    assert_eq!(house.changed(0).await, [format!("ended_session/{}", session.name())]);
+    assert_eq!(house.changed(0).await, ["ended_sessions/0"]);
     let revision = house.revision().await;
     house.peers.end_sessions(&[session]).await.unwrap();
     house.peers.upkeep().await.unwrap();
@@ -150,4 +150,33 @@ async fn an_ended_session_is_told_once_and_forgotten_when_its_id_expires() {
     assert_eq!(house.revision().await, revision + 1);
     let mut read = house.store.begin_read().await.unwrap();
     assert!(ended_sessions::resources(read.connection()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn ended_sessions_are_told_in_batches() {
+    let house = House::open().await;
+    let ended = |number: u16| {
+        let mut id = [0; 16];
+        id[..2].copy_from_slice(&number.to_be_bytes());
+        EndedSession { id, expire_time_ms: NOW + 1000 + i64::from(number) }
+    };
+    for number in 0..100 {
+        house.peers.end_sessions(&[ended(number)]).await.unwrap();
+    }
+    let many: Vec<_> = (90..300).map(ended).collect();
+    house.peers.end_sessions(&many).await.unwrap();
+    let names = ["ended_sessions/0", "ended_sessions/1", "ended_sessions/2"];
+    assert_eq!(house.changed(0).await, names);
+    let mut read = house.store.begin_read().await.unwrap();
+    let told = ended_sessions::resources(read.connection()).await.unwrap();
+    let told = told.iter().map(|resource| match resource {
+        Resource::EndedSessions(ended) => ended.sessions.len(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [128, 128, 44]);
+    drop(read);
+    house.clock.advance_ms(1000 + 130);
+    let revision = house.revision().await;
+    house.peers.upkeep().await.unwrap();
+    assert_eq!(house.changed(revision).await, ["ended_sessions/0"]);
 }

@@ -232,7 +232,7 @@ fn need_of(resource: &Resource) -> Option<(wire::ResourceKey, Group)> {
         | Resource::Key(_)
         | Resource::Credential(_)
         | Resource::Proxy(_)
-        | Resource::EndedSession(_) => return None,
+        | Resource::EndedSessions(_) => return None,
     };
     Some((key(kind::CREDENTIAL, "", id), group))
 }

@@ -154,7 +154,7 @@ async fn load(
             kind::TOKEN => tokens::resource(read.connection(), id).await?,
             kind::KEY => keys::resource(read.connection(), sealer, id).await?,
             kind::PROXY => peers::resource(read.connection(), id).await?,
-            kind::ENDED_SESSION => ended_sessions::resource(read.connection(), id).await?,
+            kind::ENDED_SESSIONS => ended_sessions::resource(read.connection(), id).await?,
             _ => continue,
         };
         loaded.push((changed.clone(), resource));

@@ -10,7 +10,7 @@ use sqlx::{
 use super::StoreError;
 
 /// Every migration, in order. The files are embedded; rules are in migrations/README.md.
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (1, "registry", include_str!("../../../migrations/0001_registry.sql")),
     (2, "identity", include_str!("../../../migrations/0002_identity.sql")),
     (3, "proxies", include_str!("../../../migrations/0003_proxies.sql")),
@@ -20,6 +20,11 @@ const MIGRATIONS: [(i64, &str, &str); 6] = [
         6,
         "virtual_server_entries",
         include_str!("../../../migrations/0006_virtual_server_entries.sql"),
+    ),
+    (
+        7,
+        "ended_session_batches",
+        include_str!("../../../migrations/0007_ended_session_batches.sql"),
     ),
 ];
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
-use proto::resource::EndedSessionResource;
+use proto::resource::EndedSession;
 use tokio::sync::Notify;
 
 use crate::snapshot::table::Table;
@@ -35,12 +35,12 @@ impl Outbox {
     }
 
     /// What is to be told, without what `table` knows or what has expired.
-    pub(crate) fn waiting(&self, table: Option<&Table>, now_ms: i64) -> Vec<EndedSessionResource> {
+    pub(crate) fn waiting(&self, table: Option<&Table>, now_ms: i64) -> Vec<EndedSession> {
         let mut waiting = self.waiting.lock();
         waiting.retain(|id, expire_time_ms| {
             *expire_time_ms > now_ms && !table.is_some_and(|table| table.has_ended(id))
         });
-        let session = |(id, expire_time_ms): (&[u8; 16], &i64)| EndedSessionResource {
+        let session = |(id, expire_time_ms): (&[u8; 16], &i64)| EndedSession {
             id: *id,
             expire_time_ms: *expire_time_ms,
         };
@@ -50,7 +50,10 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use proto::{Position, resource::Resource};
+    use proto::{
+        Position,
+        resource::{EndedSessionsResource, Resource},
+    };
 
     use super::*;
 
@@ -60,9 +63,10 @@ mod tests {
         outbox.add([1; 16], 100);
         outbox.add([2; 16], 50);
         assert_eq!(outbox.waiting(None, 10).len(), 2);
-        let first = EndedSessionResource { id: [1; 16], expire_time_ms: 100 };
+        let first = EndedSession { id: [1; 16], expire_time_ms: 100 };
         assert_eq!(outbox.waiting(None, 60), [first]);
-        let known = [Resource::EndedSession(first)];
+        let ended = EndedSessionsResource { name: "0".to_owned(), sessions: vec![first] };
+        let known = [Resource::EndedSessions(ended)];
         let table = Table::compile(known.iter(), Position::default()).unwrap();
         assert!(outbox.waiting(Some(&table), 60).is_empty());
         assert!(outbox.waiting(None, 60).is_empty());

@@ -203,8 +203,8 @@ impl<'a> Parts<'a> {
                 Resource::Key(key) => parts.keys.push(key),
                 Resource::Credential(credential) => parts.credentials.push(credential),
                 Resource::Proxy(proxy) => parts.proxies.push(proxy),
-                Resource::EndedSession(session) => {
-                    parts.ended_sessions.insert(session.id);
+                Resource::EndedSessions(ended) => {
+                    parts.ended_sessions.extend(ended.sessions.iter().map(|session| session.id));
                 }
             }
         }

@@ -1,6 +1,9 @@
 //! What proxies are told of each other: who is there, and which sessions have ended.
 
-use crate::{invalid::Invalid, wire};
+use crate::{
+    invalid::{Invalid, Under as _},
+    wire,
+};
 
 /// A proxy that others may trust and reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,19 +15,21 @@ pub struct ProxyResource {
     pub stdio_host: bool,
 }
 
+/// Some of the sessions that their clients have deleted. Together, since each for itself would
+/// take ten times the memory for as long as its id could be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedSessionsResource {
+    /// Which of all batches.
+    pub name: String,
+    pub sessions: Vec<EndedSession>,
+}
+
 /// A session that its client has deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EndedSessionResource {
+pub struct EndedSession {
     pub id: [u8; 16],
     /// From then on its id is refused anyway.
     pub expire_time_ms: i64,
-}
-
-impl EndedSessionResource {
-    /// Its name among sync resources.
-    pub fn name(&self) -> String {
-        format!("{:032x}", u128::from_be_bytes(self.id))
-    }
 }
 
 impl TryFrom<wire::ProxyResource> for ProxyResource {
@@ -49,19 +54,39 @@ impl From<ProxyResource> for wire::ProxyResource {
     }
 }
 
-impl TryFrom<wire::EndedSessionResource> for EndedSessionResource {
+impl TryFrom<wire::EndedSessionsResource> for EndedSessionsResource {
     type Error = Invalid;
 
-    fn try_from(session: wire::EndedSessionResource) -> Result<Self, Invalid> {
-        let wire::EndedSessionResource { id, expire_time_ms } = session;
+    fn try_from(ended: wire::EndedSessionsResource) -> Result<Self, Invalid> {
+        let wire::EndedSessionsResource { name, sessions } = ended;
+        if name.is_empty() {
+            return Err(Invalid::missing("name"));
+        }
+        let sessions = sessions.into_iter().map(EndedSession::try_from).collect::<Result<_, _>>();
+        Ok(Self { name, sessions: sessions.under("sessions")? })
+    }
+}
+
+impl From<EndedSessionsResource> for wire::EndedSessionsResource {
+    fn from(ended: EndedSessionsResource) -> Self {
+        let EndedSessionsResource { name, sessions } = ended;
+        Self { name, sessions: sessions.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl TryFrom<wire::EndedSession> for EndedSession {
+    type Error = Invalid;
+
+    fn try_from(session: wire::EndedSession) -> Result<Self, Invalid> {
+        let wire::EndedSession { id, expire_time_ms } = session;
         let id = id.try_into().map_err(|_| Invalid::new("id", "must have 16 bytes"))?;
         Ok(Self { id, expire_time_ms })
     }
 }
 
-impl From<EndedSessionResource> for wire::EndedSessionResource {
-    fn from(session: EndedSessionResource) -> Self {
-        let EndedSessionResource { id, expire_time_ms } = session;
+impl From<EndedSession> for wire::EndedSession {
+    fn from(session: EndedSession) -> Self {
+        let EndedSession { id, expire_time_ms } = session;
         Self { id: id.to_vec(), expire_time_ms }
     }
 }
@@ -78,14 +103,15 @@ mod tests {
             peer_address: "10.0.0.1:4448".to_owned(),
             stdio_host: true,
         };
-        let session = EndedSessionResource { id: [0xab; 16], expire_time_ms: 7 };
-        for resource in [Resource::Proxy(proxy), Resource::EndedSession(session)] {
+        let sessions = vec![EndedSession { id: [0xab; 16], expire_time_ms: 7 }];
+        let ended = EndedSessionsResource { name: "3".to_owned(), sessions };
+        for resource in [Resource::Proxy(proxy), Resource::EndedSessions(ended)] {
             assert_eq!(Resource::decode(&resource.clone().encode()).unwrap(), resource);
         }
-        let key = Resource::EndedSession(session).encode().key.unwrap();
-        assert_eq!(key.name, "ab".repeat(16));
-        let short = wire::EndedSessionResource { id: vec![1; 15], expire_time_ms: 7 };
-        assert_eq!(EndedSessionResource::try_from(short).unwrap_err().field, "id");
+        let short = wire::EndedSession { id: vec![1; 15], expire_time_ms: 7 };
+        let ended = wire::EndedSessionsResource { name: "3".to_owned(), sessions: vec![short] };
+        let refused = EndedSessionsResource::try_from(ended).unwrap_err();
+        assert_eq!(refused.field, "sessions.id");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One stream of reports: results and news in, discoveries out.
 
 use futures_util::StreamExt as _;
-use proto::{Catalog, resource::EndedSessionResource, upstream::FailureReason, wire};
+use proto::{Catalog, resource::EndedSession, upstream::FailureReason, wire};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
@@ -70,7 +70,7 @@ async fn take(
             }
         }
         Some(Message::SessionsEnded(wire::SessionsEnded { sessions })) => {
-            let sessions = sessions.into_iter().map(EndedSessionResource::try_from);
+            let sessions = sessions.into_iter().map(EndedSession::try_from);
             let sessions: Result<Vec<_>, _> = sessions.collect();
             let sessions =
                 sessions.map_err(|invalid| Status::invalid_argument(invalid.to_string()))?;
