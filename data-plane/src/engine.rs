@@ -115,8 +115,9 @@ impl Inbound<'_> {
         let Outbound { target, client, logs, session, owner, operation, permit, tasks } = outbound;
         let id = self.id();
         let Self { sender, message } = self;
-        let Sender { edge, table, .. } = sender;
+        let Sender { edge, table, principal, .. } = sender;
         let call = Call {
+            subject: Arc::clone(&principal.subject),
             message,
             target,
             client_era: client.version.era(),

@@ -200,16 +200,16 @@ impl Upstreams {
     }
 
     /// One client more that wants to hear when a resource changes: `owner` is whose sessions at
-    /// upstreams it uses, which declare `able`. `None`: the upstream never tells.
+    /// upstreams it uses, which are `subject`'s and declare `able`. `None`: the upstream never tells.
     pub(crate) fn wish(
         &self,
         upstream_id: &str,
-        (owner, able): (&SessionKey, Capabilities),
+        (owner, able, subject): (&SessionKey, Capabilities, &str),
         uri: &str,
     ) -> Option<Wish> {
         let active = self.find(upstream_id)?;
         let scope = active.scope(owner)?;
-        let wish = self.wishes.wish(upstream_id, (scope.clone(), able), uri);
+        let wish = self.wishes.wish(upstream_id, (scope.clone(), able, subject), uri);
         let runtime = self.egress.home().known()?;
         active.keep(scope, &self.wishes, &runtime);
         Some(wish)

@@ -33,6 +33,8 @@ pub struct Call {
     /// Which log messages it wants.
     pub logs: Wanted,
     pub session: SessionKey,
+    /// Who makes it.
+    pub subject: Arc<str>,
     /// How often it was made before, with less input: each time is a request of its own.
     pub round: u32,
     /// How its tasks are translated, if it may have to do with some.

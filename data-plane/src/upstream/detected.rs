@@ -121,10 +121,10 @@ impl DetectedUpstream {
     pub(crate) async fn line(
         &self,
         key: &SessionKey,
-        capabilities: Capabilities,
+        (capabilities, subject): (Capabilities, &str),
     ) -> Result<Line, CallFailure> {
         if self.is_stream.load(Ordering::Relaxed) {
-            return self.stream.link_of(key, capabilities).await.map(Line::Pipe);
+            return self.stream.link_of(key, (capabilities, subject)).await.map(Line::Pipe);
         }
         let session = self.streamable.session_of(key, capabilities).await?;
         Ok(Line::Http(Arc::clone(self.endpoint()), session))

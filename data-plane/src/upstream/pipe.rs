@@ -8,7 +8,7 @@ mod link;
 mod pace;
 mod turns;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use proto::Era;
@@ -176,12 +176,13 @@ impl PipeUpstream {
     pub(crate) async fn link_of(
         self: &Arc<Self>,
         key: &SessionKey,
-        capabilities: Capabilities,
+        (capabilities, subject): (Capabilities, &str),
     ) -> Result<Arc<Link>, CallFailure> {
         let sessions = match &self.links {
             Links::All(slot) => return self.shared(slot).await,
             Links::Session(sessions) => sessions,
         };
+        let key = &*self.own_key(key);
         if let Some(link) = sessions.enter(key) {
             let Some(failure) = link.connection.ended() else { return Ok(link) };
             self.note_end(&link, failure);
@@ -189,10 +190,29 @@ impl PipeUpstream {
         }
         let wait = self.pace.lock().wait()?;
         tokio::time::sleep(wait).await;
+        if let Opener::Stdio(stdio) = &self.opener {
+            sessions.belongs_to(key, subject);
+            if stdio.is_full() {
+                sessions.make_room(subject);
+            }
+        }
         let upstream = Arc::clone(self);
         let owner = Some(key.clone());
         let open = || async move { upstream.open(owner, capabilities).await };
         sessions.get(key, || self.runtime(), open).await
+    }
+
+    /// Whose pipe it is. To a modern child each request says what its client can do.
+    fn own_key<'k>(&self, key: &'k SessionKey) -> Cow<'k, SessionKey> {
+        match (&self.opener, key) {
+            (Opener::Stdio(_), SessionKey::Principal { subject, capabilities: 1.. })
+                if self.pace.lock().era == Some(Era::Modern) =>
+            {
+                let subject = Arc::clone(subject);
+                Cow::Owned(SessionKey::Principal { subject, capabilities: 0 })
+            }
+            (_, _) => Cow::Borrowed(key),
+        }
     }
 
     /// The pipe of all, on which we listen in our own name; `None` if there is no such pipe.
@@ -308,9 +328,10 @@ impl PipeUpstream {
         bounds: Bounds,
     ) -> Result<(Event, PipeConversation), CallFailure> {
         let mut is_first = true;
+        let declared = call.declared(Era::Legacy);
         loop {
             let link =
-                bounds.within(self.link_of(&call.session, call.declared(Era::Legacy))).await??;
+                bounds.within(self.link_of(&call.session, (declared, &call.subject))).await??;
             let work = work_of(call);
             let turn = bounds.within_turn(link.connection.turn_of(&work)).await?;
             let mut conversation = PipeConversation::new(link, call, bounds, (work, turn));

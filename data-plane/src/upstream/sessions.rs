@@ -4,12 +4,13 @@
 use std::{
     future::Future,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use ahash::AHashMap;
 use dashmap::DashMap;
 use tokio::{runtime::Handle, time::Instant};
 
@@ -25,13 +26,15 @@ pub(crate) struct Sessions<T> {
 #[derive(Debug)]
 struct Held<T> {
     slot: Slot<T>,
-    /// Seconds after `born` at which it was last used.
+    /// Milliseconds after `born` at which it was last used.
     used: AtomicU64,
+    /// Whose it is, where that matters.
+    subject: OnceLock<Box<str>>,
 }
 
 impl<T> Default for Held<T> {
     fn default() -> Self {
-        Self { slot: Slot::default(), used: AtomicU64::new(0) }
+        Self { slot: Slot::default(), used: AtomicU64::new(0), subject: OnceLock::new() }
     }
 }
 
@@ -49,8 +52,12 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         held.slot.peek()
     }
 
+    fn now(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     fn touch(&self, held: &Held<T>) {
-        held.used.store(self.born.elapsed().as_secs(), Ordering::Relaxed);
+        held.used.store(self.now(), Ordering::Relaxed);
     }
 
     /// The session of `key`; callers that come while `open` runs, on `runtime`, share it.
@@ -69,6 +76,39 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         };
         self.touch(&held);
         held.slot.get(runtime, open).await
+    }
+
+    /// Notes whose the session of `key` will be.
+    pub(crate) fn belongs_to(&self, key: &SessionKey, subject: &str) {
+        let held = Arc::clone(&self.open.entry(key.clone()).or_default());
+        self.touch(&held);
+        held.subject.get_or_init(|| subject.into());
+    }
+
+    /// Ends a session so that `subject` can have one: the longest unused of who has most, if
+    /// that is more than `subject` has, or of its own.
+    pub(crate) fn make_room(&self, subject: &str) {
+        let mut counts: AHashMap<Box<str>, usize> = AHashMap::new();
+        let mut idle = Vec::new();
+        for entry in &self.open {
+            let (Some(owner), Some(session)) = (entry.subject.get(), entry.slot.peek()) else {
+                continue;
+            };
+            *counts.entry(owner.clone()).or_default() += 1;
+            // One handle is the slot's, one is ours.
+            if Arc::strong_count(&session) <= 2 {
+                idle.push((owner.clone(), entry.used.load(Ordering::Relaxed), entry.key().clone()));
+            }
+        }
+        let count = |owner: &str| counts.get(owner).copied().unwrap_or_default();
+        let own = count(subject);
+        let taken =
+            idle.into_iter().filter(|(owner, ..)| **owner == *subject || count(owner) > own);
+        let last = taken.min_by_key(|(owner, used, _)| (usize::MAX - count(owner), *used));
+        if let Some((owner, _, key)) = last {
+            tracing::info!(subject = &*owner, "ended an idle session, since others need its place");
+            self.close(&key);
+        }
     }
 
     /// The session of `key`, if it is open.
@@ -101,17 +141,55 @@ impl<T: Send + Sync + 'static> Sessions<T> {
 
     /// Ends sessions that were not used for `idle` and have no call in flight.
     pub(crate) fn sweep(&self, idle: Duration) {
-        let now = self.born.elapsed().as_secs();
+        let (now, idle) = (self.now(), idle.as_millis());
         self.open.retain(|_, held| {
             let unused = now.saturating_sub(held.used.load(Ordering::Relaxed));
             // One handle is the slot's, one is ours.
             let in_use = held.slot.peek().is_some_and(|session| Arc::strong_count(&session) > 2);
-            in_use || unused < idle.as_secs()
+            in_use || u128::from(unused) < idle
         });
     }
 
     /// How many are open.
     pub(crate) fn len(&self) -> usize {
         self.open.iter().filter(|held| held.slot.peek().is_some()).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u8) -> SessionKey {
+        SessionKey::Client([number; 16])
+    }
+
+    async fn open(sessions: &Sessions<u8>, number: u8, subject: &str) -> Arc<u8> {
+        sessions.belongs_to(&key(number), subject);
+        let open = || async move { Ok(Arc::new(number)) };
+        let session = sessions.get(&key(number), Handle::current, open).await.unwrap();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        session
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_most_makes_room_with_what_is_idle() {
+        let sessions = Sessions::default();
+        let busy = open(&sessions, 1, "ann").await;
+        for number in 2..=3 {
+            open(&sessions, number, "ann").await;
+        }
+        for number in 4..=5 {
+            open(&sessions, number, "bob").await;
+        }
+        sessions.make_room("eve");
+        assert!(sessions.peek(&key(2)).is_none() && sessions.len() == 4);
+        // Nobody has more than she, so it is one of her own.
+        sessions.make_room("ann");
+        assert!(sessions.peek(&key(3)).is_none() && sessions.len() == 3);
+        sessions.make_room("ann");
+        assert!(sessions.peek(&key(4)).is_none());
+        sessions.make_room("ann");
+        assert_eq!((sessions.len(), *busy), (2, 1), "who is busy or has no more stays");
     }
 }

@@ -119,6 +119,11 @@ impl Spawner {
         Ok(Self { handle, children, stop, places, places_max })
     }
 
+    /// Whether there is no place left.
+    pub(crate) fn is_full(&self) -> bool {
+        self.places.available_permits() == 0
+    }
+
     /// A place for one more child; `None` if there are as many as there may be.
     pub(crate) fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.places).try_acquire_owned().ok()

@@ -83,6 +83,11 @@ impl Stdio {
         Ok(Fresh { connection, guard, bounds, capabilities: wanted.capabilities })
     }
 
+    /// Whether no child more can be started.
+    pub(crate) fn is_full(&self) -> bool {
+        self.places.available_permits() == 0 || self.spawner.is_full()
+    }
+
     /// A place among the children of this upstream and one among those of the proxy.
     fn place(&self) -> Result<[OwnedSemaphorePermit; 2], CallFailure> {
         let place = Arc::clone(&self.places).try_acquire_owned();

@@ -297,6 +297,7 @@ pub(crate) fn legacy_call(id: &str, arguments: &str) -> Call {
         capabilities: Capabilities::of(&["roots", "sampling.tools", "sampling"]),
         logs: Wanted::Any,
         session: SessionKey::Client([7; 16]),
+        subject: "ann".into(),
         round: 0,
         tasks: None,
     }

@@ -35,8 +35,8 @@ pub(crate) struct Wishes(DashMap<Key, Arc<Wished>>);
 #[derive(Debug, Default)]
 pub(crate) struct Wished {
     uris: Mutex<AHashMap<Box<str>, Standing>>,
-    /// What the sessions of the scope declare; the same for all who share them.
-    able: OnceLock<Capabilities>,
+    /// What the sessions of the scope declare, and for whom; the same for all who share them.
+    able: OnceLock<(Capabilities, Box<str>)>,
     changes: watch::Sender<u64>,
 }
 
@@ -57,15 +57,16 @@ pub(crate) struct Wish {
 }
 
 impl Wishes {
-    /// One more wish for a resource; sessions of the scope declare `able`.
+    /// One more wish for a resource; the sessions of the scope are `subject`'s and declare
+    /// `able`.
     pub(crate) fn wish(
         &self,
         upstream_id: &str,
-        (scope, able): (Scope, Capabilities),
+        (scope, able, subject): (Scope, Capabilities, &str),
         uri: &str,
     ) -> Wish {
         let entry = self.0.entry((upstream_id.into(), scope)).or_default();
-        entry.able.get_or_init(|| able);
+        entry.able.get_or_init(|| (able, subject.into()));
         entry.uris.lock().entry(uri.into()).or_default().count += 1;
         // While the entry is locked, so that no keeper retires in between.
         let wished = Arc::clone(&entry);
@@ -123,9 +124,9 @@ impl Wished {
         hopeful.map(|(uri, _)| uri.clone()).collect()
     }
 
-    /// What the sessions of the scope declare.
-    pub(crate) fn able(&self) -> Capabilities {
-        self.able.get().copied().unwrap_or(Capabilities::NONE)
+    /// What the sessions of the scope declare, and whose they are.
+    pub(crate) fn able(&self) -> (Capabilities, &str) {
+        self.able.get().map_or((Capabilities::NONE, ""), |(able, subject)| (*able, subject))
     }
 
     /// Whether nobody wishes anything.
@@ -219,8 +220,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn wishes_are_counted_and_their_fate_is_told_to_all() {
         let all = Wishes::default();
-        let one = all.wish("u1", (Scope::All, Capabilities::NONE), "a://1");
-        let two = all.wish("u1", (Scope::All, Capabilities::NONE), "a://1");
+        let one = all.wish("u1", (Scope::All, Capabilities::NONE, "ann"), "a://1");
+        let two = all.wish("u1", (Scope::All, Capabilities::NONE, "ann"), "a://1");
         let wished = all.wished("u1", &Scope::All);
         assert_eq!(wished.hopeful().len(), 1);
         assert!(!all.retire("u1", &Scope::All));
@@ -233,7 +234,7 @@ mod tests {
         assert!(wished.is_empty());
         assert!(all.retire("u1", &Scope::All));
         // A new wish is a new chance.
-        let three = all.wish("u1", (Scope::All, Capabilities::NONE), "a://1");
+        let three = all.wish("u1", (Scope::All, Capabilities::NONE, "ann"), "a://1");
         assert!(matches!(three.kept().await, Err(CallFailure::Silent(_))));
         assert_eq!(all.scopes("u1"), [Scope::All]);
         drop(three);
@@ -244,10 +245,10 @@ mod tests {
     #[tokio::test]
     async fn a_failure_frees_who_waits_and_leaves_who_was_kept() {
         let all = Wishes::default();
-        let kept = all.wish("u1", (Scope::All, Capabilities::NONE), "a://1");
+        let kept = all.wish("u1", (Scope::All, Capabilities::NONE, "ann"), "a://1");
         let wished = all.wished("u1", &Scope::All);
         wished.note("a://1", Ok(()));
-        let waits = all.wish("u1", (Scope::All, Capabilities::NONE), "a://2");
+        let waits = all.wish("u1", (Scope::All, Capabilities::NONE, "ann"), "a://2");
         wished.note_failure(&CallFailure::NoResponse);
         assert!(kept.kept().await.is_ok());
         assert!(waits.kept().await.is_err());

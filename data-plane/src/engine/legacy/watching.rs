@@ -120,7 +120,8 @@ pub(super) fn subscribe(
         return Err(Failure::TooManyCalls);
     }
     let owner = SessionKey::Client(claims.id);
-    let wish = || upstreams.wish(upstream_id, (&owner, claims.capabilities), uri);
+    let who = (&owner, claims.capabilities, &*sender.principal.subject);
+    let wish = || upstreams.wish(upstream_id, who, uri);
     if let Some(wish) = era.and_then(|_| wish()) {
         return Ok(Noted::Wished(subscription, wish));
     }

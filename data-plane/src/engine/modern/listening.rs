@@ -29,10 +29,12 @@ pub(super) fn listen(
         capabilities: client.capabilities.bits(),
     };
     let upstreams = sender.edge.upstreams();
+    let subject = &*sender.principal.subject;
     let wished: Vec<(Subscription, Wish)> = resources
         .into_iter()
         .filter_map(|Watched { upstream_id, uri, shown }| {
-            let wish = upstreams.wish(&upstream_id, (&owner, client.capabilities), &uri)?;
+            let wish =
+                upstreams.wish(&upstream_id, (&owner, client.capabilities, subject), &uri)?;
             let upstream_id = (*upstream_id).into();
             Some((Subscription { upstream_id, uri, shown }, wish))
         })

@@ -116,7 +116,7 @@ impl Active {
     /// Opens a subscription at a modern upstream.
     pub(super) async fn subscription(
         &self,
-        (owner, able): (Option<&SessionKey>, Capabilities),
+        (owner, (able, subject)): (Option<&SessionKey>, (Capabilities, &str)),
         wanted: Wanted,
     ) -> Result<Channel, CallFailure> {
         let bounds = Bounds::of_step(self.limits(), OPEN_TIMEOUT);
@@ -129,7 +129,9 @@ impl Active {
                 Channel::over_pipe(link.ok_or(CallFailure::Gone)??, wanted, bounds).await
             }
             (Adapter::Pipe(pipe), Some(owner)) => {
-                let link = bounds.within(pipe.link_of(owner, capabilities(owner, able))).await??;
+                let link = bounds
+                    .within(pipe.link_of(owner, (capabilities(owner, able), subject)))
+                    .await??;
                 Channel::over_pipe(link, wanted, bounds).await
             }
             (Adapter::Refused(failure), _) => Err(failure.clone()),
@@ -140,9 +142,9 @@ impl Active {
     pub(super) async fn line(
         &self,
         owner: Option<&SessionKey>,
-        able: Capabilities,
+        (able, subject): (Capabilities, &str),
     ) -> Result<Line, CallFailure> {
-        let line = self.line_of(owner, able).await?;
+        let line = self.line_of(owner, (able, subject)).await?;
         // A call would ask for log messages too, but this client may only listen.
         if let Some(owner) = owner
             && let Some(level) = self.health().level(owner)
@@ -155,12 +157,14 @@ impl Active {
     async fn line_of(
         &self,
         owner: Option<&SessionKey>,
-        able: Capabilities,
+        (able, subject): (Capabilities, &str),
     ) -> Result<Line, CallFailure> {
         match (&self.adapter, owner) {
-            (Adapter::Http(http), Some(owner)) => http.line(owner, capabilities(owner, able)).await,
+            (Adapter::Http(http), Some(owner)) => {
+                http.line(owner, (capabilities(owner, able), subject)).await
+            }
             (Adapter::Pipe(pipe), Some(owner)) => {
-                pipe.link_of(owner, capabilities(owner, able)).await.map(Line::Pipe)
+                pipe.link_of(owner, (capabilities(owner, able), subject)).await.map(Line::Pipe)
             }
             (Adapter::Pipe(pipe), None) => {
                 pipe.common_link().await.ok_or(CallFailure::Gone)?.map(Line::Pipe)

@@ -11,8 +11,8 @@ use super::{
     channel::{Channel, Said, Wanted},
 };
 use crate::{
-    mcp::{Capabilities, Message, subscription::Topics},
-    upstream::{SessionKey, active::Active, failure::CallFailure},
+    mcp::{Message, subscription::Topics},
+    upstream::{SessionKey, active::Active, failure::CallFailure, wishes::Wished},
 };
 
 /// How long an old subscription is still read when a new one has been acknowledged.
@@ -133,7 +133,7 @@ impl<'a> Listen<'a> {
             return Some(now);
         }
         let active = self.keeping.active.upgrade()?;
-        let owner = (self.keeping.owner().cloned(), self.keeping.wished.able());
+        let owner = (self.keeping.owner().cloned(), Arc::clone(&self.keeping.wished));
         let opening = open(active, owner, wanted.clone());
         self.opening = Some((wanted, Box::pin(opening)));
         None
@@ -277,8 +277,8 @@ impl Fading {
 
 async fn open(
     active: Arc<Active>,
-    (owner, able): (Option<SessionKey>, Capabilities),
+    (owner, wished): (Option<SessionKey>, Arc<Wished>),
     wanted: Wanted,
 ) -> Result<Box<Channel>, CallFailure> {
-    active.subscription((owner.as_ref(), able), wanted).await.map(Box::new)
+    active.subscription((owner.as_ref(), wished.able()), wanted).await.map(Box::new)
 }

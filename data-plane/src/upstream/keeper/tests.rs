@@ -138,7 +138,8 @@ fn client() -> SessionKey {
 async fn one_subscription_follows_what_all_clients_wish() {
     let script = Script::new();
     let (proxy, ear) = proxy(&script).await;
-    let wish = |uri| proxy.upstreams.wish("u1", (&client(), Capabilities::NONE), uri).unwrap();
+    let wish =
+        |uri| proxy.upstreams.wish("u1", (&client(), Capabilities::NONE, "ann"), uri).unwrap();
     let one = wish("a://1");
     one.kept().await.unwrap();
     script.update("a://1");
@@ -167,7 +168,8 @@ async fn who_wishes_again_what_is_still_kept_need_not_wait() {
     let script = Script::new();
     let (proxy, _ear) = proxy(&script).await;
     for _ in 0..3 {
-        let wish = proxy.upstreams.wish("u1", (&client(), Capabilities::NONE), "a://1").unwrap();
+        let wish =
+            proxy.upstreams.wish("u1", (&client(), Capabilities::NONE, "ann"), "a://1").unwrap();
         tokio::time::timeout(Duration::from_secs(5), wish.kept()).await.unwrap().unwrap();
     }
     assert_eq!(script.asked(1).await.len(), 1);
@@ -177,7 +179,7 @@ async fn who_wishes_again_what_is_still_kept_need_not_wait() {
 async fn a_broken_subscription_is_opened_again_and_what_may_be_missed_is_told() {
     let script = Script::new();
     let (proxy, ear) = proxy(&script).await;
-    let wish = proxy.upstreams.wish("u1", (&client(), Capabilities::NONE), "a://1").unwrap();
+    let wish = proxy.upstreams.wish("u1", (&client(), Capabilities::NONE, "ann"), "a://1").unwrap();
     wish.kept().await.unwrap();
     script.says.send(Bytes::new()).unwrap();
     script.asked(2).await;
@@ -188,9 +190,10 @@ async fn a_broken_subscription_is_opened_again_and_what_may_be_missed_is_told() 
 async fn an_error_is_told_to_who_wished_and_spoils_nothing_else() {
     let script = Script::new();
     let (proxy, ear) = proxy(&script).await;
-    let good = proxy.upstreams.wish("u1", (&client(), Capabilities::NONE), "a://1").unwrap();
+    let good = proxy.upstreams.wish("u1", (&client(), Capabilities::NONE, "ann"), "a://1").unwrap();
     good.kept().await.unwrap();
-    let bad = proxy.upstreams.wish("u1", (&client(), Capabilities::NONE), "never://").unwrap();
+    let bad =
+        proxy.upstreams.wish("u1", (&client(), Capabilities::NONE, "ann"), "never://").unwrap();
     let failure = bad.kept().await.unwrap_err();
     assert!(failure.to_string().contains("never"), "{failure}");
     script.update("a://1");
@@ -247,7 +250,7 @@ async fn a_clients_subscription_outlives_its_session_at_a_legacy_upstream() {
         let seen = tokio::time::timeout(Duration::from_secs(10), seen).await;
         seen.unwrap_or_else(|_| panic!("no `{what}` in {:?}", log.lock()));
     };
-    let able = (&client(), Capabilities::of(&["sampling"]));
+    let able = (&client(), Capabilities::of(&["sampling"]), "ann");
     let wish = proxy.upstreams.wish("u1", able, "a://1").unwrap();
     wish.kept().await.unwrap();
     assert!(log.lock().contains(&"logging/setLevel  s1".to_owned()));
@@ -281,8 +284,10 @@ async fn a_clients_subscription_outlives_its_session_at_a_legacy_upstream() {
 async fn an_upstream_that_never_tells_is_not_asked() {
     let resource = upstream(http("127.0.0.1:1".parse().unwrap()));
     let proxy = Proxy::new(resource);
-    assert!(proxy.upstreams.wish("u1", (&client(), Capabilities::NONE), "a://1").is_none());
-    assert!(proxy.upstreams.wish("nobody", (&client(), Capabilities::NONE), "a://1").is_none());
+    assert!(proxy.upstreams.wish("u1", (&client(), Capabilities::NONE, "ann"), "a://1").is_none());
+    assert!(
+        proxy.upstreams.wish("nobody", (&client(), Capabilities::NONE, "ann"), "a://1").is_none()
+    );
 }
 
 fn json_of(uris: &[&str]) -> serde_json::Value {

@@ -203,6 +203,23 @@ async fn a_modern_child_gets_claims_and_a_legacy_client_no_result_type() {
 }
 
 #[tokio::test]
+async fn a_modern_child_of_ones_own_serves_whatever_its_client_can() {
+    let act = r#"result(m, {"resultType": "complete", "content": str(os.getpid())})"#;
+    let mut resource = server(MODERN, act);
+    let Transport::Stdio(stdio) = &mut resource.transport else { panic!("no command") };
+    stdio.mode = StdioMode::PerSession;
+    resource.era = Some(Era::Modern);
+    let proxy = Proxy::patient(resource);
+    let mut pids = std::collections::BTreeSet::new();
+    for capabilities in 0..4 {
+        let mut call = modern_call("1", "{}");
+        call.session = SessionKey::Principal { subject: "ann".into(), capabilities };
+        pids.extend(proxy.run(call).await);
+    }
+    assert_eq!(pids.len(), 1, "{pids:?}");
+}
+
+#[tokio::test]
 async fn a_child_that_ends_at_the_probe_is_started_again_for_initialize() {
     let proxy = Proxy::patient(server("sys.exit(1)", PID));
     assert!(!pid(&proxy).await.is_empty());
@@ -297,10 +314,22 @@ async fn a_session_has_a_child_of_its_own_and_there_are_only_so_many() {
     assert_eq!(proxy.run(of(1)).await, one);
     let two = proxy.run(of(2)).await;
     assert_ne!(one, two);
-    let third = proxy.run(of(3)).await.remove(0);
-    assert!(third.contains("runs 2 processes already"), "{third}");
-    proxy.upstreams.close_session(&SessionKey::Client([1; 16]));
+    // What is idle gives way to what is needed: hers who has most, the longest unused first.
+    let mut bobs = of(3);
+    bobs.subject = "bob".into();
+    let three = proxy.run(bobs).await;
     let answer: serde_json::Value = serde_json::from_str(&one[0]).unwrap();
+    wait_until_gone(answer["result"]["content"].as_str().unwrap()).await;
+    assert_eq!(proxy.run(of(2)).await, two);
+    // Who has no more than others gets no place of theirs.
+    let link = proxy.upstreams.find("u1").unwrap();
+    let crate::upstream::active::Adapter::Pipe(pipe) = &link.adapter else { panic!("no pipe") };
+    let key = SessionKey::Client([2; 16]);
+    let _busy = pipe.link_of(&key, (crate::mcp::Capabilities::NONE, "ann")).await.unwrap();
+    let fourth = proxy.run(of(4)).await.remove(0);
+    assert!(fourth.contains("runs 2 processes already"), "{fourth}");
+    proxy.upstreams.close_session(&SessionKey::Client([3; 16]));
+    let answer: serde_json::Value = serde_json::from_str(&three[0]).unwrap();
     wait_until_gone(answer["result"]["content"].as_str().unwrap()).await;
     assert_eq!(proxy.run(of(2)).await, two);
 }
