@@ -76,6 +76,7 @@ impl Background {
     pub(crate) async fn finish(&self) {
         // Their upstreams shall hear that nobody comes back.
         self.edge.parked().end();
+        self.edge.kept().end();
         self.edge.upstreams().shutdown().await;
         self.stop.cancel();
         self.work.close();

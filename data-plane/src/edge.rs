@@ -37,7 +37,7 @@ use crate::{
     config::{Config, Limits, Source, Stdio, Timeouts},
     connection::Door,
     drain::Drain,
-    engine::parked::ParkedCalls,
+    engine::{kept::KeptTasks, parked::ParkedCalls},
     error::Failure,
     forward::{Forward, ForwardError, is_grpc},
     limit::{self, Limiter},
@@ -69,6 +69,7 @@ pub(crate) struct Edge {
     upstreams: Arc<Upstreams>,
     sessions: Arc<Sessions>,
     parked: Arc<ParkedCalls>,
+    kept: Arc<KeptTasks>,
     peers: Arc<Peers>,
     outbox: Arc<Outbox>,
     limiter: Arc<Limiter>,
@@ -114,6 +115,7 @@ impl Edge {
             drain,
             forward: Forward::new(config.management.clone()),
             parked: Arc::new(ParkedCalls::new(&proxy_id)),
+            kept: Arc::default(),
             proxy_id,
             current,
             upstreams,
@@ -144,6 +146,10 @@ impl Edge {
     }
 
     /// Calls that wait for their clients.
+    pub(crate) fn kept(&self) -> &Arc<KeptTasks> {
+        &self.kept
+    }
+
     pub(crate) fn parked(&self) -> &Arc<ParkedCalls> {
         &self.parked
     }
@@ -176,6 +182,7 @@ impl Edge {
             self.peers.sweep(&table);
         }
         self.parked.sweep();
+        self.kept.sweep();
         for id in self.sessions.sweep(now_ms, now_ms.saturating_sub(idle)) {
             self.upstreams.close_session(&SessionKey::Client(id));
         }

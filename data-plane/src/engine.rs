@@ -1,6 +1,7 @@
 //! The two eras over one router: what a message means here, and who answers it.
 
 pub(crate) mod bridge;
+pub(crate) mod kept;
 pub(crate) mod legacy;
 pub(crate) mod modern;
 pub(crate) mod parked;
@@ -15,14 +16,14 @@ use proto::Principal;
 use crate::{
     edge::{Client, Edge},
     error::Failure,
-    exchange::{Exchange, Owner},
+    exchange::{self, Exchange, Owner},
     limit::Permit,
     mcp::{Kind, Message, level::Wanted, response::Answer},
     route::{self, Endpoint, Plan},
     sessions::{Live, listeners::Hearing},
     snapshot::table::Table,
     target::Target,
-    tasks::Passage,
+    tasks::{self, Detour, Passage},
     telemetry::Operation,
     upstream::{Call, SessionKey},
 };
@@ -118,7 +119,7 @@ impl Inbound<'_> {
         let Sender { edge, table, principal, .. } = sender;
         let call = Call {
             subject: Arc::clone(&principal.subject),
-            message,
+            message: tasks.as_ref().and_then(|it| it.wanted(&message)).unwrap_or(message),
             target,
             client_era: client.version.era(),
             client_version: client.version,
@@ -129,7 +130,13 @@ impl Inbound<'_> {
             tasks,
         };
         let upstreams = Arc::clone(edge.upstreams());
-        let call = Box::pin(async move { upstreams.call(&table, &call).await });
+        let call: exchange::Call = match call.tasks.as_ref().map(|tasks| tasks.detour()) {
+            None | Some(Detour::None) => {
+                Box::pin(async move { upstreams.call(&table, &call).await })
+            }
+            Some(Detour::Kept) => Box::pin(Arc::clone(edge.kept()).serve(upstreams, table, call)),
+            Some(Detour::Page) => Box::pin(tasks::page_in_time(upstreams, table, call)),
+        };
         Served::Relay(Exchange::new(call, id, owner, operation, permit))
     }
 }

@@ -277,6 +277,7 @@ fn call(
             RouteError::MissingCapability { required, era: client.version.era() }
         });
     }
+    tasks::check_call(view, tool, client)?;
     let uris = tool.upstream_id().and_then(|id| view.shelf().uris(id));
     Ok(Plan::Forward { target: Target { uris, ..Target::tool(Arc::clone(tool)) } })
 }

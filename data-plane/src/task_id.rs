@@ -6,6 +6,9 @@ use sha2::{Digest as _, Sha256};
 use crate::session::SessionKeys;
 
 const PURPOSE: &[u8] = b"lockgate task v1";
+const KEPT_PURPOSE: &[u8] = b"lockgate kept task v1";
+/// In no id of ours.
+const SEPARATOR: char = '\0';
 const CURSOR_PURPOSE: &[u8] = b"lockgate task cursor v1";
 /// Longest id that is looked at, in bytes.
 const ID_MAX: usize = 4096;
@@ -32,10 +35,30 @@ impl TaskId {
         keys.seal_same(&bound(PURPOSE, subject), &join(&self.upstream_id, &self.id)).ok()
     }
 
+    /// The same of a task that a proxy keeps.
+    pub fn seal_at(&self, proxy_id: &str, keys: &SessionKeys, subject: &str) -> Option<String> {
+        let place = format!("{proxy_id}{SEPARATOR}{}", self.upstream_id);
+        keys.seal_same(&bound(KEPT_PURPOSE, subject), &join(&place, &self.id)).ok()
+    }
+
     /// What an id stands for that was sealed for this principal.
     pub fn open(keys: &SessionKeys, subject: &str, sealed: &str) -> Option<Self> {
-        let (upstream_id, id) = open(keys, &bound(PURPOSE, subject), sealed)?;
-        Some(Self { upstream_id, id })
+        if let Some((upstream_id, id)) = open(keys, &bound(PURPOSE, subject), sealed) {
+            return Some(Self { upstream_id, id });
+        }
+        let (_, task) = Self::open_kept(keys, subject, sealed)?;
+        Some(task)
+    }
+
+    /// The proxy that keeps a task.
+    pub fn keeper(keys: &SessionKeys, subject: &str, sealed: &str) -> Option<Box<str>> {
+        Self::open_kept(keys, subject, sealed).map(|(proxy_id, _)| proxy_id)
+    }
+
+    fn open_kept(keys: &SessionKeys, subject: &str, sealed: &str) -> Option<(Box<str>, Self)> {
+        let (place, id) = open(keys, &bound(KEPT_PURPOSE, subject), sealed)?;
+        let (proxy_id, upstream_id) = place.split_once(SEPARATOR)?;
+        Some((proxy_id.into(), Self { upstream_id: upstream_id.into(), id }))
     }
 }
 
@@ -111,6 +134,17 @@ mod tests {
             // The last character has bits that mean nothing.
             assert!(found.is_none() || at + 1 == sealed.len(), "byte {at}");
         }
+    }
+
+    #[test]
+    fn an_id_may_name_the_proxy_that_keeps_its_task() {
+        let keys = keys(&[1]);
+        let kept = task("u1", "t1").seal_at("p1", &keys, "ann").unwrap();
+        assert_eq!(TaskId::open(&keys, "ann", &kept), Some(task("u1", "t1")));
+        assert_eq!(TaskId::keeper(&keys, "ann", &kept).as_deref(), Some("p1"));
+        assert_eq!(TaskId::keeper(&keys, "bob", &kept), None);
+        let plain = task("u1", "t1").seal(&keys, "ann").unwrap();
+        assert_eq!(TaskId::keeper(&keys, "ann", &plain), None);
     }
 
     #[test]

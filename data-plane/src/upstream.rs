@@ -10,6 +10,7 @@ mod event_reader;
 mod event_stream;
 mod failure;
 pub(crate) mod fetch;
+mod followed;
 mod health;
 mod http;
 mod keeper;
@@ -239,6 +240,13 @@ impl Upstreams {
         let upstream_id = call.target.upstream_id().unwrap_or_default();
         if let Some(active) = self.find(upstream_id) {
             let bounds = Bounds::of_call(&self.limits);
+            if let Some(passage) = call.tasks.as_ref().filter(|tasks| tasks.is_for_legacy()) {
+                let by = (Arc::clone(&active), bounds);
+                // Boxed, so that other calls do not carry its size.
+                if let Some(reply) = Box::pin(followed::serve(by, call, passage)).await {
+                    return reply;
+                }
+            }
             let reply = active.call(call, bounds).await?;
             return Ok(reply.over_rounds((active, bounds), call));
         }

@@ -25,6 +25,7 @@ mod request_path;
 mod rounds;
 mod sdk_rounds;
 mod spread;
+mod task_bridge;
 mod tasks;
 mod translate;
 mod transports;

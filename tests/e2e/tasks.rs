@@ -110,7 +110,7 @@ fn installed(path: &str) -> anyhow::Result<String> {
 }
 
 /// server-everything, a real server with legacy tasks, over HTTP and as a command.
-async fn everything() -> anyhow::Result<(World, Process)> {
+pub(crate) async fn everything() -> anyhow::Result<(World, Process)> {
     let script = installed("node_modules/@modelcontextprotocol/server-everything/dist/index.js")?;
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let mut command = Command::new("node");

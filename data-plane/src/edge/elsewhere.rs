@@ -13,7 +13,7 @@ use crate::{
     engine::{Sender, legacy, modern},
     error::Failure,
     forward,
-    mcp::{Kind, Message, version::InboundEra},
+    mcp::{Kind, Message, Method as McpMethod, version::InboundEra},
     ownership::{self, Adopters, Need},
     peer::{self, Sent, door},
     route,
@@ -175,11 +175,15 @@ impl Edge {
         self.at_command(sender, parts, message, era.era()).await
     }
 
-    /// Whether another proxy may hold the call that a modern request goes on with.
+    /// Whether another proxy may hold the call that a modern request goes on with, or its task.
     pub(super) fn may_be_held_elsewhere(&self, sender: &Sender<'_>, message: &Message) -> bool {
         sender.client.door != Door::Peer
             && sender.table.has_other_proxies(&self.proxy_id)
-            && memchr::memmem::find(&message.body, b"\"requestState\"").is_some()
+            && (memchr::memmem::find(&message.body, b"\"requestState\"").is_some()
+                || matches!(
+                    message.method(),
+                    Some(McpMethod::TasksGet | McpMethod::TasksUpdate | McpMethod::TasksCancel)
+                ))
     }
 
     /// Who holds the call that waits for this request.

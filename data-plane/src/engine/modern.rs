@@ -20,7 +20,8 @@ use crate::{
         version,
     },
     route::{self, Plan, RouteError},
-    target::Target,
+    target::{Asked, Target},
+    task_id::TaskId,
     telemetry::Operation,
     upstream::SessionKey,
 };
@@ -69,7 +70,7 @@ pub(crate) fn serve(inbound: Inbound<'_>, client: route::Client) -> Result<Serve
     }
 }
 
-/// The proxy at which a call waits for this request.
+/// The proxy at which a call waits for this request, or which keeps the task that it names.
 pub(crate) fn holder(
     sender: &Sender<'_>,
     message: &Message,
@@ -80,6 +81,9 @@ pub(crate) fn holder(
     else {
         return None;
     };
+    if let Asked::Task { sealed, .. } = &target.asked {
+        return TaskId::keeper(table.session_keys(), &principal.subject, sealed);
+    }
     let rounds = Rounds::of(sender, message, (target.upstream_id()?, client.capabilities))?;
     match rounds.open(sender.now_ms).ok()? {
         Opened::Parked { proxy_id, .. } => Some(proxy_id),

@@ -201,7 +201,7 @@ fn responses(request: &Message) -> Result<Vec<(Cow<'_, str>, Span)>, RouteError>
 }
 
 /// How a request calls itself.
-fn names(request: &Message) -> Names {
+pub(super) fn names(request: &Message) -> Names {
     let meta = request.params().map(|params| &params.meta);
     let level = meta.and_then(|meta| meta.log_level.as_ref()?.as_str()).and_then(Level::find);
     Names {

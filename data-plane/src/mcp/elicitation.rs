@@ -31,16 +31,19 @@ pub fn is_harmless(request: &Message) -> bool {
     }
 }
 
-/// The same of the parameters of an elicitation.
+/// Whether the parameters of an elicitation lead to a page.
+pub fn is_visit(text: &str, params: Span) -> bool {
+    let mode = object::member(text, params, "mode");
+    mode.and_then(|mode| unquote(mode.of(text))).as_deref() == Some("url")
+}
+
+/// Whether they lead to no page, or to one that may be visited.
 pub fn is_visitable(text: &str, params: Span) -> bool {
-    let member = |name: &str| {
-        let member = object::member(text, params, name)?;
-        unquote(member.of(text))
-    };
-    if member("mode").as_deref() != Some("url") {
+    if !is_visit(text, params) {
         return true;
     }
-    let Some(Ok(url)) = member("url").map(|url| Url::parse(&url)) else { return false };
+    let url = object::member(text, params, "url").and_then(|url| unquote(url.of(text)));
+    let Some(Ok(url)) = url.map(|url| Url::parse(&url)) else { return false };
     let is_here = match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),

@@ -1,5 +1,7 @@
 //! Server capabilities as a small set: what an upstream offers, and what an endpoint serves.
 
+use proto::Era;
+
 use super::{
     object::{Span, member, members},
     task::EXTENSION,
@@ -109,6 +111,22 @@ impl Features {
         TASKS.iter().map(|(feature, _)| *feature).chain([Feature::TasksExtension]).collect()
     }
 
+    /// What clients of an era get of the tasks of an upstream: those of the other generation are
+    /// translated. What has no counterpart is not there.
+    #[must_use]
+    pub fn tasks_for(self, era: Era) -> Self {
+        let own = self.and(Self::of_tasks());
+        let modern = Self::NONE.with(Feature::TasksExtension);
+        match era {
+            Era::Legacy if self.has(Feature::TasksExtension) => {
+                own.without(Feature::TasksExtension).with(Feature::Tasks).with(Feature::TasksCancel)
+            }
+            Era::Legacy => own,
+            Era::Modern if self.has(Feature::Tasks) => modern,
+            Era::Modern => own.and(modern),
+        }
+    }
+
     /// Without tasks of any kind.
     #[must_use]
     pub fn without_tasks(self) -> Self {
@@ -197,5 +215,23 @@ mod tests {
         assert_eq!(Features::read(r#"{"tasks":{"list":{},"requests":{}}}"#).to_json(), "{}");
         assert_eq!(all.without_tasks().or(Features::of_tasks()), all);
         assert_eq!(all.without_tasks().and(Features::of_tasks()), Features::NONE);
+    }
+
+    #[test]
+    fn each_generation_gets_its_own_form_of_the_others_tasks() {
+        let set = |features: &[Feature]| features.iter().copied().collect::<Features>();
+        let extension = set(&[Feature::TasksExtension]);
+        let legacy = set(&[Feature::Tasks, Feature::TasksList]);
+        assert_eq!(
+            extension.tasks_for(Era::Legacy),
+            set(&[Feature::Tasks, Feature::TasksCancel]),
+            "who lists tasks of modern servers does not get all"
+        );
+        assert_eq!(extension.tasks_for(Era::Modern), extension);
+        assert_eq!(legacy.tasks_for(Era::Modern), extension);
+        assert_eq!(legacy.with(Feature::Tools).tasks_for(Era::Legacy), legacy);
+        for era in [Era::Legacy, Era::Modern] {
+            assert_eq!(set(&[Feature::Tools]).tasks_for(era), Features::NONE);
+        }
     }
 }

@@ -156,16 +156,21 @@ pub fn responses(request: &Message) -> Result<Vec<(Cow<'_, str>, Span)>, Malform
 /// The answer to the request `id` (raw JSON) that asks for `inputs`: keys, and requests as
 /// [`as_input`] gives them.
 pub fn input_required(id: &[u8], inputs: &[(String, String)], state: &str) -> Bytes {
-    let inputs: Vec<_> =
-        inputs.iter().map(|(key, input)| format!("{}:{input}", quote(key))).collect();
     format!(
-        r#"{{"jsonrpc":"2.0","id":{},"result":{{"resultType":{INPUT_REQUIRED},"{REQUESTS}":{{{}}},"{STATE}":{},"_meta":{{"{}":{SERVER_INFO}}}}}}}"#,
+        r#"{{"jsonrpc":"2.0","id":{},"result":{{"resultType":{INPUT_REQUIRED},{},"{STATE}":{},"_meta":{{"{}":{SERVER_INFO}}}}}}}"#,
         String::from_utf8_lossy(id),
-        inputs.join(","),
+        requests(inputs),
         quote(state),
         meta_key::SERVER_INFO,
     )
     .into()
+}
+
+/// The member that asks for `inputs`, JSON text.
+pub fn requests(inputs: &[(String, String)]) -> String {
+    let inputs: Vec<_> =
+        inputs.iter().map(|(key, input)| format!("{}:{input}", quote(key))).collect();
+    format!("\"{REQUESTS}\":{{{}}}", inputs.join(","))
 }
 
 /// The pages that have to be visited first because `asker` wants it, as inputs; `None` if that is

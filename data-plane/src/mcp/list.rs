@@ -61,6 +61,9 @@ impl ListKind {
     }
 }
 
+const EXECUTION: &str = "execution";
+const OPTIONAL_TASK: &[u8] = br#""execution":{"taskSupport":"optional"},"#;
+
 /// An MCP object as its server wrote it, with the places that a gateway touches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {
@@ -69,6 +72,8 @@ pub struct Definition {
     /// Members that one era does not show, each with its comma.
     legacy_cuts: Box<[Span]>,
     modern_cuts: Box<[Span]>,
+    /// It says nothing of tasks, and calls of it can be some for legacy clients too.
+    may_be_task: bool,
     pub input_schema: Option<Span>,
     pub annotations: Option<Span>,
 }
@@ -113,7 +118,8 @@ impl Definition {
             } else {
                 cuts("outputSchema").into()
             },
-            modern_cuts: cuts("execution").into(),
+            modern_cuts: cuts(EXECUTION).into(),
+            may_be_task: false,
             input_schema: find("inputSchema"),
             annotations: find("annotations"),
             text: text.into(),
@@ -131,7 +137,17 @@ impl Definition {
         if object::unquote(self.key.of(&self.text)).as_deref() != Some(shown_as) {
             edits.push((self.key, quoted.as_bytes()));
         }
+        if let (Era::Legacy, true, Some(begin)) = (era, self.may_be_task, self.text.find('{')) {
+            edits.push((Span::at(begin + 1), OPTIONAL_TASK));
+        }
         splice(self.text.as_bytes(), &edits)
+    }
+
+    /// Tells legacy clients that calls can be tasks, which modern ones know without being told
+    /// (MCP 2025-11-25, ToolExecution).
+    pub fn offer_tasks(&mut self) {
+        let whole = Span { start: 0, end: self.text.len() };
+        self.may_be_task = object::member(&self.text, whole, EXECUTION).is_none();
     }
 
     /// The text under a span of this definition.
@@ -213,6 +229,19 @@ mod tests {
         check(text, Era::Modern, r#"{"name":"u-echo","outputSchema":{"type":"array"}}"#);
         let text = r#"{"name":"echo","outputSchema":{"type":"object"}}"#;
         check(text, Era::Legacy, r#"{"name":"u-echo","outputSchema":{"type":"object"}}"#);
+    }
+
+    #[test]
+    fn legacy_clients_are_told_that_a_tool_can_be_a_task_if_it_does_not_say_so() {
+        let mut definition = read(r#"{ "name":"echo","x":1.0}"#);
+        definition.offer_tasks();
+        let expected = r#"{"execution":{"taskSupport":"optional"}, "name":"u-echo","x":1.0}"#;
+        assert_eq!(definition.render("u-echo", Era::Legacy), expected);
+        assert_eq!(definition.render("echo", Era::Modern), r#"{ "name":"echo","x":1.0}"#);
+        let text = r#"{"name":"echo","execution":{"taskSupport":"forbidden"}}"#;
+        let mut definition = read(text);
+        definition.offer_tasks();
+        assert_eq!(definition.render("echo", Era::Legacy), text);
     }
 
     #[test]

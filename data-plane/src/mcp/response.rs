@@ -131,6 +131,12 @@ pub fn empty_completion(era: Era) -> Bytes {
     result.into()
 }
 
+/// The result of a modern request that has nothing to tell.
+pub fn acknowledgement() -> Bytes {
+    let key = super::message::meta_key::SERVER_INFO;
+    format!(r#"{{"resultType":"complete","_meta":{{"{key}":{SERVER_INFO}}}}}"#).into()
+}
+
 /// The members that close every modern list and discover result.
 pub fn modern_tail() -> String {
     format!(

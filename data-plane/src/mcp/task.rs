@@ -1,5 +1,7 @@
 //! Where messages name tasks (MCP 2025-11-25, tasks; 2026-07-28, the tasks extension).
 
+pub mod generations;
+
 use bytes::Bytes;
 
 use super::{

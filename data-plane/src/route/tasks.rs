@@ -13,7 +13,7 @@ use crate::{
         object::unquote,
         task,
     },
-    snapshot::table::{Table, View},
+    snapshot::table::{Table, TaskSupport, ToolEntry, View},
     target::{Asked, Target, Wish},
     task_id::{TaskCursor, TaskId},
 };
@@ -58,13 +58,33 @@ pub(super) fn plan(
     let sealed = id.ok_or(RouteError::InvalidParams("`params.taskId` must be a string"))?;
     let found = TaskId::open(table.session_keys(), &principal.subject, &sealed);
     // What is no longer here does not exist for the caller.
-    let found = found.filter(|task| view.tasks_of(&task.upstream_id).has(needed));
+    let found = found.filter(|task| view.tasks_of(&task.upstream_id).tasks_for(era).has(needed));
     let TaskId { upstream_id, id } =
         found.ok_or(RouteError::InvalidParams("there is no such task"))?;
     let upstream_id: Arc<str> = upstream_id.into();
     let uris = view.shelf().uris(&upstream_id);
     let asked = Asked::Task { upstream_id, id, sealed: (&*sealed).into(), wish };
     Ok(Plan::Forward { target: Target { asked, uris } })
+}
+
+/// Refuses a call that could be nothing but a task, for a client that does not know tasks.
+/// Legacy upstreams refuse legacy clients themselves.
+pub(super) fn check_call(view: &View, tool: &ToolEntry, client: Client) -> Result<(), RouteError> {
+    let extension = Capabilities::tasks();
+    if tool.task_support == TaskSupport::Free
+        || client.version.era() == Era::Legacy
+        || client.capabilities.contains(extension)
+    {
+        return Ok(());
+    }
+    let tasks = tool.upstream_id().map(|id| view.tasks_of(id)).unwrap_or_default();
+    if tasks.has(Feature::Tasks) {
+        return Err(RouteError::MissingCapability {
+            required: extension.to_json(),
+            era: Era::Modern,
+        });
+    }
+    Ok(())
 }
 
 /// `tasks/list`: upstream after upstream, a page at a time.

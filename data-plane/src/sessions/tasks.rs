@@ -12,6 +12,7 @@ use crate::{
         task,
     },
     task_id::TaskId,
+    tasks::Outcome,
     upstream::Question,
 };
 
@@ -24,6 +25,24 @@ impl Live {
     /// The id under which the session knows a task of its own.
     pub(crate) fn known_task(&self, task: &TaskId) -> Option<String> {
         self.tasks.lock().find(task).map(str::to_owned)
+    }
+
+    /// The client has been told that a task of its own is cancelled.
+    pub(crate) fn note_cancelled(&self, task: &TaskId) {
+        self.tasks.lock().note_cancelled(task);
+    }
+
+    pub(crate) fn is_cancelled(&self, task: &TaskId) -> bool {
+        self.tasks.lock().is_cancelled(task)
+    }
+
+    /// Keeps an answer that came at once where a task was wanted.
+    pub(crate) fn keep_outcome(&self, task: TaskId, outcome: Outcome) {
+        self.tasks.lock().keep(task, outcome);
+    }
+
+    pub(crate) fn outcome(&self, task: &TaskId) -> Option<Outcome> {
+        self.tasks.lock().outcome(task)
     }
 
     /// Tells the client the state of a task, if it is its own.

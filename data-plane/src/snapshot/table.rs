@@ -21,9 +21,15 @@ use proto::{
     upstream::{Stdio, Transport},
 };
 
-pub use self::{entry::ToolEntry, offer::Offer, shelf::Shelf, view::View};
+pub use self::{
+    entry::{TaskSupport, ToolEntry},
+    offer::Offer,
+    shelf::Shelf,
+    view::View,
+};
 use crate::{
     auth::{Admission, Trust},
+    mcp::feature::Feature,
     session::SessionKeys,
 };
 
@@ -80,6 +86,7 @@ impl Table {
             return Err(errors);
         }
         parts.order();
+        parts.offer_tasks();
         let session_keys = parts.session_keys();
         let upstreams: AHashMap<Box<str>, _> = parts
             .upstreams
@@ -241,6 +248,17 @@ impl<'a> Parts<'a> {
         // Newest first; ids settle ties so that all proxies seal with the same key.
         self.keys
             .sort_by(|a, b| b.create_time_ms.cmp(&a.create_time_ms).then_with(|| b.id.cmp(&a.id)));
+    }
+
+    /// Tools of modern upstreams with tasks can be tasks for legacy clients.
+    fn offer_tasks(&mut self) {
+        let has_them =
+            |it: &&&UpstreamResource| shelf::features_of(it).has(Feature::TasksExtension);
+        let ids: AHashSet<_> = self.upstreams.iter().filter(has_them).map(|it| &*it.id).collect();
+        let is_of = |tool: &ToolEntry| tool.upstream_id().is_some_and(|id| ids.contains(id));
+        for tool in self.tools.iter_mut().filter(|tool| is_of(tool)) {
+            Arc::make_mut(tool).definition.offer_tasks();
+        }
     }
 
     fn commands(&self) -> AHashSet<Box<str>> {

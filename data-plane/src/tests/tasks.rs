@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use proto::{Era, resource::Resource};
+use proto::{
+    Era,
+    resource::{Resource, ToolResource, ToolTarget, UpstreamResource},
+};
 use serde_json::{Value, json};
 
-use super::harness::{World, ask, header, json as read, post, resources_with};
+use super::harness::{World, ask, header, json as read, post, resources_with, tool};
 use crate::upstream::testing::{Body, Seen, answer, json as answered, serve, sse};
 
 /// What the upstream was asked: `method params`.
@@ -18,6 +21,11 @@ const MODERN: &str = r#"{"tools":{},"extensions":{"io.modelcontextprotocol/tasks
 
 /// A proxy before an upstream of `era` that makes a task `t1` of each call.
 fn world(era: Era) -> (World, Asked) {
+    world_with(era, Vec::new())
+}
+
+/// The same with more in its configuration.
+fn world_with(era: Era, more: Vec<Resource>) -> (World, Asked) {
     let world = World::start();
     let asked = Asked::default();
     let seen_by = Arc::clone(&asked);
@@ -28,7 +36,8 @@ fn world(era: Era) -> (World, Asked) {
         upstream(era, &seen)
     }));
     let capabilities = if era == Era::Legacy { LEGACY } else { MODERN };
-    let resources = resources_with(address, era, capabilities);
+    let mut resources = resources_with(address, era, capabilities);
+    resources.extend(more);
     let table = crate::snapshot::table::Table::compile(
         resources.iter().collect::<Vec<&Resource>>().into_iter(),
         proto::Position::default(),
@@ -211,5 +220,29 @@ fn a_modern_task_is_known_to_each_side_by_its_own_id() {
     assert_eq!((status, &refused["error"]["code"]), (400, &(-32021).into()));
     assert_eq!(refused["error"]["data"]["requiredCapabilities"]["extensions"], able);
     assert_eq!(asked.lock().len(), before);
+    world.stop();
+}
+
+#[test]
+fn tasks_are_listed_although_an_upstream_is_dead() {
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let more = resources_with(dead, Era::Legacy, LEGACY).into_iter().find_map(|it| match it {
+        Resource::Upstream(it) => {
+            Some(UpstreamResource { id: "u0".to_owned(), name: "dead".parse().unwrap(), ..it })
+        }
+        _ => None,
+    });
+    let target = ToolTarget::Upstream { upstream_id: "u0".to_owned(), original_name: "a".into() };
+    let of_it = ToolResource { name: "dead-a".to_owned(), target, ..tool("a") };
+    let more = vec![Resource::Upstream(more.unwrap()), Resource::Tool(of_it)];
+    let (world, _asked) = world_with(Era::Legacy, more);
+    let session = world.initialize("/mcp");
+    let call = json!({"name": "up-echo", "arguments": {}, "task": {}});
+    let created = legacy(&world, &session, "tools/call", &call);
+    let page = legacy(&world, &session, "tasks/list", &json!({}))["result"].clone();
+    assert_eq!(page["tasks"], json!([]), "{page}");
+    let more = json!({"cursor": page["nextCursor"]});
+    let page = legacy(&world, &session, "tasks/list", &more)["result"].clone();
+    assert_eq!(page["tasks"][0]["taskId"], created["result"]["task"]["taskId"], "{page}");
     world.stop();
 }

@@ -252,6 +252,12 @@ impl Active {
         }))
     }
 
+    /// A reply that comes from here.
+    pub(super) fn reply(&self, source: Source) -> Reply {
+        let (upstream, health) = (self.name().to_owned(), Arc::clone(&self.health));
+        Reply::Events(Events { upstream, health, first: None, source: Some(source) })
+    }
+
     /// A connection of our own as a client with these capabilities, with a fresh look at
     /// transport and era.
     pub(crate) async fn lister(&self, capabilities: Capabilities) -> Result<Lister, CallFailure> {

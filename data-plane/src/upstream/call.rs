@@ -9,6 +9,7 @@ use super::{
     active::Active,
     failure::{CallError, CallFailure},
     fetch::Bounds,
+    followed::Followed,
     health::Health,
     http::HttpConversation,
     pipe::PipeConversation,
@@ -58,7 +59,11 @@ impl Call {
         match (self.client_era, upstream) {
             (Era::Legacy, Era::Legacy) => self.capabilities,
             (Era::Modern, _) | (_, Era::Modern) => {
-                self.capabilities.without(Capabilities::of(&["roots.listChanged"]))
+                let declared = self.capabilities.without(Capabilities::of(&["roots.listChanged"]));
+                match &self.tasks {
+                    Some(tasks) => declared.or(tasks.declared()),
+                    None => declared,
+                }
             }
         }
     }
@@ -127,6 +132,7 @@ pub struct Events {
 pub(super) enum Source {
     Plain(Conversation),
     Rounds(Box<Rounds>),
+    Followed(Box<Followed>),
 }
 
 /// One exchange with an upstream.
@@ -158,6 +164,7 @@ impl Source {
             Self::Plain(conversation) => conversation.next().await,
             // Boxed, so that other calls do not carry its size.
             Self::Rounds(rounds) => Box::pin(rounds.next()).await,
+            Self::Followed(followed) => Box::pin(followed.next()).await,
         }
     }
 }
@@ -182,7 +189,7 @@ impl Events {
     fn is_modern(&self) -> bool {
         match &self.source {
             Some(Source::Plain(conversation)) => conversation.era() == Era::Modern,
-            Some(Source::Rounds(_)) | None => true,
+            Some(Source::Rounds(_) | Source::Followed(_)) | None => true,
         }
     }
 
@@ -197,7 +204,7 @@ impl Events {
         let conversation = match self.source {
             Some(Source::Plain(conversation)) => Some(conversation),
             // Rounds are not followed within rounds.
-            Some(Source::Rounds(_)) | None => None,
+            Some(Source::Rounds(_) | Source::Followed(_)) | None => None,
         };
         (self.first, conversation)
     }

@@ -7,6 +7,7 @@ use crate::mcp::{
     Capabilities,
     list::{Definition, ListKind},
     mirror::{self, MirrorParam},
+    object::{Span, member},
 };
 
 /// A tool as requests find it.
@@ -24,8 +25,30 @@ pub struct ToolEntry {
     /// Further names it may be called by.
     pub aliases: Box<[String]>,
     pub hints: Hints,
+    pub task_support: TaskSupport,
     /// Parameters that travel as headers too.
     pub mirrored: Box<[MirrorParam]>,
+}
+
+/// Whether a call has to be a task (MCP 2025-11-25, ToolExecution).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TaskSupport {
+    /// It may be something else.
+    #[default]
+    Free,
+    Required,
+}
+
+impl TaskSupport {
+    fn read(definition: &str) -> Self {
+        let whole = Span { start: 0, end: definition.len() };
+        let execution = member(definition, whole, "execution");
+        let support = execution.and_then(|span| member(definition, span, "taskSupport"));
+        match support.map(|span| span.of(definition)) {
+            Some("\"required\"") => Self::Required,
+            Some(_) | None => Self::Free,
+        }
+    }
 }
 
 /// What the tool says about repeating it (MCP, ToolAnnotations). Absent means no.
@@ -57,6 +80,7 @@ impl ToolEntry {
             needs_names: needs_client_capabilities.as_slice().into(),
             aliases: aliases.as_slice().into(),
             hints: hints.unwrap_or_default(),
+            task_support: TaskSupport::read(definition.text()),
             mirrored: mirrored.into(),
             definition,
         })

@@ -176,11 +176,8 @@ impl View {
     /// Tools always can be, if there are none yet.
     pub fn features(&self, era: Era) -> Features {
         let passed_on: Features = PASSED_ON.into_iter().collect();
-        let tasks = self.tasks.iter().fold(Features::NONE, |all, (_, it)| all.or(*it));
-        let tasks = match era {
-            Era::Legacy => tasks.without(Feature::TasksExtension),
-            Era::Modern => tasks.and(Features::NONE.with(Feature::TasksExtension)),
-        };
+        let of_each = self.tasks.iter().map(|(_, it)| it.tasks_for(era));
+        let tasks = of_each.fold(Features::NONE, Features::or);
         let features = self.shelf.features().and(passed_on).with(Feature::Tools);
         features.announcing().or(tasks)
     }
