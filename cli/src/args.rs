@@ -37,7 +37,7 @@ pub(crate) struct Global {
     /// Control plane to talk to, instead of the instance on the data directory
     #[arg(long, global = true, value_name = "URL", conflicts_with = "data_dir")]
     pub address: Option<String>,
-    /// Token for --address or `connect`, or for clients of `translate`; better in LOCKGATE_TOKEN or LOCKGATE_TOKEN_FILE
+    /// Token for --address or `connect`, or for clients of `translate --expose-…`; better in LOCKGATE_TOKEN or LOCKGATE_TOKEN_FILE
     #[arg(long, global = true, value_name = "TOKEN", hide_env_values = true)]
     pub token: Option<String>,
     /// Configuration file [default: lockgate.yaml in the data directory, if it is there]

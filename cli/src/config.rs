@@ -51,7 +51,8 @@ impl Environment {
 impl Environment {
     /// All that a command may inherit that the user starts through us: not our own secrets.
     pub(crate) fn for_commands(&self) -> BTreeMap<String, String> {
-        let is_ours = |name: &str| name.starts_with("LOCKGATE_");
+        let is_ours =
+            |name: &str| name.starts_with("LOCKGATE_") || target::TOKEN_VARIABLES.contains(&name);
         let pairs = self.0.iter().filter(|(name, _)| !is_ours(name));
         pairs.map(|(name, value)| (name.clone(), value.clone())).collect()
     }

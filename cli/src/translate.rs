@@ -5,7 +5,9 @@ mod plan;
 mod serve;
 mod words;
 
-use self::plan::Plan;
+use proto::Secret;
+
+use self::plan::{Plan, Tokens};
 use crate::{
     args::TranslateArgs,
     commands::Context,
@@ -16,8 +18,9 @@ use crate::{
 
 /// Runs until a signal, or until the client on the pipe has gone.
 pub(crate) fn run(context: &Context, args: &TranslateArgs) -> Result<(), Failure> {
-    let token = config::token(&context.global, &context.environment)?;
-    let plan = Plan::of(args, token)?;
+    let said = context.global.token.clone().map(Secret::from);
+    let ours = config::token(&context.global, &context.environment)?;
+    let plan = Plan::of(args, Tokens { said, ours })?;
     logging::start_at(&args.log_level)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -11,6 +11,7 @@ use tests::client::{Client, LEGACY, eventually};
 use tests::fixture::{self, Era};
 use tests::world::process::{Process, all_gone};
 use tests::world::{Answer, lockgate, lockgate_on, program};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::connect::{Pipe, call, text};
 
@@ -334,5 +335,36 @@ async fn a_lost_event_stream_is_opened_again_for_the_client_on_the_pipe() -> any
     };
     assert_eq!(text(&pipe.answer(3).await?), Some("after"));
     assert_eq!(pipe.end().await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_a_server_elsewhere_nor_the_client_learns_our_token() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/sse", server.local_addr()?);
+    let seen = directory.path().join("environment");
+    let client = format!("sh -c 'env > {}; cat'", seen.display());
+    let mut translate = lockgate(directory.path())?;
+    translate.args(["translate", "--connect-sse", &url, "--stdio-command", &client]);
+    for name in ["LOCKGATE_TOKEN", "MCPGATEWAY_BEARER_TOKEN", "MCP_AUTH"] {
+        translate.env(name, "secret-of-ours");
+    }
+    translate.env("OF_THE_USER", "kept").stdin(Stdio::null()).kill_on_drop(true);
+    let _running = translate.spawn()?;
+    let (stream, _) = tokio::time::timeout(SOON, server.accept()).await??;
+    let mut lines = BufReader::new(stream).lines();
+    let mut asked = String::new();
+    while let Some(line) = lines.next_line().await?.filter(|line| !line.is_empty()) {
+        asked.push_str(&line.to_lowercase());
+        asked.push('\n');
+    }
+    ensure!(asked.starts_with("get /sse") && !asked.contains("authorization"), "{asked}");
+    eventually("the client has started", SOON, || async {
+        Ok(tokio::fs::read_to_string(&seen).await.is_ok_and(|it| it.contains("OF_THE_USER=kept")))
+    })
+    .await?;
+    let environment = tokio::fs::read_to_string(&seen).await?;
+    ensure!(!environment.contains("secret-of-ours"), "{environment}");
     Ok(())
 }

@@ -18,6 +18,10 @@ pub(crate) struct Target {
     pub log_level: String,
 }
 
+/// ContextForge's names of variables that hold our token.
+pub(super) const TOKEN_VARIABLES: [&str; 3] =
+    ["MCP_AUTH", "MCP_AUTH_TOKEN", "MCPGATEWAY_BEARER_TOKEN"];
+
 /// Reads what `connect` needs; flags win.
 pub(crate) fn target(
     global: &Global,
@@ -33,8 +37,7 @@ pub(crate) fn target(
     let token = match &global.token {
         Some(token) => Some(token.clone()),
         None => secret_text("LOCKGATE_TOKEN", environment)?.or_else(|| {
-            let names = ["MCP_AUTH", "MCP_AUTH_TOKEN", "MCPGATEWAY_BEARER_TOKEN"];
-            names.iter().find_map(|name| environment.get(name)).map(str::to_owned)
+            TOKEN_VARIABLES.iter().find_map(|name| environment.get(name)).map(str::to_owned)
         }),
     };
     let seconds = match global.timeout {

@@ -133,3 +133,19 @@ fn the_data_directory_named_on_the_command_line_wins_over_an_address_in_the_envi
     assert_eq!(unnamed.address.as_deref(), Some("http://h:1"));
     assert_eq!(unnamed.token, Some("t".into()));
 }
+
+#[cfg(feature = "data-plane")]
+#[test]
+fn a_command_that_is_started_gets_none_of_our_tokens() {
+    let environment = Environment::from([
+        ("LOCKGATE_TOKEN", "t"),
+        ("LOCKGATE_JWT_SECRET", "t"),
+        ("MCPGATEWAY_BEARER_TOKEN", "t"),
+        ("MCP_AUTH", "t"),
+        ("MCP_AUTH_TOKEN", "t"),
+        ("PATH", "/bin"),
+        ("GITHUB_TOKEN", "its own"),
+    ]);
+    let names: Vec<_> = environment.for_commands().into_keys().collect();
+    assert_eq!(names, ["GITHUB_TOKEN", "PATH"]);
+}

@@ -55,6 +55,8 @@ async fn carry<F: Future<Output = ()>>(
     };
     let mut child = Command::new(program)
         .args(arguments)
+        .env_clear()
+        .envs(context.environment.for_commands())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)

@@ -78,9 +78,18 @@ pub(super) struct Pipe {
     pub client: Option<Vec<String>>,
 }
 
+/// The tokens that were given besides the one for the server.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    /// By flag.
+    pub said: Option<Secret<String>>,
+    /// By flag or environment. Those of the environment are for a gateway of one's own, and
+    /// nothing to show to other servers.
+    pub ours: Option<Secret<String>>,
+}
+
 impl Plan {
-    /// `token` is the one that stands for this program, wherever it was said.
-    pub(super) fn of(args: &TranslateArgs, token: Option<Secret<String>>) -> Result<Self, Failure> {
+    pub(super) fn of(args: &TranslateArgs, tokens: Tokens) -> Result<Self, Failure> {
         refuse_strange(args)?;
         let server = server(args)?;
         let is_exposed = args.expose_sse || args.expose_streamable_http;
@@ -88,10 +97,10 @@ impl Plan {
             Server::Url { url, transport, bearer } if !is_exposed => {
                 refuse_without_listener(args)?;
                 let client = args.stdio_command.as_deref().map(|it| command("--stdio-command", it));
-                let bearer = bearer.or(token);
+                let bearer = bearer.or(tokens.said);
                 Ok(Self::Pipe(Pipe { url, transport, bearer, client: client.transpose()? }))
             }
-            server => serve(args, server, token).map(Self::Serve),
+            server => serve(args, server, tokens.ours).map(Self::Serve),
         }
     }
 }

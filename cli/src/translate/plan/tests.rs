@@ -6,10 +6,17 @@ use super::*;
 use crate::args::{Cli, Command};
 
 fn plan(flags: &str) -> Result<Plan, Failure> {
+    plan_at(flags, None)
+}
+
+/// With a token in the environment.
+fn plan_at(flags: &str, token: Option<&str>) -> Result<Plan, Failure> {
     let words = words::split(&format!("lockgate translate {flags}")).unwrap();
     let cli = Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{error}"));
     let Command::Translate(args) = cli.command else { panic!("another command") };
-    Plan::of(&args, cli.global.token.map(Secret::from))
+    let said = cli.global.token.map(Secret::from);
+    let ours = said.clone().or_else(|| token.map(Secret::from));
+    Plan::of(&args, Tokens { said, ours })
 }
 
 fn serving(flags: &str) -> Serve {
@@ -49,6 +56,22 @@ fn contextforges_spellings_are_understood() {
     };
     assert_eq!(pipe.bearer.unwrap().expose(), "t");
     assert_eq!(pipe.client.unwrap(), ["my", "client"]);
+}
+
+#[test]
+fn a_server_elsewhere_is_told_no_token_that_was_not_meant_for_it() {
+    for (flags, expected) in
+        [("", None), ("--token a", Some("a")), ("--token a --oauth2-bearer b", Some("b"))]
+    {
+        let flags = format!("--connect-sse http://h/sse {flags}");
+        let pipe = plan_at(&flags, Some("our own"));
+        let Ok(Plan::Pipe(pipe)) = pipe else { panic!("{pipe:?}") };
+        assert_eq!(pipe.bearer.as_ref().map(|it| it.expose().as_str()), expected, "{flags}");
+        let serve = plan_at(&format!("{flags} --expose-sse"), Some("our own"));
+        let Ok(Plan::Serve(serve)) = serve else { panic!("{serve:?}") };
+        let Server::Url { bearer, .. } = serve.server else { panic!() };
+        assert!(bearer.is_none_or(|it| it.expose() == "b"), "{flags}");
+    }
 }
 
 #[test]
