@@ -141,10 +141,26 @@ impl Running {
     }
 
     async fn post_request(&self, request: Message) -> Result<(), CallFailure> {
-        let target = self.target().await?;
-        self.waiting.lock().posted(request.id().unwrap_or_default());
+        let id = request.id().unwrap_or_default();
+        let target = loop {
+            let target = self.target().await?;
+            if self.promise(&target, id) {
+                break target;
+            }
+        };
         // A stream that ends meanwhile answers for it.
         self.post_to(target, request.body, Repeat::Never).await
+    }
+
+    /// From now on the end of the stream answers for this request; false if it has ended.
+    fn promise(&self, target: &Uri, id: &[u8]) -> bool {
+        // Held, so that the stream is not lost in between.
+        let way = self.way.borrow();
+        let is_open = matches!(&*way, Way::Open(now) if now == target);
+        if is_open {
+            self.waiting.lock().posted(id);
+        }
+        is_open
     }
 
     async fn post(&self, body: Bytes, repeat: Repeat) -> Result<(), CallFailure> {
@@ -179,3 +195,6 @@ impl Running {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

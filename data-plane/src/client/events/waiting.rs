@@ -37,6 +37,8 @@ impl Waiting {
                     self.is_confirmed = false;
                 }
                 let id = message.slice(request.id);
+                // Asked anew, its answer counts again.
+                self.forgotten.retain(|forgotten| *forgotten != id);
                 self.requests.push(Request { id, is_posted: false });
             }
             Kind::Notification(notification) => match notification.method {
@@ -75,8 +77,9 @@ impl Waiting {
     /// Whether nobody waits for this answer any more; else it is waited for no longer.
     pub(super) fn is_late(&mut self, answer: &Message) -> bool {
         let Some(id) = answer.id() else { return false };
+        let before = self.requests.len();
         self.requests.retain(|request| request.id != id);
-        self.forgotten.iter().any(|forgotten| forgotten == id)
+        before == self.requests.len() && self.forgotten.iter().any(|forgotten| forgotten == id)
     }
 
     /// Ids of the posted requests, whose answers go with their stream.
@@ -91,5 +94,28 @@ impl Waiting {
     /// What the client said first, if a session has begun with it.
     pub(super) fn hello(&self) -> Option<Message> {
         self.hello.clone().filter(|_| self.is_confirmed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp::message::parse;
+
+    fn message(text: &'static str) -> Message {
+        parse(text.into()).unwrap()
+    }
+
+    #[test]
+    fn the_answer_to_an_id_that_is_asked_anew_is_not_late() {
+        let mut waiting = Waiting::default();
+        let asked = message(r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#);
+        let answer = message(r#"{"jsonrpc":"2.0","id":0,"result":{}}"#);
+        waiting.note(&asked);
+        assert!(waiting.forget(b"0"));
+        assert!(waiting.is_late(&answer));
+        waiting.note(&asked);
+        assert!(!waiting.is_late(&answer), "somebody waits for it");
+        assert!(waiting.is_empty());
     }
 }
