@@ -6,7 +6,7 @@
 mod session;
 mod waiting;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::Uri;
@@ -149,7 +149,17 @@ impl Running {
             }
         };
         // A stream that ends meanwhile answers for it.
-        self.post_to(target, request.body, Repeat::Never).await
+        let bounds = Bounds::of_call(&self.remote.limits).patient();
+        let body = request.body.clone();
+        let mut posting = pin!(self.post_within(target, body, Repeat::Never, &bounds));
+        // Some servers accept a request only when it is done.
+        loop {
+            match tokio::time::timeout(STEP, &mut posting).await {
+                Ok(posted) => return posted,
+                Err(_) if self.waiting.lock().waits_for(id) => {}
+                Err(_) => return Ok(()),
+            }
+        }
     }
 
     /// From now on the end of the stream answers for this request; false if it has ended.
@@ -184,9 +194,20 @@ impl Running {
 
     async fn post_to(&self, target: Uri, body: Bytes, repeat: Repeat) -> Result<(), CallFailure> {
         let bounds = Bounds::of_step(&self.remote.limits, STEP);
+        self.post_within(target, body, repeat, &bounds).await
+    }
+
+    async fn post_within(
+        &self,
+        target: Uri,
+        body: Bytes,
+        repeat: Repeat,
+        bounds: &Bounds,
+    ) -> Result<(), CallFailure> {
         let request = (self.remote.template.clone(), body);
-        let response = self.remote.post_at(&target, request, repeat, &bounds).await?;
+        let response = self.remote.post_at(&target, request, repeat, bounds).await?;
         let status = response.status();
+        let bounds = Bounds::of_step(&self.remote.limits, STEP);
         let body = fetch::read_refusal(response.into_body(), &bounds).await;
         match status.as_u16() {
             _ if status.is_success() => Ok(()),

@@ -89,6 +89,9 @@ where
         headers: head.headers,
         body: String::from_utf8(body.to_vec()).unwrap(),
     });
+    if answer.extensions().get::<Never>().is_some() {
+        std::future::pending::<()>().await;
+    }
     // An error makes hyper drop the connection.
     if answer.extensions().get::<Cut>().is_some() {
         Err(std::io::ErrorKind::Other.into())
@@ -99,6 +102,16 @@ where
 
 #[derive(Clone)]
 struct Cut;
+
+#[derive(Clone)]
+struct Never;
+
+/// No answer, not even its head.
+pub(crate) fn never() -> Response<Body> {
+    let mut response = answer(200, "", "");
+    response.extensions_mut().insert(Never);
+    response
+}
 
 /// No answer: the connection is cut.
 pub(crate) fn cut() -> Response<Body> {

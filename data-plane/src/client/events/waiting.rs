@@ -61,6 +61,11 @@ impl Waiting {
         }
     }
 
+    /// Whether the answer to this request is waited for.
+    pub(super) fn waits_for(&self, id: &[u8]) -> bool {
+        self.requests.iter().any(|request| request.id == id)
+    }
+
     /// True if somebody waited for the answer.
     pub(super) fn forget(&mut self, id: &[u8]) -> bool {
         let Some(at) = self.requests.iter().position(|request| request.id == id) else {

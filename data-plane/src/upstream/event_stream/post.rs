@@ -1,6 +1,6 @@
 //! Posts messages in their order; a slow server delays the next one only for a moment.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    mcp::{Kind, message::parse},
+    mcp::{Kind, Message, message::parse},
     upstream::{
         failure::CallFailure,
         fetch::{self, Bounds},
@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// How long a server may take to accept a message.
-const POST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a server may take to accept a message, unless somebody waits for its answer.
+pub(super) const POST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Some servers accept a request only when it is done: after this the next one follows.
 const ORDER_PATIENCE: Duration = Duration::from_millis(250);
 /// Messages of one session that may be under way at once.
@@ -39,8 +39,17 @@ pub(super) async fn post_all(
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let (endpoint, connection) = (Arc::clone(&endpoint), Arc::clone(&connection));
         under_way.spawn(async move {
-            let _place = place;
-            if let Err(failure) = post(&endpoint, message.clone()).await {
+            let mut place = Some(place);
+            let mut posting = pin!(post(&endpoint, message.clone()));
+            let posted = loop {
+                match tokio::time::timeout(POST_TIMEOUT, &mut posting).await {
+                    Ok(posted) => break posted,
+                    // It is at work, and what follows may be what it waits for.
+                    Err(_) if is_awaited(&connection, &message) => drop(place.take()),
+                    Err(_) => break Ok(()),
+                }
+            };
+            if let Err(failure) = posted {
                 refused(&connection, message, failure);
             }
         });
@@ -49,10 +58,11 @@ pub(super) async fn post_all(
 }
 
 async fn post(endpoint: &Endpoint, message: Bytes) -> Result<(), CallFailure> {
-    let bounds = Bounds::of_step(&endpoint.limits, POST_TIMEOUT);
+    let bounds = Bounds::of_call(&endpoint.limits).patient();
     let headers: HeaderMap = endpoint.template().clone();
     let response = endpoint.send(Method::POST, headers, message, &bounds).await?;
     let status = response.status();
+    let bounds = Bounds::of_step(&endpoint.limits, POST_TIMEOUT);
     // Read to the end, so that the connection can be used again.
     let body = fetch::read_refusal(response.into_body(), &bounds).await;
     match status.as_u16() {
@@ -61,6 +71,13 @@ async fn post(endpoint: &Endpoint, message: Bytes) -> Result<(), CallFailure> {
         code @ (401 | 403) => Err(CallFailure::Auth { status: code }),
         code => Err(CallFailure::HttpStatus { status: code, excerpt: fetch::excerpt(&body) }),
     }
+}
+
+/// Whether a message is a request whose answer is waited for.
+fn is_awaited(connection: &Connection, message: &Bytes) -> bool {
+    let is_request = |message: &Message| matches!(message.kind, Kind::Request(_));
+    parse(message.clone())
+        .is_ok_and(|message| is_request(&message) && connection.is_awaited(message.id()))
 }
 
 /// The server did not take a message: whoever waits for its answer waits no more.

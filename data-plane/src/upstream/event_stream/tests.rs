@@ -16,9 +16,11 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::*;
+use super::{post::POST_TIMEOUT, *};
+use crate::upstream::Limits;
 use crate::upstream::testing::{
-    Body, Proxy, Seen, answer, hang, legacy_call, modern_call, serve, streamed, upstream,
+    Body, Proxy, Seen, answer, hang, legacy_call, limits, modern_call, never, serve, streamed,
+    upstream,
 };
 
 type Stream = mpsc::Sender<Bytes>;
@@ -234,6 +236,36 @@ async fn a_server_that_never_accepts_one_message_does_not_hold_up_the_next() {
         answer = quick => check(&answer, r#""result":{"n":2}"#),
     }
     assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_server_that_accepts_a_call_only_when_it_is_done_may_take_its_time() {
+    let called = Arc::new(Mutex::new(None));
+    let seen_call = Arc::clone(&called);
+    let server = server(move |seen, stream| {
+        *seen_call.lock().unwrap() = Some((seen.member("/id"), stream.clone()));
+        never()
+    })
+    .await;
+    let patient = Limits { call_timeout: Duration::from_mins(2), ..limits() };
+    let proxy = Proxy::limited(vec![server.upstream()], Vec::new(), patient);
+    let work = async {
+        let (id, stream) = loop {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            if let Some(called) = called.lock().unwrap().take() {
+                break called;
+            }
+        };
+        for _ in 0..2 {
+            tokio::time::pause();
+            tokio::time::advance(POST_TIMEOUT + Duration::from_secs(1)).await;
+            tokio::time::resume();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        stream.try_send(result(&id, &json!({"done": true}))).unwrap();
+    };
+    let (answer, ()) = tokio::join!(proxy.run(legacy_call("1", "{}")), work);
+    check(&answer, r#""result":{"done":true}"#);
 }
 
 #[tokio::test]

@@ -137,6 +137,11 @@ impl Connection {
         }
     }
 
+    /// Whether the answer to the request with this id (raw JSON) is waited for.
+    pub(crate) fn is_awaited(&self, id: Option<&[u8]>) -> bool {
+        id.and_then(number).is_some_and(|id| self.calls.contains_key(&id))
+    }
+
     /// Waits for the turn of a call; most need none.
     pub(super) async fn turn_of(&self, work: &Work) -> Option<Turn> {
         match work {
