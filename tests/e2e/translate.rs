@@ -211,6 +211,31 @@ async fn stateless_and_json_answers_are_what_they_say() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_sessions_headers_are_compared_with_the_body_all_the_same() -> anyhow::Result<()> {
+    let translate = Translate::start(&["--expose-streamable-http", "--stateless"]).await?;
+    let client = translate.client();
+    let call = json!({"name": "echo", "arguments": {"message": "modern"}}).to_string();
+    let good = client.modern("tools/call", &call).await?;
+    ensure!(good.result().is_ok(), "{good:?}");
+    for (name, value) in [
+        ("mcp-method", Some("tools/list")),
+        ("mcp-name", Some("other")),
+        ("mcp-name", None),
+        ("mcp-protocol-version", Some("2025-11-25")),
+    ] {
+        let mut request = client.modern_request("tools/call", &call)?.build()?;
+        match value {
+            Some(value) => drop(request.headers_mut().insert(name, value.parse()?)),
+            None => drop(request.headers_mut().remove(name)),
+        }
+        let answer = tests::client::whole(client.execute(request).await?).await?;
+        assert_eq!(answer.status.as_u16(), 400, "{name}: {answer:?}");
+        assert_eq!(answer.error_code()?, -32020, "{name}: {answer:?}");
+    }
+    translate.end(Signal::TERM).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_what_was_asked_for_is_offered_and_only_to_whom() -> anyhow::Result<()> {
     let paths = ["--expose-sse", "--ssePath", "/events", "--messagePath", "/say"];
     let translate = Translate::start(&[&paths[..], &["--token", "secret"]].concat()).await?;

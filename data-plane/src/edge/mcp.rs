@@ -128,21 +128,21 @@ impl Edge {
             }
             InboundEra::Modern { version, capabilities } => {
                 let client = route::Client { version, capabilities };
-                let inbound = Inbound { sender, message };
-                if inbound.message.method() == Some(&mcp::Method::Listen) {
-                    return self.subscribed(inbound, client);
-                }
-                self.modern(inbound, client, accepts).await
+                self.modern(Inbound { sender, message }, client, accepts).await
             }
         }
     }
 
-    async fn modern(
+    /// Answers a modern message whose headers have been checked as far as they repeat it.
+    pub(super) async fn modern(
         &self,
         inbound: Inbound<'_>,
         client: route::Client,
         accepts: Accepts,
     ) -> Result<Response<Body>, Failure> {
+        if inbound.message.method() == Some(&mcp::Method::Listen) {
+            return self.subscribed(inbound, client);
+        }
         let interval = self.timeouts.keep_alive;
         match engine::modern::serve(inbound, client)? {
             Served::Relay(exchange) => {

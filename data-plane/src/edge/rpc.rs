@@ -41,7 +41,10 @@ impl Edge {
         }
         let view = route::view(&sender.table, &sender.endpoint)?;
         let message = in_words_of_mcp(message, view);
-        self.alone((sender, &parts), message, Accepts::Json).await
+        // Nothing here is mirrored in headers: the body says all.
+        sender.headers = None;
+        let era = version::era_of_body(&message)?;
+        self.alone((sender, &parts), (message, era), Accepts::Json).await
     }
 
     /// Answers one message of Streamable HTTP without sessions.
@@ -53,10 +56,16 @@ impl Edge {
         id: &mut Option<Bytes>,
     ) -> Result<Response<Body>, Failure> {
         let (parts, body) = request.into_parts();
-        let sender = self.sender(&parts.headers, client, endpoint).await?;
+        let headers = &parts.headers;
+        let mut sender = self.sender(headers, client, endpoint).await?;
         let message = self.only_message((&parts, body), id).await?;
-        let accepts = self.accepts(&parts.headers)?;
-        self.alone((sender, &parts), message, accepts).await
+        let accepts = self.accepts(headers)?;
+        let era = version::era_of(&message, &engine::legacy::mirror_headers(headers))?;
+        if let InboundEra::Legacy { header: _ } = era {
+            // Whatever session they name, there is none.
+            sender.headers = None;
+        }
+        self.alone((sender, &parts), (message, era), accepts).await
     }
 
     async fn only_message(
@@ -75,26 +84,31 @@ impl Edge {
 
     async fn alone(
         &self,
-        (mut sender, parts): (Sender<'_>, &request::Parts),
-        message: Message,
+        (sender, parts): (Sender<'_>, &request::Parts),
+        (message, era): (Message, InboundEra),
         accepts: Accepts,
     ) -> Result<Response<Body>, Failure> {
-        // Nothing here is mirrored in headers: the body says all.
-        sender.headers = None;
-        let era = version::era_of_body(&message)?;
         if !engine::legacy::is_initialize(&message)
             && let Some(answer) = self.at_its_place(&sender, parts, &message, &era).await?
         {
             return Ok(answer);
         }
         let inbound = Inbound { sender, message };
-        let served = match era {
-            InboundEra::Legacy { header: _ } => engine::legacy::serve_alone(inbound)?,
-            InboundEra::Modern { version, capabilities } => {
-                engine::modern::serve(inbound, route::Client { version, capabilities })?
+        match era {
+            InboundEra::Legacy { header: _ } => {
+                let served = engine::legacy::serve_alone(inbound)?;
+                rendered(served, accepts, self.timeouts.keep_alive).await
             }
-        };
-        rendered(served, accepts, self.timeouts.keep_alive).await
+            InboundEra::Modern { version, capabilities } => {
+                let client = route::Client { version, capabilities };
+                // Only Streamable HTTP has statuses for errors.
+                if inbound.sender.headers.is_some() {
+                    return self.modern(inbound, client, accepts).await;
+                }
+                let served = engine::modern::serve(inbound, client)?;
+                rendered(served, accepts, self.timeouts.keep_alive).await
+            }
+        }
     }
 }
 
