@@ -86,11 +86,11 @@ pub enum Plan {
     },
 }
 
-/// A resource that a client wants to hear of.
+/// A resource, or a task, that a client wants to hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watched {
     pub upstream_id: Arc<str>,
-    /// As the upstream knows it.
+    /// As the upstream knows it; a task by its [key](crate::mcp::subscription::task_key).
     pub uri: Box<str>,
     /// As the client wrote it, raw JSON.
     pub shown: Bytes,
@@ -208,7 +208,7 @@ fn plan_request(
         Method::SetLevel => set_level(message, request),
         Method::Subscribe => subscribe(Interest::Begins),
         Method::Unsubscribe => subscribe(Interest::Ends),
-        Method::Listen => entries::listen(view, message, client),
+        Method::Listen => entries::listen((table, view), principal, message, client),
         Method::ToolsCall => call(view, message, request, client),
         Method::TasksGet
         | Method::TasksResult

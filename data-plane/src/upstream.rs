@@ -200,8 +200,9 @@ impl Upstreams {
         }
     }
 
-    /// One client more that wants to hear when a resource changes: `owner` is whose sessions at
-    /// upstreams it uses, which are `subject`'s and declare `able`. `None`: the upstream never tells.
+    /// One client more that wants to hear when a resource, or a task, changes: `owner` is whose
+    /// sessions at upstreams it uses, which are `subject`'s and declare `able`. `None`: the
+    /// upstream never tells.
     pub(crate) fn wish(
         &self,
         upstream_id: &str,
@@ -209,7 +210,7 @@ impl Upstreams {
         uri: &str,
     ) -> Option<Wish> {
         let active = self.find(upstream_id)?;
-        let scope = active.scope(owner)?;
+        let scope = active.scope(owner, uri)?;
         let wish = self.wishes.wish(upstream_id, (scope.clone(), able, subject), uri);
         let runtime = self.egress.home().known()?;
         active.keep(scope, &self.wishes, &runtime);

@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tests::client::{Client, eventually, http};
 use tests::fixture::{self, Era};
+use tests::talk::Events;
 use tests::world::process::Process;
 use tests::world::{ControlPlane, World, program};
 use tokio::process::Command;
@@ -77,6 +78,29 @@ async fn a_modern_task_lives_on_for_its_principal_alone_and_through_a_restart() 
     let unable = owner.clone().able("{}");
     let whole = call(&unable, "up-slow_compute", &json!({"seconds": 0})).await?;
     assert!(whole.get("taskId").is_none() && whole["content"].is_array(), "{whole}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_upstream_does_not_tell_of_tasks_is_not_promised() -> anyhow::Result<()> {
+    let fixture = fixture::start(Era::Modern, "127.0.0.1:0").await?;
+    let world = World::up().await?;
+    world.ok(&["create", "upstream", "up", "--url", &fixture.url()]).await?;
+    let owner = world.client("/mcp").await?.able(ABLE);
+    let created = call(&owner, "up-slow_compute", &json!({"seconds": 60})).await?;
+    let filter = json!({
+        "taskIds": [created["taskId"]], "resourceSubscriptions": ["test://watched-resource"]
+    });
+    let params = json!({"notifications": filter}).to_string();
+    let response = owner.modern_request("subscriptions/listen", &params)?.send().await?;
+    let mut events = Events::of(response).await?;
+    let first = tokio::time::timeout(SOON, events.message()).await??;
+    // The Rust SDK knows the tasks extension, but not this part of it.
+    let honoured = json!({"resourceSubscriptions": ["test://watched-resource"]});
+    assert_eq!(first["params"]["notifications"], honoured, "{first}");
+    call(&owner, "up-test_touch", &json!({})).await?;
+    let told = tokio::time::timeout(SOON, events.message()).await??;
+    assert_eq!(told["method"], "notifications/resources/updated", "{told}");
     Ok(())
 }
 

@@ -18,7 +18,7 @@ pub enum Notice {
     TaskStatus,
 }
 
-const NAMES: [(&str, Notice); 10] = [
+const NAMES: [(&str, Notice); 11] = [
     ("notifications/progress", Notice::Progress),
     ("notifications/message", Notice::Log),
     ("notifications/cancelled", Notice::Cancelled),
@@ -29,6 +29,7 @@ const NAMES: [(&str, Notice); 10] = [
     ("notifications/elicitation/complete", Notice::ElicitationComplete),
     ("notifications/subscriptions/acknowledged", Notice::Acknowledged),
     ("notifications/tasks/status", Notice::TaskStatus),
+    ("notifications/tasks", Notice::TaskStatus),
 ];
 
 impl Notice {

@@ -72,7 +72,7 @@ impl FromIterator<Topic> for Topics {
     }
 }
 
-/// A URI in a filter.
+/// A URI or the id of a task in a filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedUri {
     pub uri: Box<str>,
@@ -86,6 +86,8 @@ pub struct Filter {
     pub topics: Topics,
     /// Each URI once.
     pub uris: Vec<WantedUri>,
+    /// Each id of a task once (tasks extension).
+    pub tasks: Vec<WantedUri>,
 }
 
 impl Filter {
@@ -107,6 +109,8 @@ impl Filter {
                 }
             } else if member.name == RESOURCES && value != "null" {
                 filter.uris = uris(text, member.value)?;
+            } else if member.name == TASKS && value != "null" {
+                filter.tasks = uris(text, member.value)?;
             }
         }
         Ok(filter)
@@ -114,9 +118,33 @@ impl Filter {
 }
 
 const RESOURCES: &str = "resourceSubscriptions";
+const TASKS: &str = "taskIds";
+/// What stands before a task's id where else a URI is: nothing that a URI could begin with.
+const TASK: &str = "\0task ";
+
+/// What stands for a task among the resources that somebody wants to hear of.
+pub fn task_key(id: &str) -> Box<str> {
+    format!("{TASK}{id}").into()
+}
+
+/// The task that stands among the resources under this key.
+pub fn task_of(key: &str) -> Option<&str> {
+    key.strip_prefix(TASK)
+}
+
+/// What the upstream of an acknowledgement, at `filter`, tells of: URIs, and keys of tasks.
+pub fn honoured(text: &str, filter: Span) -> impl Iterator<Item = Box<str>> {
+    let named = |member| {
+        let found = object::member(text, filter, member);
+        let elements = found.map(|found| object::elements(text, found)).unwrap_or_default();
+        elements.into_iter().filter_map(move |it| unquote(it.of(text)))
+    };
+    let tasks = named(TASKS).map(|id| task_key(&id));
+    named(RESOURCES).map(Into::into).chain(tasks)
+}
 
 fn uris(text: &str, span: Span) -> Result<Vec<WantedUri>, &'static str> {
-    const WRONG: &str = "`resourceSubscriptions` must be an array of strings";
+    const WRONG: &str = "`resourceSubscriptions` and `taskIds` must be arrays of strings";
     let elements = object::elements(text, span);
     let is_blank =
         |written: &str| written.trim_matches(['[', ']', ' ', '\n', '\t', '\r']).is_empty();
@@ -134,13 +162,17 @@ fn uris(text: &str, span: Span) -> Result<Vec<WantedUri>, &'static str> {
     Ok(uris)
 }
 
-/// The members of a filter, JSON text; `uris` are raw JSON.
-pub fn filter<'a>(topics: Topics, uris: impl Iterator<Item = &'a [u8]>) -> String {
+/// The members of a filter, JSON text; `named` are URIs, or keys of tasks, and how the reader
+/// calls them, raw JSON.
+pub fn filter<'a>(topics: Topics, named: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
     let topics = Topic::ALL.into_iter().filter(|topic| topics.has(*topic));
     let mut members: Vec<_> = topics.map(|topic| format!("\"{}\":true", topic.member())).collect();
-    let uris: Vec<_> = uris.map(String::from_utf8_lossy).collect();
-    if !uris.is_empty() {
-        members.push(format!("\"{RESOURCES}\":[{}]", uris.join(",")));
+    let (tasks, uris): (Vec<_>, Vec<_>) = named.partition(|(key, _)| task_of(key).is_some());
+    for (member, named) in [(RESOURCES, uris), (TASKS, tasks)] {
+        let named: Vec<_> = named.iter().map(|(_, raw)| String::from_utf8_lossy(raw)).collect();
+        if !named.is_empty() {
+            members.push(format!("\"{member}\":[{}]", named.join(",")));
+        }
     }
     format!("{{{}}}", members.join(","))
 }
@@ -211,12 +243,27 @@ mod tests {
         assert_eq!(found.topics, Topics::default().with(Topic::Tools));
         let uris: Vec<_> = found.uris.iter().map(|uri| &*uri.uri).collect();
         assert_eq!(uris, ["a://1", "b://2"]);
-        let written = found.uris.iter().map(|uri| message.raw(uri.written));
+        let written = found.uris.iter().map(|uri| (&*uri.uri, message.raw(uri.written)));
         assert_eq!(
             filter(found.topics, written),
             r#"{"toolsListChanged":true,"resourceSubscriptions":["a:\/\/1","b://2"]}"#
         );
         assert_eq!(filter(Topics::default(), std::iter::empty()), "{}");
+    }
+
+    #[test]
+    fn tasks_are_wanted_under_keys_that_are_no_uris() {
+        let message = request(r#"{"notifications":{"taskIds":["t\u0031","t1","t2"]}}"#);
+        let found = Filter::read(&message).unwrap();
+        assert!(found.uris.is_empty());
+        let keys: Vec<_> = found.tasks.iter().map(|task| task_key(&task.uri)).collect();
+        assert_eq!(keys.iter().map(|key| task_of(key).unwrap()).collect::<Vec<_>>(), ["t1", "t2"]);
+        assert_eq!(task_of("t1"), None);
+        let named = [("a://1", &b"\"a://1\""[..]), (&keys[0], b"\"s\"")];
+        let filter = filter(Topics::default(), named.into_iter());
+        assert_eq!(filter, r#"{"resourceSubscriptions":["a://1"],"taskIds":["s"]}"#);
+        let honoured: Vec<_> = honoured(&filter, Span { start: 0, end: filter.len() }).collect();
+        assert_eq!(honoured, ["a://1".into(), task_key("s")]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ pub mod generations;
 use bytes::Bytes;
 
 use super::{
-    message::{Kind, Message, Outcome, Request, Response, Span, splice},
+    message::{Kind, Message, Outcome, Request, Response, Span, parse, splice},
     object::{Member, cuts, elements, member, members, unquote},
     response::quote,
 };
@@ -70,6 +70,25 @@ pub fn changed(message: &Message) -> Option<Span> {
         matches!(message.method()?.as_str(), "notifications/tasks/status" | "notifications/tasks");
     let params = message.params()?.span.filter(|_| is_status)?;
     member(message.text(), params, TASK_ID)
+}
+
+/// The answer to `tasks/get` of the modern era as a notification of the task's state.
+pub fn as_notice(answer: &Message) -> Option<Message> {
+    let Kind::Response(Response { outcome: Outcome::Result { span, .. }, .. }) = &answer.kind
+    else {
+        return None;
+    };
+    let text = answer.text();
+    let members = members(text, *span);
+    find(&members, TASK_ID)?;
+    let kept = members.iter().filter(|member| !matches!(&*member.name, "resultType" | "_meta"));
+    let kept: Vec<_> = kept
+        .map(|member| Span { start: member.key.start, end: member.value.end }.of(text))
+        .collect();
+    let state = kept.join(",");
+    let body =
+        format!(r#"{{"jsonrpc":"2.0","method":"notifications/tasks","params":{{{state}}}}}"#);
+    parse(body.into()).ok()
 }
 
 fn in_result(text: &str, result: Span, expected: Expected) -> Vec<Span> {
@@ -175,6 +194,20 @@ mod tests {
             check(&status, Expected::Creation, &[r#""a""#, r#""r""#]);
         }
         check(r#""method":"notifications/progress","params":{"taskId":"a"}"#, task, &[]);
+    }
+
+    #[test]
+    fn an_answer_becomes_a_notification_of_the_same_state() {
+        let answer = message(
+            r#""id":1,"result":{"resultType":"complete", "taskId":"t","_meta":{"a":1}, "ttlMs":1.0,"result":{"n":1e2}}"#,
+        );
+        let expected = r#""method":"notifications/tasks","params":{"taskId":"t","ttlMs":1.0,"result":{"n":1e2}}"#;
+        let notice = as_notice(&answer).unwrap();
+        assert_eq!(notice.body, message(expected).body);
+        assert_eq!(changed(&notice).map(|id| id.of(notice.text())), Some(r#""t""#));
+        for other in [r#""id":1,"error":{"code":1,"message":"m"}"#, r#""id":1,"result":{}"#] {
+            assert!(as_notice(&message(other)).is_none(), "{other}");
+        }
     }
 
     #[test]

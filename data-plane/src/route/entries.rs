@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use proto::Principal;
 
 use super::{Client, Interest, Plan, RouteError, Watched, cursor::Place};
 use crate::{
@@ -13,10 +14,11 @@ use crate::{
         message::{Request, Text},
         object::{Cursor, member, unquote},
         response::{self, Answer},
-        subscription::{Filter, WantedUri},
+        subscription::{Filter, WantedUri, task_key},
     },
     snapshot::table::{Table, View},
     target::{Asked, Reference, Target},
+    task_id::TaskId,
 };
 
 /// Resources that one request may ask to hear of.
@@ -106,9 +108,14 @@ pub(super) fn subscribe(
 }
 
 /// `subscriptions/listen`. What is nowhere, or where nobody tells of changes, is left out.
-pub(super) fn listen(view: &View, message: &Message, client: Client) -> Result<Plan, RouteError> {
+pub(super) fn listen(
+    (table, view): (&Table, &View),
+    principal: &Principal,
+    message: &Message,
+    client: Client,
+) -> Result<Plan, RouteError> {
     let wanted = Filter::read(message).map_err(RouteError::InvalidParams)?;
-    if wanted.uris.len() > SUBSCRIPTIONS_MAX {
+    if wanted.uris.len() + wanted.tasks.len() > SUBSCRIPTIONS_MAX {
         return Err(RouteError::InvalidParams("`resourceSubscriptions` has too many URIs"));
     }
     let watched = |wanted: &WantedUri| {
@@ -122,7 +129,17 @@ pub(super) fn listen(view: &View, message: &Message, client: Client) -> Result<P
         let shown = Bytes::copy_from_slice(message.raw(wanted.written));
         tells.then_some(Watched { upstream_id, uri, shown })
     };
-    let resources = wanted.uris.iter().filter_map(watched).collect();
+    // Only modern upstreams tell those that listen, and only clients that know tasks listen.
+    let knows_tasks = client.capabilities.contains(Capabilities::tasks());
+    let task = |wanted: &WantedUri| {
+        let task = TaskId::open(table.session_keys(), &principal.subject, &wanted.uri)?;
+        let is_told = view.tasks_of(&task.upstream_id).has(Feature::TasksExtension);
+        let shown = Bytes::copy_from_slice(message.raw(wanted.written));
+        let upstream_id = task.upstream_id.into();
+        is_told.then(|| Watched { upstream_id, uri: task_key(&task.id), shown })
+    };
+    let tasks = wanted.tasks.iter().filter(|_| knows_tasks).filter_map(task);
+    let resources = wanted.uris.iter().filter_map(watched).chain(tasks).collect();
     Ok(Plan::Listen { topics: wanted.topics, resources })
 }
 

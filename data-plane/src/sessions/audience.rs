@@ -26,8 +26,11 @@ impl Audience for Sessions {
                     }
                 }
             }
-            // Modern clients hear of resources alone. Requests are refused by being dropped.
+            // Modern clients hear of resources and tasks alone. Requests are refused by being dropped.
             SessionKey::Principal { .. } => {
+                if let Said::Notice(Notice::TaskStatus, message) = &said {
+                    self.listeners.task_changed(Some(owner), upstream_id, message);
+                }
                 if let Said::Notice(Notice::ResourceUpdated, message) = said
                     && let Some(update) = Update::read(&message)
                 {
@@ -60,6 +63,7 @@ impl Audience for Sessions {
         for live in &self.live {
             live.task_changed(upstream_id, message);
         }
+        self.listeners.task_changed(None, upstream_id, message);
     }
 }
 

@@ -22,8 +22,12 @@ use super::{
 };
 use crate::{
     mcp::{
-        Capabilities,
-        subscription::{self, Topic, Topics},
+        Capabilities, Message,
+        message::Span,
+        object::unquote,
+        subscription::{self, Topic, Topics, task_key},
+        task,
+        translate::updated_to_client,
     },
     snapshot::table::{Table, View},
     upstream::{SessionKey, Wish},
@@ -141,6 +145,24 @@ impl Listeners {
         });
     }
 
+    /// Tells those that want to know the state of a task; all that do, or `owner`.
+    pub(super) fn task_changed(
+        &self,
+        owner: Option<&SessionKey>,
+        upstream_id: &str,
+        message: &Message,
+    ) {
+        let changed = task::changed(message);
+        let id = changed.and_then(|span| unquote(span.of(message.text())));
+        let (Some(span), Some(id)) = (changed, id) else { return };
+        let key = task_key(&id);
+        self.each(|listener| {
+            if owner.is_none_or(|owner| listener.owner == *owner) {
+                listener.task_changed(upstream_id, (&key, span), message);
+            }
+        });
+    }
+
     /// Ends all subscriptions in peace.
     pub(super) fn end_all(&self) {
         self.each(Listener::end);
@@ -181,6 +203,15 @@ impl Listener {
         wake(state);
     }
 
+    fn task_changed(&self, upstream_id: &str, (key, span): (&str, Span), message: &Message) {
+        let mut state = self.state.lock();
+        let is_it = |it: &&Subscription| *it.upstream_id == *upstream_id && *it.uri == *key;
+        let Some(found) = state.subscriptions.iter().find(is_it) else { return };
+        let told = updated_to_client(message, Some((span, &*found.shown)), Some(&self.id));
+        state.tell(told);
+        wake(state);
+    }
+
     fn end(&self) {
         let mut state = self.state.lock();
         state.is_over = true;
@@ -191,7 +222,7 @@ impl Listener {
     /// waits of others is forgotten.
     fn honour(&self, honoured: Vec<Subscription>) -> Bytes {
         let mut state = self.state.lock();
-        let shown = honoured.iter().map(|it| &*it.shown);
+        let shown = honoured.iter().map(|it| (&*it.uri, &*it.shown));
         let filter = subscription::filter(self.topics, shown);
         if honoured.len() < state.subscriptions.len() {
             let of_list = |topic| subscription::changed(&self.id, topic);

@@ -48,6 +48,10 @@ impl Live {
     /// Tells the client the state of a task, if it is its own.
     pub(super) fn task_changed(&self, upstream_id: &str, message: &Message) {
         let Some(changed) = task::changed(message) else { return };
+        // In the modern form it is for those that listen.
+        if message.method().is_some_and(|method| method.as_str() == "notifications/tasks") {
+            return;
+        }
         if self.shown(upstream_id, message, changed).is_some() {
             self.tell(self.with_own_ids(upstream_id, message));
         }

@@ -10,7 +10,7 @@ use proto::{
 use serde_json::{Value, json};
 
 use super::harness::{World, ask, header, json as read, post, resources_with, tool};
-use crate::upstream::testing::{Body, Seen, answer, json as answered, serve, sse};
+use crate::upstream::testing::{Body, Seen, answer, json as answered, serve, sse, streamed};
 
 /// What the upstream was asked: `method params`.
 type Asked = Arc<Mutex<Vec<Value>>>;
@@ -68,6 +68,7 @@ fn upstream(era: Era, seen: &Seen) -> http::Response<Body> {
         ("tasks/get" | "tasks/cancel", Era::Legacy) => task,
         ("tasks/get", Era::Modern) => flat("complete"),
         ("tasks/update" | "tasks/cancel", Era::Modern) => json!({"resultType": "complete"}),
+        ("subscriptions/listen", Era::Modern) => return tells_of_tasks(seen),
         ("tasks/result", Era::Legacy) => {
             let event = |message: Value| format!("data: {message}\n\n");
             let progress = json!({"jsonrpc": "2.0", "method": "notifications/progress",
@@ -84,6 +85,25 @@ fn upstream(era: Era, seen: &Seen) -> http::Response<Body> {
         _ => return answer(202, "", ""),
     };
     answered(json!({"jsonrpc": "2.0", "id": seen.member("/id"), "result": result}).to_string())
+}
+
+/// A subscription to tasks, and the first that is told.
+fn tells_of_tasks(seen: &Seen) -> http::Response<Body> {
+    let meta = json!({"io.modelcontextprotocol/subscriptionId": seen.member("/id")});
+    let filter = seen.member("/params/notifications");
+    let event = |method: &str, mut params: Value| {
+        params["_meta"] = meta.clone();
+        let message = json!({"jsonrpc": "2.0", "method": method, "params": params});
+        bytes::Bytes::from(format!("data: {message}\n\n"))
+    };
+    let events = [
+        event("notifications/subscriptions/acknowledged", json!({"notifications": filter})),
+        event("notifications/tasks", json!({"taskId": "other", "status": "working"})),
+        event("notifications/tasks", json!({"taskId": "t1", "status": "completed", "ttlMs": 5})),
+    ];
+    let events = futures_util::stream::iter(events);
+    let events = futures_util::StreamExt::chain(events, futures_util::stream::pending());
+    streamed(200, "text/event-stream", events)
 }
 
 /// One legacy request of a session.
@@ -244,5 +264,46 @@ fn tasks_are_listed_although_an_upstream_is_dead() {
     let more = json!({"cursor": page["nextCursor"]});
     let page = legacy(&world, &session, "tasks/list", &more)["result"].clone();
     assert_eq!(page["tasks"][0]["taskId"], created["result"]["task"]["taskId"], "{page}");
+    world.stop();
+}
+
+#[test]
+fn a_modern_client_listens_to_its_own_tasks_and_to_no_others() {
+    const CALLER: &str = super::harness::CALLER;
+    let (world, asked) = world(Era::Modern);
+    let able = json!({"io.modelcontextprotocol/tasks": {}});
+    let call = json!({"name": "up-echo", "arguments": {}});
+    let (_, created) = modern(&world, CALLER, "tools/call", &call, &able);
+    let id = created["result"]["taskId"].as_str().unwrap();
+    let listen = |extensions: &Value| {
+        let body = json!({"jsonrpc": "2.0", "id": 7, "method": "subscriptions/listen", "params": {
+            "notifications": {"taskIds": [id, "t1"]},
+            "_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientCapabilities": {"extensions": extensions}}
+        }});
+        let headers =
+            [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "subscriptions/listen")];
+        let mut connection = world.connect();
+        connection.send(post("/mcp", &headers, &body.to_string()));
+        connection.answer();
+        connection
+    };
+    let mut connection = listen(&able);
+    let first = connection.until("\n\n");
+    let honoured = format!(r#""notifications":{{"taskIds":["{id}"]}}"#);
+    assert!(first.contains(&honoured), "{first}");
+    let told = connection.until("\n\n");
+    assert!(told.contains(r#""method":"notifications/tasks""#), "{told}");
+    assert!(told.contains(r#""io.modelcontextprotocol/subscriptionId":7"#), "{told}");
+    assert!(told.contains(id) && told.contains(r#""ttlMs":5"#), "{told}");
+    assert!(!told.contains("\"t1\"") && !told.contains("\"other\""), "{told}");
+    let listened = asked.lock().iter().rfind(|it| it["method"] == "subscriptions/listen").cloned();
+    let listened = listened.unwrap();
+    assert_eq!(listened["params"]["notifications"], json!({"taskIds": ["t1"]}));
+    let declared = "/params/_meta/io.modelcontextprotocol~1clientCapabilities/extensions";
+    assert_eq!(listened.pointer(declared), Some(&able), "{listened}");
+    // Who does not know tasks hears of none.
+    let first = listen(&json!({})).until("\n\n");
+    assert!(first.contains(r#""notifications":{}"#), "{first}");
     world.stop();
 }

@@ -4,6 +4,7 @@
 mod active;
 mod channel;
 mod listen;
+mod missed;
 mod subscribe;
 
 use std::{
@@ -37,6 +38,7 @@ pub(crate) struct Tells {
     pub(super) era: Option<Era>,
     topics: Topics,
     pub(super) resources: bool,
+    pub(super) tasks: bool,
 }
 
 impl Tells {
@@ -50,7 +52,8 @@ impl Tells {
         ];
         let told = places.into_iter().filter(|(feature, _)| features.has(*feature));
         let topics = told.map(|(_, topic)| topic).collect();
-        Self { era, topics, resources: features.has(Feature::Subscribe) }
+        let tasks = era == Some(Era::Modern) && features.has(Feature::TasksExtension);
+        Self { era, topics, resources: features.has(Feature::Subscribe), tasks }
     }
 
     /// Whether we listen although no client wants to: then lists are always fresh.

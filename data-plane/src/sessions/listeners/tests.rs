@@ -53,7 +53,7 @@ fn told(hearing: &mut Hearing) -> Vec<String> {
     told
 }
 
-fn updated(uri: &str) -> crate::mcp::Message {
+fn updated(uri: &str) -> Message {
     let body = format!(
         r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"{uri}"}}}}"#
     );

@@ -13,7 +13,7 @@ use super::{
     subscribe::Line,
 };
 use crate::{
-    mcp::{Capabilities, Message, Notice},
+    mcp::{Capabilities, Message, Notice, subscription::task_of},
     upstream::{
         Bounds, Limits, SessionKey,
         active::{Active, Adapter},
@@ -89,10 +89,11 @@ impl Active {
     }
 
     /// On whose connection the upstream tells the client sessions or the principal `owner` of
-    /// changes; `None` if it tells nobody.
-    pub(crate) fn scope(&self, owner: &SessionKey) -> Option<Scope> {
+    /// changes of this resource or task; `None` if it tells nobody.
+    pub(crate) fn scope(&self, owner: &SessionKey, uri: &str) -> Option<Scope> {
         let tells = self.keepers.state.lock().tells;
-        if !tells.resources || matches!(self.adapter, Adapter::Refused(_)) {
+        let is_told = if task_of(uri).is_some() { tells.tasks } else { tells.resources };
+        if !is_told || matches!(self.adapter, Adapter::Refused(_)) {
             return None;
         }
         let is_common = tells.era == Some(Era::Modern) || matches!(self.adapter, Adapter::Pipe(_));
@@ -154,7 +155,8 @@ impl Active {
         Ok(line)
     }
 
-    async fn line_of(
+    /// The same as it is.
+    pub(super) async fn line_of(
         &self,
         owner: Option<&SessionKey>,
         (able, subject): (Capabilities, &str),
@@ -181,6 +183,16 @@ impl Active {
             && session.is_lost()
         {
             http.forget_session(owner, session);
+        }
+    }
+
+    /// Tells, to whom it concerns, the state of a task.
+    pub(super) fn task_changed(&self, owner: Option<&SessionKey>, message: Message) {
+        match owner {
+            None => self.health().task_changed(&message),
+            Some(owner) => {
+                self.health().say(owner, Said::Notice(Notice::TaskStatus, Box::new(message)));
+            }
         }
     }
 

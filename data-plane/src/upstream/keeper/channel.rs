@@ -10,9 +10,9 @@ use crate::{
     mcp::{
         Capabilities, Kind, Message, Notice,
         message::parse,
-        object::{self, unquote},
+        object,
         response::quote,
-        subscription::{self, Topics},
+        subscription::{self, Topics, task_of},
     },
     upstream::{
         Endpoint,
@@ -39,9 +39,16 @@ impl Wanted {
     }
 
     fn members(&self) -> String {
-        let uris: Vec<_> = self.uris.iter().map(|uri| quote(uri)).collect();
-        let filter = subscription::filter(self.topics, uris.iter().map(String::as_bytes));
-        format!(r#""notifications":{filter}"#)
+        let quoted = self.uris.iter().map(|uri| quote(task_of(uri).unwrap_or(uri)));
+        let named: Vec<_> = self.uris.iter().zip(quoted).collect();
+        let named = named.iter().map(|(uri, raw)| (&***uri, raw.as_bytes()));
+        format!(r#""notifications":{}"#, subscription::filter(self.topics, named))
+    }
+
+    /// As whom we ask: of tasks hears who knows them.
+    fn speech(&self) -> Speech {
+        let has_tasks = self.uris.iter().any(|uri| task_of(uri).is_some());
+        Speech::Modern(if has_tasks { Capabilities::tasks() } else { Capabilities::NONE })
     }
 }
 
@@ -70,6 +77,7 @@ enum Source {
 pub(super) enum Said {
     CatalogChanged,
     Updated(Box<Message>),
+    TaskChanged(Box<Message>),
     Nothing,
 }
 
@@ -81,8 +89,7 @@ impl Channel {
         bounds: Bounds,
     ) -> Result<Self, CallFailure> {
         let id = format!("\"lockgate-listen-{}\"", endpoint.next_id());
-        let speech = Speech::Modern(Capabilities::NONE);
-        let request = era::request(speech, &id, METHOD, &wanted.members());
+        let request = era::request(wanted.speech(), &id, METHOD, &wanted.members());
         let headers = endpoint.modern_headers(METHOD, None);
         let response = endpoint.post(headers, request.into(), &bounds).await?;
         let (head, body) = response.into_parts();
@@ -101,8 +108,8 @@ impl Channel {
         bounds: Bounds,
     ) -> Result<Self, CallFailure> {
         let mut ticket = link.connection.ticket(None);
-        let speech = Speech::Modern(Capabilities::NONE);
-        let request = era::request(speech, &ticket.id.to_string(), METHOD, &wanted.members());
+        let request =
+            era::request(wanted.speech(), &ticket.id.to_string(), METHOD, &wanted.members());
         ticket.send(request.into())?;
         Self::acknowledged(Source::Pipe { ticket, _link: link }, wanted, bounds).await
     }
@@ -136,14 +143,14 @@ impl Channel {
                 Ok(Said::CatalogChanged)
             }
             (_, Some(Notice::ResourceUpdated)) => Ok(Said::Updated(Box::new(message))),
+            (_, Some(Notice::TaskStatus)) => Ok(Said::TaskChanged(Box::new(message))),
             (
                 _,
                 Some(
                     Notice::Progress
                     | Notice::Log
                     | Notice::ElicitationComplete
-                    | Notice::Acknowledged
-                    | Notice::TaskStatus,
+                    | Notice::Acknowledged,
                 )
                 | None,
             ) => Ok(Said::Nothing),
@@ -178,15 +185,11 @@ fn notice(message: &Message) -> Option<Notice> {
     Notice::of(notification.method.as_str())
 }
 
-/// The resources of an acknowledgement; `None` if it does not say.
+/// The resources and tasks of an acknowledgement; `None` if it does not say.
 fn honoured(message: &Message) -> Option<AHashSet<Box<str>>> {
     let text = message.text();
     let filter = object::member(text, message.params()?.span?, "notifications")?;
-    let Some(uris) = object::member(text, filter, "resourceSubscriptions") else {
-        return Some(AHashSet::new());
-    };
-    let uris = object::elements(text, uris).into_iter();
-    Some(uris.filter_map(|uri| Some(unquote(uri.of(text))?.into())).collect())
+    Some(subscription::honoured(text, filter).collect())
 }
 
 /// Why there is no subscription.

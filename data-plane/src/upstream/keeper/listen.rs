@@ -9,9 +9,15 @@ use tokio::time::Instant;
 use super::{
     Keeping, LINGER, RETRY_MAX, RETRY_MIN,
     channel::{Channel, Said, Wanted},
+    missed::Missed,
 };
 use crate::{
-    mcp::{Message, subscription::Topics},
+    mcp::{
+        Message,
+        object::unquote,
+        subscription::{Topics, task_of},
+        task,
+    },
     upstream::{SessionKey, active::Active, failure::CallFailure, wishes::Wished},
 };
 
@@ -33,6 +39,8 @@ pub(super) struct Listen<'a> {
     wait: Duration,
     /// Something may have been said while nobody listened.
     has_missed: bool,
+    /// Tasks whose state has to be asked for therefore.
+    missed: Missed,
 }
 
 /// The subscription before the current one.
@@ -55,6 +63,8 @@ enum Step {
     Opened(Result<Box<Channel>, CallFailure>),
     Said(Result<Said, CallFailure>),
     Faded(Result<Said, CallFailure>),
+    /// The state of a task, which may have been said while nobody listened.
+    Missed(Box<Message>),
     /// It is time to look again.
     Look,
 }
@@ -70,6 +80,7 @@ impl<'a> Listen<'a> {
             narrow_at: None,
             wait: RETRY_MIN,
             has_missed: false,
+            missed: Missed::default(),
         }
     }
 
@@ -172,6 +183,7 @@ impl<'a> Listen<'a> {
             said = said => Step::Said(said),
             faded = faded => Step::Faded(faded.unwrap_or(Err(CallFailure::NoResponse))),
             opened = opening => Step::Opened(opened),
+            message = self.missed.next(self.keeping) => Step::Missed(Box::new(message)),
             () = look => Step::Look,
             // Without a sender there are no wishes any more; the upstream is about to go.
             changed = news.changed() => {
@@ -195,6 +207,7 @@ impl<'a> Listen<'a> {
             }
             Step::Faded(Ok(said)) => self.hear(said, Side::Old),
             Step::Faded(Err(_)) => self.fading = None,
+            Step::Missed(message) => self.hear(Said::TaskChanged(message), Side::New),
         }
     }
 
@@ -234,13 +247,16 @@ impl<'a> Listen<'a> {
     }
 
     /// Tells what may have changed while nobody listened.
-    fn catch_up(&self, uris: &[Box<str>]) {
+    fn catch_up(&mut self, uris: &[Box<str>]) {
         let Some(active) = self.keeping.active.upgrade() else { return };
         if self.wanted().topics != Topics::default() {
             active.health().catalog_is_stale();
         }
         for uri in uris {
-            active.may_have_changed(self.keeping.owner(), uri);
+            match task_of(uri) {
+                Some(task) => self.missed.add(task),
+                None => active.may_have_changed(self.keeping.owner(), uri),
+            }
         }
     }
 
@@ -249,6 +265,13 @@ impl<'a> Listen<'a> {
         match said {
             Said::Nothing => (),
             Said::CatalogChanged => active.health().catalog_is_stale(),
+            Said::TaskChanged(message) => {
+                let id = task::changed(&message).and_then(|id| unquote(id.of(message.text())));
+                if let Some(id) = id {
+                    self.missed.is_known(&id);
+                }
+                active.task_changed(self.keeping.owner(), *message);
+            }
             Said::Updated(message) => {
                 let is_new =
                     self.fading.as_mut().is_none_or(|fading| fading.is_new(&message, side));

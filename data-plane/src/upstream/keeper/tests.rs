@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 
 use crate::{
-    mcp::{Capabilities, Level, Message},
+    mcp::{Capabilities, Level, Message, subscription::task_key},
     upstream::{
         Audience, Said, SessionKey,
         failure::CallFailure,
@@ -18,7 +18,8 @@ use crate::{
     },
 };
 
-const SUBSCRIBES: &str = r#"{"resources":{"subscribe":true}}"#;
+const SUBSCRIBES: &str =
+    r#"{"resources":{"subscribe":true},"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
 
 /// All that is told of resources.
 #[derive(Debug, Default)]
@@ -42,7 +43,9 @@ impl Ear {
 impl Audience for Ear {
     fn hear(&self, _: &SessionKey, _: &str, _: Said) {}
 
-    fn task_changed(&self, _: &str, _: &Message) {}
+    fn task_changed(&self, _: &str, message: &Message) {
+        self.0.lock().push(message.text().to_owned());
+    }
 
     fn updated(&self, _: &str, message: &Message) {
         let uri = message.params().unwrap().uri.as_ref().unwrap();
@@ -71,6 +74,13 @@ impl Script {
 
     /// Honours all but what begins with `no:`; an empty chunk ends all streams.
     fn answer(&self, seen: &Seen) -> http::Response<crate::upstream::testing::Body> {
+        if seen.member("/method") == "tasks/get" {
+            assert_eq!(seen.header("mcp-name"), seen.member("/params/taskId").as_str().unwrap());
+            let (id, task) = (seen.member("/id"), seen.member("/params/taskId"));
+            return json(format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete","taskId":{task},"status":"completed"}}}}"#
+            ));
+        }
         if seen.member("/method") != "subscriptions/listen" {
             return json(r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no"}}"#);
         }
@@ -184,6 +194,24 @@ async fn a_broken_subscription_is_opened_again_and_what_may_be_missed_is_told() 
     script.says.send(Bytes::new()).unwrap();
     script.asked(2).await;
     assert_eq!(ear.hears(1).await, ["a://1"]);
+}
+
+#[tokio::test]
+async fn what_a_task_may_have_done_while_nobody_listened_is_asked_for_and_told() {
+    let script = Script::new();
+    let (proxy, ear) = proxy(&script).await;
+    let wish =
+        |uri| proxy.upstreams.wish("u1", (&client(), Capabilities::NONE, "ann"), uri).unwrap();
+    let resource = wish("a://1");
+    resource.kept().await.unwrap();
+    let task = wish(&task_key("t1"));
+    task.kept().await.unwrap();
+    // Once the old subscription has faded, the new one alone is lost.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    script.says.send(Bytes::new()).unwrap();
+    let state = r#"{"jsonrpc":"2.0","method":"notifications/tasks","params":{"taskId":"t1","status":"completed"}}"#;
+    assert_eq!(ear.hears(2).await, ["a://1", state]);
+    assert_eq!(script.asked(3).await.len(), 3);
 }
 
 #[tokio::test]
