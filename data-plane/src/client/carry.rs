@@ -1,6 +1,6 @@
 //! From event streams and JSON answers to the client, across broken connections.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
@@ -10,7 +10,7 @@ use super::{
     bridge::is_subscription,
     end::ClientEnd,
     remote::{Ended, Remote, whole},
-    repeat::{BACKOFF_MAX, BACKOFF_MIN},
+    repeat::pause,
     session::Session,
 };
 use crate::{
@@ -94,7 +94,7 @@ impl Carrier<'_> {
         };
         while *failures < RESUMES_MAX {
             *failures += 1;
-            tokio::time::sleep(pause(decoder, *failures)).await;
+            tokio::time::sleep(pause(decoder.retry_ms, *failures)).await;
             match remote.open(session, Some(last), bounds).await {
                 Ok(Some(body)) => return Ok(body),
                 Ok(None) => return Err(broken),
@@ -143,7 +143,7 @@ impl Remote {
                 Err(failure) => tracing::debug!(%failure, "no stream of the server"),
             }
             failures += 1;
-            tokio::time::sleep(pause(&decoder, failures)).await;
+            tokio::time::sleep(pause(decoder.retry_ms, failures)).await;
         }
     }
 }
@@ -205,13 +205,4 @@ fn may_pass(failure: &CallFailure) -> bool {
 /// Whether an answer says that mirror headers are missing.
 fn wants_headers(answer: &Message) -> bool {
     error_of(answer).is_some_and(|error| error.code == code::HEADER_MISMATCH)
-}
-
-/// How long to wait before a stream is opened again: as the server wishes, and longer each time.
-fn pause(decoder: &Decoder, failures: u32) -> Duration {
-    let backoff =
-        BACKOFF_MIN.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(BACKOFF_MAX);
-    let Some(asked) = decoder.retry_ms.map(Duration::from_millis) else { return backoff };
-    let least = if failures > 1 { backoff } else { BACKOFF_MIN };
-    asked.clamp(least, BACKOFF_MAX)
 }

@@ -11,10 +11,10 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::Uri;
 use parking_lot::Mutex;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
-use self::waiting::Waiting;
+use self::waiting::{Serial, Waiting};
 use super::{
     BridgeConfig, ClientError,
     bridge::GRACE,
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     lines::Line,
-    mcp::{Kind, Message, subscription::cancelled},
+    mcp::{Message, subscription::cancelled},
     upstream::{Bounds, CallFailure, fetch},
 };
 
@@ -51,10 +51,20 @@ struct Running {
 #[derive(Clone, Debug)]
 enum Way {
     /// There is no stream yet.
-    Opening,
+    Opening {
+        /// When it is tried again.
+        due: Instant,
+    },
     Open(Uri),
     /// Trying again will hardly help.
     Refused(CallFailure),
+}
+
+impl Way {
+    /// There will be a stream soon.
+    fn opening() -> Self {
+        Self::Opening { due: Instant::now() }
+    }
 }
 
 impl EventBridge {
@@ -70,7 +80,7 @@ impl EventBridge {
         let running = Arc::new(Running {
             remote: self.remote,
             client,
-            way: watch::Sender::new(Way::Opening),
+            way: watch::Sender::new(Way::opening()),
             waiting: Mutex::default(),
             request_timeout: self.request_timeout,
         });
@@ -111,40 +121,38 @@ impl Running {
             }
             None => return,
         };
-        self.waiting.lock().note(&message);
-        if !matches!(message.kind, Kind::Request(_)) {
+        let Some(serial) = self.waiting.lock().note(&message) else {
             if let Err(failure) = self.post(message.body, Repeat::IfBroken).await {
                 tracing::warn!(%failure, "a message was lost");
             }
             return;
-        }
+        };
         let id = message.id_bytes();
-        self.limit(id.clone());
-        if let Err(failure) = self.post_request(message).await
-            && self.waiting.lock().forget(&id)
+        self.limit(serial, id.clone());
+        if let Err(failure) = self.post_request(serial, message).await
+            && self.waiting.lock().forget(serial)
         {
             self.client.fail(Some(&id), &failure).await;
         }
     }
 
     /// Gives a request up when it takes too long.
-    fn limit(self: &Arc<Self>, id: Bytes) {
+    fn limit(self: &Arc<Self>, serial: Serial, id: Bytes) {
         let Some(limit) = self.request_timeout else { return };
         let running = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(limit).await;
-            if running.waiting.lock().forget(&id) {
+            if running.waiting.lock().forget(serial) {
                 running.client.fail(Some(&id), &CallFailure::TooLong(limit)).await;
                 running.post(cancelled(&id), Repeat::IfBroken).await.ok();
             }
         });
     }
 
-    async fn post_request(&self, request: Message) -> Result<(), CallFailure> {
-        let id = request.id().unwrap_or_default();
+    async fn post_request(&self, serial: Serial, request: Message) -> Result<(), CallFailure> {
         let target = loop {
             let target = self.target().await?;
-            if self.promise(&target, id) {
+            if self.promise(&target, serial) {
                 break target;
             }
         };
@@ -156,19 +164,19 @@ impl Running {
         loop {
             match tokio::time::timeout(STEP, &mut posting).await {
                 Ok(posted) => return posted,
-                Err(_) if self.waiting.lock().waits_for(id) => {}
+                Err(_) if self.waiting.lock().waits_for(serial) => {}
                 Err(_) => return Ok(()),
             }
         }
     }
 
     /// From now on the end of the stream answers for this request; false if it has ended.
-    fn promise(&self, target: &Uri, id: &[u8]) -> bool {
+    fn promise(&self, target: &Uri, serial: Serial) -> bool {
         // Held, so that the stream is not lost in between.
         let way = self.way.borrow();
         let is_open = matches!(&*way, Way::Open(now) if now == target);
         if is_open {
-            self.waiting.lock().posted(id);
+            self.waiting.lock().posted(serial);
         }
         is_open
     }
@@ -181,14 +189,22 @@ impl Running {
     /// Where to post, once there is a stream.
     async fn target(&self) -> Result<Uri, CallFailure> {
         let mut way = self.way.subscribe();
-        let found = async {
-            let found = way.wait_for(|way| !matches!(way, Way::Opening)).await;
-            found.map_or(Way::Opening, |way| way.clone())
+        let due = match &*way.borrow() {
+            Way::Opening { due } => *due,
+            Way::Open(_) | Way::Refused(_) => Instant::now(),
         };
-        match tokio::time::timeout(RECONNECT_FOR, found).await.unwrap_or(Way::Opening) {
+        let found = async {
+            let found = way.wait_for(|way| !matches!(way, Way::Opening { .. })).await;
+            found.map_or_else(|_| Way::opening(), |way| way.clone())
+        };
+        // A server may ask for a longer pause than it is tried for.
+        let end = due.max(Instant::now()) + RECONNECT_FOR;
+        match tokio::time::timeout_at(end, found).await.unwrap_or_else(|_| Way::opening()) {
             Way::Open(target) => Ok(target),
             Way::Refused(failure) => Err(failure),
-            Way::Opening => Err(CallFailure::Broken("gave no event stream in time".to_owned())),
+            Way::Opening { .. } => {
+                Err(CallFailure::Broken("gave no event stream in time".to_owned()))
+            }
         }
     }
 

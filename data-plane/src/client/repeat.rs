@@ -10,6 +10,8 @@ use crate::upstream::CallFailure;
 pub(super) const RECONNECT_FOR: Duration = Duration::from_secs(30);
 pub(super) const BACKOFF_MIN: Duration = Duration::from_millis(250);
 pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(8);
+/// The longest pause that a server may ask for before its stream is opened again.
+pub(super) const ASKED_MAX: Duration = Duration::from_mins(1);
 
 /// When a message is sent once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,16 @@ pub(super) enum Repeat {
     IfUnsent,
     /// Notifications and responses do no harm the second time.
     IfBroken,
+}
+
+/// How long to wait before a stream is opened again after so many tries in a row: as the server
+/// wishes with `retry:`, and longer each time.
+pub(super) fn pause(asked_ms: Option<u64>, failures: u32) -> Duration {
+    let backoff =
+        BACKOFF_MIN.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(BACKOFF_MAX);
+    let Some(asked) = asked_ms.map(Duration::from_millis) else { return backoff };
+    let least = if failures > 1 { backoff } else { BACKOFF_MIN };
+    asked.clamp(least, ASKED_MAX)
 }
 
 impl Repeat {
@@ -48,6 +60,28 @@ impl Repeat {
             Self::IfBroken => {
                 matches!(failure, CallFailure::Unreachable(_) | CallFailure::Broken(_))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_says_how_long_to_wait_within_bounds() {
+        let seconds = |asked, failures| pause(asked, failures).as_secs_f64();
+        for (asked, failures, expected) in [
+            (None, 1, 0.25),
+            (None, 3, 1.0),
+            (None, 99, 8.0),
+            (Some(0), 1, 0.25),
+            (Some(10), 4, 2.0),
+            (Some(30_000), 1, 30.0),
+            (Some(30_000), 99, 30.0),
+            (Some(u64::MAX), 1, 60.0),
+        ] {
+            assert!((seconds(asked, failures) - expected).abs() < 1e-9, "{asked:?} {failures}");
         }
     }
 }

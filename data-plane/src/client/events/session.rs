@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Uri;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::{Running, Way};
 use crate::{
     client::{
         remote::STEP,
-        repeat::{BACKOFF_MAX, BACKOFF_MIN, Repeat},
+        repeat::{Repeat, pause},
     },
     mcp::{Kind, message::parse},
     upstream::{Bounds, CallFailure, EventReader, INITIALIZED, sse::SseEvent},
@@ -22,24 +23,25 @@ const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(10);
 impl Running {
     /// Keeps a stream open for ever.
     pub(super) async fn stream(&self) {
-        let mut wait = BACKOFF_MIN;
+        let (mut failures, mut asked_ms) = (0, None);
         loop {
-            let failure = match self.session().await {
+            let failure = match self.session(&mut asked_ms).await {
                 Ok(()) => CallFailure::Broken("it ended its event stream".to_owned()),
                 Err(failure) => failure,
             };
             let was_open = matches!(*self.way.borrow(), Way::Open(_));
             if was_open {
-                wait = BACKOFF_MIN;
+                failures = 0;
             }
+            failures += 1;
+            let due = Instant::now() + pause(asked_ms, failures);
             let may_come =
                 was_open || matches!(failure, CallFailure::Unreachable(_) | CallFailure::Broken(_));
-            let next = if may_come { Way::Opening } else { Way::Refused(failure.clone()) };
+            let next = if may_come { Way::Opening { due } } else { Way::Refused(failure.clone()) };
             self.way.send_replace(next);
             tracing::info!(%failure, "no event stream: trying again");
             self.lose(&failure).await;
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(BACKOFF_MAX);
+            tokio::time::sleep_until(due).await;
         }
     }
 
@@ -51,12 +53,19 @@ impl Running {
         }
     }
 
-    /// One stream from its begin to its end.
-    async fn session(&self) -> Result<(), CallFailure> {
+    /// One stream from its begin to its end. `asked_ms` is what a server last asked to be left
+    /// alone for.
+    async fn session(&self, asked_ms: &mut Option<u64>) -> Result<(), CallFailure> {
         let mut stream = self.open().await?;
+        let ended = self.follow(&mut stream).await;
+        *asked_ms = stream.decoder().retry_ms.or(*asked_ms);
+        ended
+    }
+
+    async fn follow(&self, stream: &mut EventReader<Incoming>) -> Result<(), CallFailure> {
         let first = Bounds::of_step(&self.remote.limits, ENDPOINT_TIMEOUT);
         let target = first.within(stream.endpoint(&self.remote.uri)).await??;
-        self.greet(&mut stream, &target).await?;
+        self.greet(stream, &target).await?;
         self.way.send_replace(Way::Open(target));
         while let Some(event) = stream.next().await? {
             self.hear(event).await;

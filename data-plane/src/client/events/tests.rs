@@ -6,7 +6,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::*;
 use crate::{
     mcp::message::parse,
-    upstream::testing::{never, serve, streamed},
+    upstream::testing::{answer, never, serve, streamed},
 };
 
 fn running() -> (Running, Messages) {
@@ -15,7 +15,7 @@ fn running() -> (Running, Messages) {
     let running = Running {
         remote,
         client,
-        way: watch::Sender::new(Way::Opening),
+        way: watch::Sender::new(Way::opening()),
         waiting: Mutex::default(),
         request_timeout: None,
     };
@@ -27,13 +27,13 @@ fn a_request_is_not_posted_to_a_stream_that_has_just_ended() {
     let (running, _messages) = running();
     let target = Uri::from_static("http://127.0.0.1:1/message");
     let call = parse(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#.into()).unwrap();
-    running.waiting.lock().note(&call);
+    let serial = running.waiting.lock().note(&call).unwrap();
     running.way.send_replace(Way::Open(target.clone()));
-    running.way.send_replace(Way::Opening);
-    assert!(!running.promise(&target, b"1"));
+    running.way.send_replace(Way::opening());
+    assert!(!running.promise(&target, serial));
     assert!(running.waiting.lock().lose_posted().is_empty(), "it waits for the next stream");
     running.way.send_replace(Way::Open(target.clone()));
-    assert!(running.promise(&target, b"1"));
+    assert!(running.promise(&target, serial));
     assert_eq!(running.waiting.lock().lose_posted(), ["1"]);
 }
 
@@ -69,4 +69,55 @@ async fn a_server_that_accepts_a_request_only_when_it_is_done_may_take_its_time(
     let answer = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
     events.send(format!("data: {answer}\n\n").into()).await.unwrap();
     assert_eq!(messages.recv().await.unwrap(), answer);
+}
+
+#[tokio::test]
+async fn the_time_of_a_request_is_its_own_although_its_id_is_used_again() {
+    let (events, stream) = mpsc::channel(9);
+    events.try_send(Bytes::from("event: endpoint\ndata: /message\n\n")).unwrap();
+    let stream = Mutex::new(Some(stream));
+    let address = serve(move |seen| {
+        if seen.method == http::Method::GET {
+            let stream = stream.lock().take().unwrap();
+            return streamed(200, "text/event-stream", ReceiverStream::new(stream));
+        }
+        answer(202, "", "")
+    })
+    .await;
+    let limit = Duration::from_secs(1);
+    let url = format!("http://{address}/sse");
+    let config = BridgeConfig { url, authorization: None, request_timeout: Some(limit) };
+    let (lines, input) = mpsc::channel(9);
+    let (mut messages, serving) = EventBridge::new(config).unwrap().run(input);
+    tokio::spawn(serving);
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    let answered = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+    for pause in [Duration::ZERO, limit.mul_f64(0.8)] {
+        lines.send(Line::Whole(ping.into())).await.unwrap();
+        tokio::time::sleep(pause).await;
+        events.send(format!("data: {answered}\n\n").into()).await.unwrap();
+        assert_eq!(messages.recv().await.unwrap(), answered);
+        tokio::time::sleep(limit.mul_f64(0.4)).await;
+    }
+    lines.send(Line::Whole(ping.into())).await.unwrap();
+    let over = String::from_utf8(messages.recv().await.unwrap().to_vec()).unwrap();
+    assert!(over.contains("\"error\""), "{over}");
+}
+
+#[tokio::test]
+async fn a_server_is_left_alone_for_as_long_as_it_asks() {
+    let (asked, mut was_asked) = mpsc::channel(9);
+    let address = serve(move |_| {
+        asked.try_send(Instant::now()).ok();
+        answer(200, "text/event-stream", "retry: 900\nevent: endpoint\ndata: /message\n\n")
+    })
+    .await;
+    let url = format!("http://{address}/sse");
+    let config = BridgeConfig { url, authorization: None, request_timeout: None };
+    let (_lines, input) = mpsc::channel(9);
+    let (_messages, serving) = EventBridge::new(config).unwrap().run(input);
+    tokio::spawn(serving);
+    let first = was_asked.recv().await.unwrap();
+    let second = was_asked.recv().await.unwrap();
+    assert!(second - first >= Duration::from_millis(890), "{:?}", second - first);
 }

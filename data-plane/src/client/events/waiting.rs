@@ -16,20 +16,26 @@ pub(super) struct Waiting {
     hello: Option<Message>,
     is_confirmed: bool,
     requests: Vec<Request>,
+    last: u64,
     /// Ids of requests that nobody waits for any more.
     forgotten: VecDeque<Bytes>,
 }
 
+/// Which request is meant, since clients use their ids again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Serial(u64);
+
 /// A request without an answer yet.
 struct Request {
+    serial: Serial,
     /// Raw JSON.
     id: Bytes,
     is_posted: bool,
 }
 
 impl Waiting {
-    /// Remembers what a message of the client means for the session.
-    pub(super) fn note(&mut self, message: &Message) {
+    /// Remembers what a message of the client means for the session; gives the number of a request.
+    pub(super) fn note(&mut self, message: &Message) -> Option<Serial> {
         match &message.kind {
             Kind::Request(request) => {
                 if request.method == Method::Initialize {
@@ -39,38 +45,46 @@ impl Waiting {
                 let id = message.slice(request.id);
                 // Asked anew, its answer counts again.
                 self.forgotten.retain(|forgotten| *forgotten != id);
-                self.requests.push(Request { id, is_posted: false });
+                self.last += 1;
+                let serial = Serial(self.last);
+                self.requests.push(Request { serial, id, is_posted: false });
+                return Some(serial);
             }
             Kind::Notification(notification) => match notification.method {
                 Method::Initialized => self.is_confirmed = true,
                 Method::Cancelled => {
                     if let Some(id) = notification.params.request_id {
-                        self.forget(message.raw(id));
+                        let id = message.raw(id);
+                        self.remove(|request| request.id == id);
                     }
                 }
                 _ => {}
             },
             Kind::Response(_) => {}
         }
+        None
     }
 
-    /// The request with this id is on its way.
-    pub(super) fn posted(&mut self, id: &[u8]) {
-        if let Some(request) = self.requests.iter_mut().find(|request| request.id == id) {
+    /// The request is on its way.
+    pub(super) fn posted(&mut self, serial: Serial) {
+        let mut requests = self.requests.iter_mut();
+        if let Some(request) = requests.find(|request| request.serial == serial) {
             request.is_posted = true;
         }
     }
 
     /// Whether the answer to this request is waited for.
-    pub(super) fn waits_for(&self, id: &[u8]) -> bool {
-        self.requests.iter().any(|request| request.id == id)
+    pub(super) fn waits_for(&self, serial: Serial) -> bool {
+        self.requests.iter().any(|request| request.serial == serial)
     }
 
     /// True if somebody waited for the answer.
-    pub(super) fn forget(&mut self, id: &[u8]) -> bool {
-        let Some(at) = self.requests.iter().position(|request| request.id == id) else {
-            return false;
-        };
+    pub(super) fn forget(&mut self, serial: Serial) -> bool {
+        self.remove(|request| request.serial == serial)
+    }
+
+    fn remove(&mut self, is_it: impl Fn(&Request) -> bool) -> bool {
+        let Some(at) = self.requests.iter().position(is_it) else { return false };
         let request = self.requests.swap_remove(at);
         if self.forgotten.len() >= FORGOTTEN_MAX {
             self.forgotten.pop_front();
@@ -116,10 +130,11 @@ mod tests {
         let mut waiting = Waiting::default();
         let asked = message(r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#);
         let answer = message(r#"{"jsonrpc":"2.0","id":0,"result":{}}"#);
-        waiting.note(&asked);
-        assert!(waiting.forget(b"0"));
+        let first = waiting.note(&asked).unwrap();
+        assert!(waiting.forget(first));
         assert!(waiting.is_late(&answer));
         waiting.note(&asked);
+        assert!(!waiting.forget(first), "its time is over, and not the new one's");
         assert!(!waiting.is_late(&answer), "somebody waits for it");
         assert!(waiting.is_empty());
     }
