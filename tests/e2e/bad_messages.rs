@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
+use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
 use tests::fixture::{self, Era};
 use tests::world::World;
+use tokio_tungstenite::tungstenite::Message;
 
 use super::ways::{WAYS, Way};
 
@@ -90,6 +92,57 @@ async fn every_bad_message_has_the_same_answer_on_every_transport() -> anyhow::R
         assert_eq!(way.ask(PING).await?.json()["result"], json!({}), "{name}");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_text_have_the_same_answer_on_every_transport() -> anyhow::Result<()> {
+    let (world, _fixture, token) = world().await?;
+    for name in WAYS {
+        let mut way = Way::open(&world, name, &token).await?;
+        for wrong in [&b"\xff"[..], b"\xc0\x80", b"\xed\xa0\x80", b"\xf0\x9f\x98", b"\xe4"] {
+            let body = [
+                br#"{"jsonrpc":"2.0","id":1,"method":"ping","params":{"x":"#,
+                &b"\""[..],
+                wrong,
+                b"\"}}",
+            ];
+            let answer = way.ask(body.concat()).await;
+            if name == "ws" {
+                // RFC 6455, 8.1: the connection fails, and says so.
+                let closed = answer.err().map(|error| error.to_string()).unwrap_or_default();
+                assert!(closed.contains("Invalid"), "{closed}");
+                way = Way::open(&world, name, &token).await?;
+                continue;
+            }
+            let answer = answer?;
+            let (status, what) = if name == "stdio" { (None, "line") } else { (Some(400), "body") };
+            assert_eq!(answer.status, status, "{name}: {answer:?}");
+            let expected = format!(
+                r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":-32700,"message":"the {what} is not JSON"}}}}"#
+            );
+            assert_eq!(answer.text, expected, "{name}");
+        }
+        assert_eq!(way.ask(PING).await?.json()["result"], json!({}), "{name}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_answers_pings_during_a_call() -> anyhow::Result<()> {
+    let (world, _fixture, token) = world().await?;
+    let mut way = Way::open(&world, "ws", &token).await?;
+    let call = r#"{"jsonrpc":"2.0","id":8,"method":"tools/call","params":{"name":"up-sleep","arguments":{"milliseconds":1500}}}"#;
+    way.say(call).await?;
+    let Way::Socket(socket) = &mut way else { anyhow::bail!("no socket") };
+    for payload in ["", "one", "two"] {
+        socket.send(Message::Ping(payload.into())).await?;
+        let next = tokio::time::timeout(Duration::from_secs(20), socket.next()).await?;
+        let Some(Ok(Message::Pong(pong))) = next else { anyhow::bail!("{payload}: {next:?}") };
+        assert_eq!(pong, payload);
+    }
+    let answer: serde_json::Value = serde_json::from_str(&way.hear().await?)?;
+    assert!(answer["id"] == 8 && answer["result"].is_object(), "{answer}");
     Ok(())
 }
 

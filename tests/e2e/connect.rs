@@ -51,9 +51,9 @@ impl Pipe {
     }
 
     /// Sends exactly this line.
-    pub(super) async fn send_text(&mut self, line: &str) -> anyhow::Result<()> {
+    pub(super) async fn send_text(&mut self, line: impl AsRef<[u8]>) -> anyhow::Result<()> {
         let input = self.input.as_mut().context("the input is closed")?;
-        Ok(input.write_all(format!("{line}\n").as_bytes()).await?)
+        Ok(input.write_all(&[line.as_ref(), b"\n"].concat()).await?)
     }
 
     /// The next message; whatever is no JSON fails.

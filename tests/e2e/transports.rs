@@ -95,10 +95,10 @@ impl Events {
     }
 
     /// Posts exactly this.
-    pub(super) async fn post_text(&self, body: &str) -> anyhow::Result<Answer> {
+    pub(super) async fn post_text(&self, body: impl AsRef<[u8]>) -> anyhow::Result<Answer> {
         let request = http().post(format!("{}{}", self.url, self.endpoint));
         let request = request.bearer_auth(&self.token).header("content-type", "application/json");
-        whole(request.body(body.to_owned()).send().await?).await
+        whole(request.body(body.as_ref().to_vec()).send().await?).await
     }
 
     /// Where its messages are posted.

@@ -9,6 +9,8 @@ use tests::client::{Answer as HttpAnswer, Client, LEGACY};
 use tests::world::World;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
 use super::connect::Pipe;
@@ -78,7 +80,8 @@ impl Way {
     }
 
     /// Sends exactly this; gives the next answer.
-    pub(super) async fn ask(&mut self, body: &str) -> anyhow::Result<Answer> {
+    pub(super) async fn ask(&mut self, body: impl AsRef<[u8]>) -> anyhow::Result<Answer> {
+        let body = body.as_ref();
         match self {
             Self::Http(client) | Self::Rpc(client) => {
                 Answer::of(&client.post(body.to_owned()).await?)
@@ -93,14 +96,16 @@ impl Way {
     }
 
     /// Sends exactly this; where it went by a request of its own, what that got.
-    pub(super) async fn say(&mut self, body: &str) -> anyhow::Result<Option<Answer>> {
+    pub(super) async fn say(&mut self, body: impl AsRef<[u8]>) -> anyhow::Result<Option<Answer>> {
+        let body = body.as_ref();
         match self {
             Self::Http(client) | Self::Rpc(client) => {
                 Ok(Some(Answer::of(&client.post(body.to_owned()).await?)?))
             }
             Self::Events(events) => Ok(Some(Answer::of(&events.post_text(body).await?)?)),
             Self::Socket(socket) => {
-                socket.send(Message::text(body)).await?;
+                let text = Frame::message(body.to_vec(), OpCode::Data(Data::Text), true);
+                socket.send(Message::Frame(text)).await?;
                 Ok(None)
             }
             Self::Pipe(pipe) => {
@@ -150,7 +155,7 @@ impl Way {
         }
         let request = client.modern_request(method, params)?.build()?;
         let body = request.body().and_then(reqwest::Body::as_bytes).context("no body")?;
-        self.ask(std::str::from_utf8(body)?).await
+        self.ask(body).await
     }
 }
 
