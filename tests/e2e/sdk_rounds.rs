@@ -2,7 +2,11 @@
 
 #![expect(deprecated, reason = "what newer revisions deprecate, older ones still ask for")]
 
-use anyhow::Context;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
 use rmcp::model::{
     CallToolRequestParams, ClientCapabilities, ClientConfig, CreateMessageRequestParams,
     CreateMessageResult, ElicitRequestParams, ElicitResult, ElicitationAction, Implementation,
@@ -12,10 +16,11 @@ use rmcp::service::{ClientLifecycleMode, ClientServiceExt, RequestContext};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::{ClientHandler, ErrorData, RoleClient};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tests::client::http;
 use tests::fixture::{self, Era};
 use tests::world::{World, program};
+use tokio::process::Command;
 
 /// A user, her model and her files.
 struct Ann;
@@ -52,8 +57,8 @@ impl ClientHandler for Ann {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_rust_sdk_answers_in_either_era_what_servers_of_both_ask() -> anyhow::Result<()> {
+/// Upstreams of both eras, over HTTP and as commands, behind one gateway.
+async fn world() -> anyhow::Result<(World, [fixture::Server; 2])> {
     let legacy = fixture::start(Era::Legacy, "127.0.0.1:0").await?;
     let modern = fixture::start(Era::Modern, "127.0.0.1:0").await?;
     let world = World::up().await?;
@@ -65,6 +70,12 @@ async fn the_rust_sdk_answers_in_either_era_what_servers_of_both_ask() -> anyhow
         let command = ["create", "upstream", &name, "--command", &fixture, "--arg", "--stdio"];
         world.ok(&[&command[..], &["--arg", "--era", "--arg", era]].concat()).await?;
     }
+    Ok((world, [legacy, modern]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rust_sdk_answers_in_either_era_what_servers_of_both_ask() -> anyhow::Result<()> {
+    let (world, _servers) = world().await?;
     let token = world.token("ann").await?;
     let modes = [
         ClientLifecycleMode::Initialize,
@@ -89,6 +100,61 @@ async fn the_rust_sdk_answers_in_either_era_what_servers_of_both_ask() -> anyhow
             }
         }
         client.cancel().await?;
+    }
+    Ok(())
+}
+
+/// What a driver of the Python SDK 2.x could not do, of all that it was asked to.
+async fn python(world: &World, mode: &str, endpoints: Vec<Value>) -> anyhow::Result<Vec<String>> {
+    let count: usize =
+        endpoints.iter().filter_map(|it| it["features"].as_object()).map(Map::len).sum();
+    let token = world.token(&format!("python-{mode}")).await?;
+    let headers = json!({"Authorization": format!("Bearer {token}")});
+    let job =
+        json!({"transport": "http", "mode": mode, "headers": headers, "endpoints": endpoints});
+    let mut command = Command::new(".venv/bin/python");
+    command.args(["drivers/py2.py", &job.to_string()]).stdin(Stdio::null()).kill_on_drop(true);
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("interop"));
+    let output = tokio::time::timeout(Duration::from_mins(2), command.output()).await??;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<_> = std::str::from_utf8(&output.stdout)?.lines().map(str::to_owned).collect();
+    ensure!(lines.len() == count, "{} of {count} answers: {complaint}", lines.len());
+    Ok(lines.into_iter().filter(|line| line.contains("\"error\"")).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_sdk_answers_in_either_era_what_servers_of_both_ask() -> anyhow::Result<()> {
+    let (world, _servers) = world().await?;
+    let url = format!("{}/mcp", world.url());
+    let asks = |tool: &str, expect: Option<&str>| match expect {
+        Some(expect) => json!({"name": tool, "arguments": {}, "expect": expect}),
+        None => json!({"name": tool, "arguments": {}}),
+    };
+    for mode in ["legacy", "auto"] {
+        let mut endpoints = Vec::new();
+        for upstream in ["legacy", "modern", "legacy-pipe", "modern-pipe"] {
+            let tool = |name: &str| format!("{upstream}-{name}");
+            let features = json!({
+                "sampling": asks(&tool("test_sampling"), None),
+                "elicitation": asks(&tool("test_elicitation"), None),
+            });
+            endpoints.push(json!({"server": upstream, "url": url, "features": features}));
+        }
+        for upstream in ["modern", "modern-pipe"] {
+            let tool = |name: &str| format!("{upstream}-test_input_required_result_{name}");
+            for features in [
+                json!({
+                    "sampling": asks(&tool("sampling"), None),
+                    "elicitation": asks(&tool("elicitation"), None),
+                    "call": asks(&tool("multi_round"), Some("Both rounds done")),
+                }),
+                json!({"call": asks(&tool("request_state"), Some("state-ok"))}),
+            ] {
+                endpoints.push(json!({"server": upstream, "url": url, "features": features}));
+            }
+        }
+        let failures = python(&world, mode, endpoints).await?;
+        assert!(failures.is_empty(), "{mode}:\n{}", failures.join("\n"));
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! `lockgate translate`: a command offered over HTTP to many clients, a URL offered on pipes.
 
+mod stateless;
+
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -193,46 +195,6 @@ async fn a_command_that_dies_is_started_again() -> anyhow::Result<()> {
         assert_ne!(before, translate.process.descendants());
     }
     Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn stateless_and_json_answers_are_what_they_say() -> anyhow::Result<()> {
-    let translate =
-        Translate::start(&["--expose-streamable-http", "--stateless", "--jsonResponse"]).await?;
-    let mut client = translate.client();
-    client.initialize().await?;
-    assert_eq!(client.session(), None);
-    assert_eq!(client.call_text("echo", &echo("alone")).await?, "alone");
-    let call = r#"{"name":"test_tool_with_progress","arguments":{},"_meta":{"progressToken":7}}"#;
-    let answer = client.legacy("tools/call", call).await?;
-    ensure!(!answer.is_stream() && answer.result().is_ok(), "{answer:?}");
-    assert_eq!(client.listen(None).send().await?.status(), 405);
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn without_sessions_headers_are_compared_with_the_body_all_the_same() -> anyhow::Result<()> {
-    let translate = Translate::start(&["--expose-streamable-http", "--stateless"]).await?;
-    let client = translate.client();
-    let call = json!({"name": "echo", "arguments": {"message": "modern"}}).to_string();
-    let good = client.modern("tools/call", &call).await?;
-    ensure!(good.result().is_ok(), "{good:?}");
-    for (name, value) in [
-        ("mcp-method", Some("tools/list")),
-        ("mcp-name", Some("other")),
-        ("mcp-name", None),
-        ("mcp-protocol-version", Some("2025-11-25")),
-    ] {
-        let mut request = client.modern_request("tools/call", &call)?.build()?;
-        match value {
-            Some(value) => drop(request.headers_mut().insert(name, value.parse()?)),
-            None => drop(request.headers_mut().remove(name)),
-        }
-        let answer = tests::client::whole(client.execute(request).await?).await?;
-        assert_eq!(answer.status.as_u16(), 400, "{name}: {answer:?}");
-        assert_eq!(answer.error_code()?, -32020, "{name}: {answer:?}");
-    }
-    translate.end(Signal::TERM).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
