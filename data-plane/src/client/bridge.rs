@@ -22,7 +22,7 @@ use crate::{
     lines::Line,
     mcp::{
         Kind, Message, Method, code,
-        subscription::cancelled,
+        notice::cancelled,
         version::{self, InboundEra},
     },
     upstream::CallFailure,

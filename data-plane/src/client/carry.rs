@@ -14,7 +14,7 @@ use super::{
     session::Session,
 };
 use crate::{
-    mcp::{Kind, Message, code, message::parse, subscription::cancelled},
+    mcp::{Kind, Message, code, message::parse, notice::cancelled},
     upstream::{Bounds, CallFailure, EventReader, error_of, fetch, sse::Decoder},
 };
 

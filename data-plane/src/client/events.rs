@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     lines::Line,
-    mcp::{Message, subscription::cancelled},
+    mcp::{Message, notice::cancelled},
     upstream::{Bounds, CallFailure, fetch},
 };
 

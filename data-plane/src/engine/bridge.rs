@@ -13,7 +13,8 @@ use tokio::time::Sleep;
 
 use crate::{
     mcp::{
-        Capabilities, Kind, Message, Notice, Span, elicitation, input,
+        Capabilities, Kind, Message, Notice, Span, elicitation,
+        input::{self, ROUNDS_MAX},
         level::Wanted,
         message::{Response, parse, splice},
     },
@@ -22,8 +23,6 @@ use crate::{
 
 /// How long it is waited for more questions, so that they go to the client together.
 const GATHER: Duration = Duration::from_millis(20);
-/// How often a client is asked during one call.
-pub(crate) const ROUNDS_MAX: u32 = 10;
 /// Questions that may wait at the same time.
 const QUESTIONS_MAX: usize = 32;
 

@@ -18,14 +18,17 @@ pub(crate) use self::state::Opened;
 use self::state::{Question, State};
 use super::{
     Sender,
-    bridge::{Bridge, Names, ROUNDS_MAX},
+    bridge::{Bridge, Names},
     parked::{Held, ParkedCalls, ParkedId, TakeError},
 };
 use crate::{
     error::{self, Failure},
     exchange::Heards,
     mcp::{
-        Capabilities, Level, Message, Method, Span, code, input, level::Wanted, message::parse,
+        Capabilities, Level, Message, Method, Span, code,
+        input::{self, ROUNDS_MAX},
+        level::Wanted,
+        message::parse,
         response,
     },
     route::RouteError,

@@ -13,6 +13,8 @@ use super::{
     response::{SERVER_INFO, quote},
 };
 
+/// How often a client is asked during one call.
+pub const ROUNDS_MAX: u32 = 10;
 /// The `resultType` of an answer that wants another round.
 const INPUT_REQUIRED: &str = "\"input_required\"";
 const REQUESTS: &str = "inputRequests";
@@ -130,12 +132,6 @@ pub fn first(request: &Message) -> Bytes {
 
 fn is_of_round(name: &str) -> bool {
     matches!(name, RESPONSES | STATE)
-}
-
-/// The state that a request brings back.
-pub fn returned_state(request: &Message) -> Option<Span> {
-    let span = request.params()?.span?;
-    object::member(request.text(), span, STATE)
 }
 
 /// The input that a request brings, by key.

@@ -1,5 +1,7 @@
 //! What servers tell clients without being asked (MCP 2025-11-25, notifications of servers).
 
+use bytes::Bytes;
+
 /// A notification that goes from a server to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -39,9 +41,20 @@ impl Notice {
     }
 }
 
+/// Nobody waits any more for the answer to request `id`, raw JSON; either side may say so. On a
+/// pipe it is also what a client hears before its subscription ends.
+pub fn cancelled(id: &[u8]) -> Bytes {
+    let id = String::from_utf8_lossy(id);
+    format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
+    )
+    .into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mcp::message::parse;
 
     #[test]
     fn every_notice_has_one_name() {
@@ -49,5 +62,16 @@ mod tests {
             assert_eq!(Notice::of(name), Some(notice));
         }
         assert_eq!(Notice::of("notifications/initialized"), None);
+    }
+
+    #[test]
+    fn a_cancellation_names_its_request_as_it_was_written() {
+        for id in [&b"7"[..], br#""a\u0041""#, b"-1"] {
+            let cancelled = parse(cancelled(id)).unwrap();
+            let method = cancelled.method().unwrap().as_str();
+            assert_eq!(Notice::of(method), Some(Notice::Cancelled));
+            let named = cancelled.params().unwrap().request_id.unwrap();
+            assert_eq!(cancelled.raw(named), id);
+        }
     }
 }

@@ -205,15 +205,6 @@ pub fn ended(id: &[u8]) -> Bytes {
     Answer::new(id, result.into()).into_bytes()
 }
 
-/// What a client on a pipe is told before that.
-pub fn cancelled(id: &[u8]) -> Bytes {
-    let id = String::from_utf8_lossy(id);
-    format!(
-        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
-    )
-    .into()
-}
-
 /// The subscription that a notification belongs to, raw JSON.
 pub fn subscription_of(message: &Message) -> Option<&[u8]> {
     let meta = message.params()?.meta.span?;
@@ -295,9 +286,6 @@ mod tests {
                 assert_eq!(subscription_of(&message), Some(id));
             }
             assert_eq!(parse(ended(id)).unwrap().id(), Some(id));
-            let cancelled = parse(cancelled(id)).unwrap();
-            let named = cancelled.params().unwrap().request_id.unwrap();
-            assert_eq!(cancelled.raw(named), id);
         }
     }
 

@@ -7,7 +7,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Cancel, Live, Ticket};
 use crate::{
-    mcp::{Capabilities, Message, Version},
+    mcp::{Capabilities, Message, Version, notice::cancelled},
     upstream::Question,
 };
 
@@ -109,11 +109,7 @@ impl Live {
         let withdrawn = questions.pending.swap_remove(at);
         drop(questions);
         withdrawn.question.withdraw();
-        let cancelled = format!(
-            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{}}}}}"#,
-            withdrawn.id
-        );
-        Some(cancelled.into())
+        Some(cancelled(withdrawn.id.to_string().as_bytes()))
     }
 
     /// The call is over: nobody waits for answers to what it asked.

@@ -25,7 +25,7 @@ use crate::{
     error::{self, Failure},
     exchange::{Event, Exchange},
     limit::Permit,
-    mcp::{Kind, Message, Method, Notice, message, subscription, version, version::InboundEra},
+    mcp::{Kind, Message, Method, Notice, message, notice, version, version::InboundEra},
     route::{self, Endpoint},
     session::SessionClaims,
     sessions::{
@@ -375,7 +375,7 @@ impl Pipe {
             match heard {
                 Heard::Notice(message) => self.say(message).await,
                 Heard::Over(response) => {
-                    self.say(subscription::cancelled(hearing.id())).await;
+                    self.say(notice::cancelled(hearing.id())).await;
                     return self.say(response).await;
                 }
             }

@@ -16,14 +16,12 @@ use super::{
 };
 use crate::mcp::{
     Ask, Kind, Message, Span, ask, code, elicitation,
-    input::{self, Input, Malformed, Required},
+    input::{self, Input, Malformed, ROUNDS_MAX, Required},
     message::{Outcome, Response, parse, splice},
     object,
     response::{self, Answer, quote},
 };
 
-/// How often a client is asked during one call.
-const ROUNDS_MAX: u32 = 10;
 /// How often an upstream may want nothing but patience.
 const WAITS_MAX: u32 = 200;
 /// The first and the longest pause before it is asked again.

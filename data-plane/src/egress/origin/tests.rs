@@ -20,6 +20,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    task::JoinHandle,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -56,6 +57,23 @@ async fn answer(mut stream: TcpStream, requests: usize) {
 fn plain(address: SocketAddr) -> (Arc<Origin>, Uri) {
     let uri: Uri = format!("http://{address}/mcp?a=1").parse().unwrap();
     (Egress::new().origin(&uri, Provenance::Registered), uri)
+}
+
+/// An origin whose server is what `serve` does with its listener.
+async fn served<F>(
+    serve: impl FnOnce(TcpListener) -> F,
+) -> (Arc<Origin>, Uri, JoinHandle<F::Output>)
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (origin, uri) = plain(listener.local_addr().unwrap());
+    (origin, uri, tokio::spawn(serve(listener)))
+}
+
+/// Reads something; how much it was.
+async fn heard(stream: &mut TcpStream) -> usize {
+    stream.read(&mut [0; 4096]).await.unwrap()
 }
 
 async fn get(origin: &Arc<Origin>, uri: &Uri) -> Result<Bytes, SendError> {
@@ -103,16 +121,14 @@ async fn first_chunk(origin: &Arc<Origin>, uri: &Uri) -> OriginBody {
 
 #[tokio::test]
 async fn a_stream_of_which_only_the_end_was_not_read_keeps_its_connection() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (origin, uri) = plain(listener.local_addr().unwrap());
-    let server = tokio::spawn(async move {
+    let (origin, uri, server) = served(|listener| async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        let mut buffer = [0; 4096];
         for _ in 0..10 {
-            assert!(stream.read(&mut buffer).await.unwrap() > 0);
+            assert!(heard(&mut stream).await > 0);
             stream.write_all(&[EVENT, LAST].concat()).await.unwrap();
         }
-    });
+    })
+    .await;
     for _ in 0..10 {
         drop(first_chunk(&origin, &uri).await);
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -122,18 +138,16 @@ async fn a_stream_of_which_only_the_end_was_not_read_keeps_its_connection() {
 
 #[tokio::test]
 async fn a_stream_with_more_to_come_ends_its_connection_when_it_is_dropped() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (origin, uri) = plain(listener.local_addr().unwrap());
-    let server = tokio::spawn(async move {
+    let (origin, uri, server) = served(|listener| async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        let mut buffer = [0; 4096];
-        assert!(stream.read(&mut buffer).await.unwrap() > 0);
+        assert!(heard(&mut stream).await > 0);
         stream.write_all(EVENT).await.unwrap();
-        assert_eq!(stream.read(&mut buffer).await.unwrap(), 0, "the client is gone");
+        assert_eq!(heard(&mut stream).await, 0, "the client is gone");
         let (mut next, _) = listener.accept().await.unwrap();
-        assert!(next.read(&mut buffer).await.unwrap() > 0);
+        assert!(heard(&mut next).await > 0);
         next.write_all(ANSWER).await.unwrap();
-    });
+    })
+    .await;
     drop(first_chunk(&origin, &uri).await);
     tokio::time::sleep(Duration::from_millis(20)).await;
     get(&origin, &uri).await.unwrap();
@@ -142,9 +156,7 @@ async fn a_stream_with_more_to_come_ends_its_connection_when_it_is_dropped() {
 
 #[tokio::test]
 async fn a_request_that_may_have_arrived_is_not_sent_again() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (origin, uri) = plain(listener.local_addr().unwrap());
-    let server = tokio::spawn(async move {
+    let (origin, uri, server) = served(|listener| async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut buffer = [0; 4096];
         assert!(stream.read(&mut buffer).await.unwrap() > 0);
@@ -153,7 +165,8 @@ async fn a_request_that_may_have_arrived_is_not_sent_again() {
         drop(stream);
         let again = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
         (String::from_utf8(buffer[..read].to_vec()).unwrap(), again.is_ok())
-    });
+    })
+    .await;
     get(&origin, &uri).await.unwrap();
     tokio::task::yield_now().await;
     assert!(matches!(get(&origin, &uri).await, Err(SendError::Broken(_))));

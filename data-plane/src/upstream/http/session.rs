@@ -25,6 +25,7 @@ use crate::{
     mcp::{
         Capabilities, Level,
         feature::{Feature, Features},
+        notice::cancelled,
     },
     upstream::{
         SessionKey,
@@ -167,11 +168,7 @@ impl Session {
 
     /// Tells the upstream that nobody waits for request `id` (raw JSON) any more.
     pub(crate) fn cancel(&self, id: &[u8]) {
-        let id = String::from_utf8_lossy(id);
-        let body = format!(
-            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
-        );
-        self.say(body.into());
+        self.say(cancelled(id));
     }
 
     /// Sends a message that is no request, in the background.

@@ -15,6 +15,7 @@ use crate::{
     mcp::{
         Kind, Message, Notice,
         message::{Notification, parse},
+        notice,
         object::unquote,
         subscription::subscription_of,
         task,
@@ -384,12 +385,9 @@ impl Drop for Ticket {
             }
         }
         if self.is_sent && !self.is_answered {
-            let cancelled = format!(
-                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{}}}}}"#,
-                self.id
-            );
+            let cancelled = notice::cancelled(self.id.to_string().as_bytes());
             // A server that is gone or overloaded need not know.
-            self.connection.notify(cancelled.into()).ok();
+            self.connection.notify(cancelled).ok();
         }
     }
 }
