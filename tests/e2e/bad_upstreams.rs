@@ -6,7 +6,6 @@ use anyhow::Context;
 use tests::client::eventually;
 use tests::fixture::{self, Era};
 use tests::hostile::{Behaviour, Piped, Upstream};
-use tests::raw_server::RawServer;
 use tests::world::World;
 
 const VARIABLES: &[(&str, &str)] =
@@ -217,33 +216,4 @@ async fn a_child_that_dies_is_started_again_and_none_is_left_behind() -> anyhow:
     let children = world.process().descendants();
     assert_eq!(world.stop().await?, 0);
     tests::world::process::all_gone(&children, Duration::from_secs(5)).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_declares_what_it_lacks_offers_what_it_has() -> anyhow::Result<()> {
-    let server = RawServer::start(|method, _| {
-        Some(match method {
-            "initialize" => r#""result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{"subscribe":true},"completions":{},"logging":{},"tasks":{}},"serverInfo":{"name":"boaster","version":"1"}}"#.to_owned(),
-            "tools/list" => r#""result":{"tools":[{"name":"act","inputSchema":{"type":"object"}}]}"#.to_owned(),
-            "tools/call" => r#""result":{"content":[{"type":"text","text":"done"}]}"#.to_owned(),
-            _ => return None,
-        })
-    })
-    .await?;
-    let world = World::up().await?;
-    world.ok(&["create", "upstream", "boaster", "--url", &server.url()]).await?;
-    let mut client = world.client("/mcp").await?;
-    client.initialize().await?;
-    assert_eq!(client.tool_names().await?, ["boaster-act"]);
-    for list in ["prompts", "resources"] {
-        let listed = client.legacy(&format!("{list}/list"), "{}").await?.result()?;
-        assert_eq!(listed[list], serde_json::json!([]), "{listed}");
-    }
-    let level = client.legacy("logging/setLevel", r#"{"level":"debug"}"#).await?;
-    assert_eq!(level.result()?, serde_json::json!({}));
-    assert_eq!(client.call_text("boaster-act", "{}").await?, "done");
-    let modern = client.able(r#"{"sampling":{},"elicitation":{}}"#);
-    let result = modern.modern("tools/call", r#"{"name":"boaster-act","arguments":{}}"#).await?;
-    assert_eq!(result.result()?["content"][0]["text"], "done");
-    Ok(())
 }

@@ -17,7 +17,7 @@ use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::{ClientHandler, ErrorData, RoleClient};
 use serde_json::{Map, Value, json};
-use tests::client::http;
+use tests::client::{MODERN, http};
 use tests::fixture::{self, Era};
 use tests::world::{World, program};
 use tokio::process::Command;
@@ -130,7 +130,7 @@ async fn the_python_sdk_answers_in_either_era_what_servers_of_both_ask() -> anyh
         Some(expect) => json!({"name": tool, "arguments": {}, "expect": expect}),
         None => json!({"name": tool, "arguments": {}}),
     };
-    for mode in ["legacy", "auto"] {
+    for mode in ["legacy", MODERN] {
         let mut endpoints = Vec::new();
         for upstream in ["legacy", "modern", "legacy-pipe", "modern-pipe"] {
             let tool = |name: &str| format!("{upstream}-{name}");

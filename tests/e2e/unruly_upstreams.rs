@@ -163,5 +163,11 @@ async fn what_an_upstream_declares_and_lacks_is_an_empty_list_everywhere() -> an
         let answer = way.ask(&call("boaster-act")).await?.json();
         assert_eq!(text(&answer), "done", "{name}: {answer}");
     }
+    // Of a client that can be asked, it gets no questions.
+    let modern = world.client("/mcp").await?.able(r#"{"sampling":{},"elicitation":{}}"#);
+    let names = modern.modern("tools/list", "{}").await?.result()?;
+    assert_eq!(names["tools"][0]["name"], "boaster-act", "{names}");
+    let result = modern.modern("tools/call", r#"{"name":"boaster-act","arguments":{}}"#).await?;
+    assert_eq!(result.result()?["content"][0]["text"], "done");
     Ok(())
 }

@@ -1,32 +1,13 @@
 // Follows a task with the TypeScript SDK v1 and answers what it asks:
 // node client_ts1_tasks.mjs URL TOKEN TOOL http|sse|ws|stdio LOCKGATE
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
-import { SSEClientTransport } from "@modelcontextprotocol/sdk/client/sse.js";
-import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
-import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
-import { WebSocketClientTransport } from "@modelcontextprotocol/sdk/client/websocket.js";
 import { CallToolResultSchema, ElicitRequestSchema } from "@modelcontextprotocol/sdk/types.js";
+import { toGateway } from "./drivers/ts1_transports.mjs";
 
 const [url, token, name, kind, lockgate] = process.argv.slice(2);
-const headers = { authorization: `Bearer ${token}` };
 const RELATED = "io.modelcontextprotocol/related-task";
 
-// The SDK hands over no headers, and tokens do not belong into URLs.
-const Socket = globalThis.WebSocket;
-globalThis.WebSocket = class extends Socket {
-  constructor(address, protocol) {
-    super(address, { protocols: [protocol], headers });
-  }
-};
-
-const transports = {
-  http: () => new StreamableHTTPClientTransport(new URL(url), { requestInit: { headers } }),
-  sse: () => new SSEClientTransport(new URL(url.replace(/mcp$/, "sse")), { requestInit: { headers } }),
-  stdio: () =>
-    new StdioClientTransport({ command: lockgate, args: ["connect", "--url", url], env: { MCP_AUTH: token } }),
-  ws: () => new WebSocketClientTransport(new URL(url.replace(/^http(.*)mcp$/, "ws$1ws"))),
-};
-const transport = transports[kind]();
+const transport = toGateway(kind, url, token, lockgate);
 const client = new Client({ name: "tasks", version: "1.0.0" }, { capabilities: { elicitation: {} } });
 const ids = new Set();
 const states = [];

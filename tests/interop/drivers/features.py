@@ -31,6 +31,19 @@ def filled(schema):
     return content
 
 
+def callbacks(types, schema_of):
+    """A user and a model, in the types of an official SDK."""
+
+    async def sample(_context, _params):
+        content = types.TextContent(type="text", text=SAID["sampling"])
+        return types.CreateMessageResult(role="assistant", content=content, model="none")
+
+    async def elicit(_context, params):
+        return types.ElicitResult(action="accept", content=filled(schema_of(params)))
+
+    return {"sampling_callback": sample, "elicitation_callback": elicit}
+
+
 def plain(answer):
     """Anything an SDK gives, as text."""
     dump = getattr(answer, "model_dump", None)

@@ -8,7 +8,7 @@ from mcp import ClientSession, StdioServerParameters, types
 from mcp.client.sse import sse_client
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamablehttp_client
-from features import SAID, Heard, filled, run
+from features import Heard, callbacks, run
 
 warnings.simplefilter("ignore", DeprecationWarning)
 
@@ -77,21 +77,14 @@ class Adapter:
 async def opened(job, endpoint):
     heard = Heard()
 
-    async def sample(_context, _params):
-        content = types.TextContent(type="text", text=SAID["sampling"])
-        return types.CreateMessageResult(role="assistant", content=content, model="none")
-
-    async def elicit(_context, params):
-        return types.ElicitResult(action="accept", content=filled(params.requestedSchema))
-
     async def message(message):
         if isinstance(message, types.ServerNotification):
             notice = message.root
             heard.take(notice.method, dict(notice.params or {}))
 
     async with streams(job, endpoint) as (reading, writing, *_):
-        callbacks = {"sampling_callback": sample, "elicitation_callback": elicit}
-        async with ClientSession(reading, writing, message_handler=message, **callbacks) as session:
+        asked = callbacks(types, lambda params: params.requestedSchema)
+        async with ClientSession(reading, writing, message_handler=message, **asked) as session:
             await session.initialize()
             yield Adapter(session, heard)
 

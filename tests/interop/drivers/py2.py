@@ -10,7 +10,7 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ServerEvent  # noqa: F401
 from mcp.shared.subscriptions import event_to_notification
-from features import SAID, Heard, filled, run
+from features import Heard, callbacks, run
 
 MODERN = "2026-07-28"
 
@@ -89,13 +89,6 @@ class Adapter:
 async def opened(job, endpoint):
     heard = Heard()
 
-    async def sample(_context, _params):
-        content = types.TextContent(type="text", text=SAID["sampling"])
-        return types.CreateMessageResult(role="assistant", content=content, model="none")
-
-    async def elicit(_context, params):
-        return types.ElicitResult(action="accept", content=filled(params.requested_schema))
-
     async def message(message):
         notice = getattr(message, "root", message)
         if getattr(notice, "method", "").startswith("notifications/"):
@@ -103,9 +96,9 @@ async def opened(job, endpoint):
             heard.take(notice.method, params)
 
     async with target(job, endpoint) as server:
-        callbacks = {"sampling_callback": sample, "elicitation_callback": elicit}
+        asked = callbacks(types, lambda params: params.requested_schema)
         async with Client(
-            server, mode=job["mode"], message_handler=message, **callbacks
+            server, mode=job["mode"], message_handler=message, **asked
         ) as client:
             yield Adapter(client, heard)
 

@@ -1,32 +1,8 @@
 // The TypeScript SDK v1: node ts1.mjs JOB
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
-import { SSEClientTransport } from "@modelcontextprotocol/sdk/client/sse.js";
-import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
-import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
-import { WebSocketClientTransport } from "@modelcontextprotocol/sdk/client/websocket.js";
 import * as types from "@modelcontextprotocol/sdk/types.js";
 import { filled, run, said } from "./features.mjs";
-
-// The SDK hands over no headers, and tokens do not belong into URLs.
-const Socket = globalThis.WebSocket;
-let socketHeaders = {};
-if (Socket) {
-  globalThis.WebSocket = class extends Socket {
-    constructor(address, protocol) {
-      super(address, { protocols: [protocol], headers: socketHeaders });
-    }
-  };
-}
-
-const transports = {
-  http: ({ url }, requestInit) => new StreamableHTTPClientTransport(new URL(url), { requestInit }),
-  sse: ({ url }, requestInit) => new SSEClientTransport(new URL(url), { requestInit }),
-  ws: ({ url }, { headers }) => {
-    socketHeaders = headers;
-    return new WebSocketClientTransport(new URL(url));
-  },
-  stdio: ({ command: [command, ...args], env }) => new StdioClientTransport({ command, args, env, stderr: "inherit" }),
-};
+import { transport } from "./ts1_transports.mjs";
 
 await run(async (job, endpoint) => {
   const capabilities = { sampling: {}, elicitation: { form: {} }, roots: {} };
@@ -48,8 +24,8 @@ await run(async (job, endpoint) => {
       for (const [wanted, listener] of listeners) if (wanted === method) listener(params ?? {});
     });
   }
-  const transport = transports[job.transport](endpoint, { headers: job.headers });
-  await client.connect(transport);
+  const way = transport(job.transport, endpoint, job.headers);
+  await client.connect(way);
   return {
     tools: async () => (await client.listTools()).tools.map((tool) => tool.name),
     call: (name, given, options) => client.callTool({ name, arguments: given }, undefined, options),
@@ -61,7 +37,7 @@ await run(async (job, endpoint) => {
     watch: async () => {},
     on: (method, listener) => listeners.push([method, listener]),
     close: async () => {
-      await transport.terminateSession?.();
+      await way.terminateSession?.();
       await client.close();
     },
   };
