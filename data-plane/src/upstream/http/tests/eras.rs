@@ -66,3 +66,83 @@ async fn a_server_of_the_modern_era_alone_is_asked_once_for_a_session() {
     let call = "tools/call 2026-07-28";
     check_log(&log, &["server/discover 2026-07-28", "initialize", call, call]);
 }
+
+/// A modern server.
+pub(super) async fn modern_server(
+    act: impl Fn(&Seen) -> Response<Body> + Send + Sync + 'static,
+) -> UpstreamResource {
+    let address = serve(move |seen| {
+        if seen.member("/method") == "initialize" {
+            let id = seen.member("/id");
+            let body = format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32601,"message":"no"}}}}"#
+            );
+            return answer(404, "application/json", body);
+        }
+        assert_eq!(seen.header("mcp-protocol-version"), "2026-07-28");
+        assert_eq!(seen.header("mcp-method"), seen.member("/method").as_str().unwrap());
+        match seen.member("/method").as_str() {
+            Some("server/discover") => json(format!(
+                r#"{{"jsonrpc":"2.0","id":{},"result":{{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{{"tools":{{}}}}}}}}"#,
+                seen.member("/id")
+            )),
+            _ => act(&seen),
+        }
+    });
+    upstream(http(address.await))
+}
+
+#[tokio::test]
+async fn a_modern_upstream_gets_claims_and_mirror_headers() {
+    let upstream = modern_server(|seen| {
+        assert_eq!(seen.header("mcp-name"), "do");
+        assert_eq!(seen.header("mcp-session-id"), "");
+        let meta = seen.member("/params/_meta");
+        // What a client of either era can be asked for.
+        let can = serde_json::json!({"roots": {}, "sampling": {"tools": {}}});
+        assert_eq!(meta["io.modelcontextprotocol/clientCapabilities"], can);
+        assert_eq!(meta["io.modelcontextprotocol/clientInfo"]["name"], "lockgate");
+        json(format!(
+            r#"{{"jsonrpc":"2.0","id":{},"result":{{"resultType":"complete","content":[]}}}}"#,
+            seen.member("/id")
+        ))
+    });
+    let proxy = Proxy::new(upstream.await);
+    let legacy = proxy.run(legacy_call("3", "{}")).await;
+    assert_eq!(legacy, [r#"{"jsonrpc":"2.0","id":3,"result":{"content":[]}}"#]);
+    let modern = proxy.run(modern_call("4", "{}")).await;
+    assert!(modern[0].contains(r#""resultType":"complete""#), "{modern:?}");
+}
+
+#[tokio::test]
+async fn an_error_with_a_status_of_its_own_is_relayed() {
+    let upstream = modern_server(|seen| {
+        let id = seen.member("/id");
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32602,"message":"Unknown tool"}}}}"#
+        );
+        answer(400, "application/json", body)
+    });
+    let proxy = Proxy::new(upstream.await);
+    let error = proxy.run(legacy_call("9", "{}")).await;
+    assert_eq!(
+        error,
+        [r#"{"jsonrpc":"2.0","id":9,"error":{"code":-32602,"message":"Unknown tool"}}"#]
+    );
+}
+
+#[tokio::test]
+async fn an_upstream_that_changed_its_era_is_probed_again() {
+    let log = Log::default();
+    let mut resource = legacy_server(Arc::clone(&log), |seen| json(result(seen, "legacy"))).await;
+    resource.era = Some(Era::Modern);
+    // To the remembered era this server answers 202: no response, no verdict.
+    let proxy = Proxy::new(resource);
+    let first = proxy.run(modern_call("1", "{}")).await;
+    assert!(first[0].contains("legacy"), "{first:?}");
+
+    let resource = modern_server(|seen| json(result(seen, "modern"))).await;
+    let wrong = UpstreamResource { era: Some(Era::Legacy), ..resource };
+    let answer = Proxy::new(wrong).run(legacy_call("1", "{}")).await;
+    assert!(answer[0].contains("modern"), "{answer:?}");
+}

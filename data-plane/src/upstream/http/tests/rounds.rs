@@ -1,6 +1,6 @@
 //! Calls of several rounds, and what their streams must not carry.
 
-use super::*;
+use super::{eras::modern_server, *};
 use crate::upstream::{Limits, testing::limits};
 
 #[tokio::test]
