@@ -3,6 +3,7 @@
 
 mod active;
 mod channel;
+mod fading;
 mod listen;
 mod missed;
 mod subscribe;

@@ -3,12 +3,12 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use ahash::AHashMap;
 use tokio::time::Instant;
 
 use super::{
     Keeping, LINGER, RETRY_MAX, RETRY_MIN,
     channel::{Channel, Said, Wanted},
+    fading::{Fading, Side},
     missed::Missed,
 };
 use crate::{
@@ -41,21 +41,6 @@ pub(super) struct Listen<'a> {
     has_missed: bool,
     /// Tasks whose state has to be asked for therefore.
     missed: Missed,
-}
-
-/// The subscription before the current one.
-struct Fading {
-    channel: Box<Channel>,
-    until: Instant,
-    /// How often each resource was told of on the old and on the new one.
-    told: AHashMap<Box<str>, [u32; 2]>,
-}
-
-/// Which of two subscriptions said something.
-#[derive(Clone, Copy)]
-enum Side {
-    Old,
-    New,
 }
 
 /// What happened.
@@ -224,7 +209,7 @@ impl<'a> Listen<'a> {
         let missed: Vec<_> = channel.honoured.iter().filter(|_| has_missed).cloned().collect();
         let until = Instant::now() + OVERLAP;
         let old = self.current.replace(channel);
-        self.fading = old.map(|channel| Fading { channel, until, told: AHashMap::new() });
+        self.fading = old.map(|channel| Fading::new(channel, until));
         if has_missed {
             self.catch_up(&missed);
         }
@@ -280,21 +265,6 @@ impl<'a> Listen<'a> {
                 }
             }
         }
-    }
-}
-
-impl Fading {
-    /// Whether a message is not what the other subscription said too.
-    fn is_new(&mut self, message: &Message, side: Side) -> bool {
-        let uri = message.params().and_then(|params| params.uri.as_ref());
-        let Some(uri) = uri.and_then(|uri| uri.as_str()) else { return true };
-        let [old, new] = self.told.entry(uri.into()).or_default();
-        let (own, other) = match side {
-            Side::Old => (old, new),
-            Side::New => (new, old),
-        };
-        *own += 1;
-        *own > *other
     }
 }
 

@@ -1,0 +1,79 @@
+//! Answers over HTTP that are no streams, whatever their status.
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+
+use super::{Answer, Session};
+use crate::{
+    egress::OriginBody,
+    mcp::message::parse,
+    upstream::{
+        failure::CallFailure,
+        fetch::{self, Bounds},
+        relay::{Relay, Taken},
+    },
+};
+
+/// Reads an answer that is no stream; `None` if the session is lost.
+pub(super) async fn read_whole(
+    response: Response<OriginBody>,
+    relay: &Relay,
+    session: Option<&Session>,
+    bounds: &Bounds,
+) -> Result<Option<(Answer, Option<i64>)>, CallFailure> {
+    let status = response.status();
+    if status.is_success() {
+        let media = fetch::media_type(response.headers());
+        let other = (!media.eq_ignore_ascii_case("application/json")).then(|| media.to_owned());
+        let body = fetch::read_all(response.into_body(), bounds).await?;
+        if body.is_empty() {
+            return Err(CallFailure::NoResponse);
+        }
+        return match other {
+            Some(media) => Err(CallFailure::ContentType(media)),
+            None => take_whole(body, relay).map(Some),
+        };
+    }
+    let body = Box::pin(fetch::read_refusal(response.into_body(), bounds)).await;
+    let code = status.as_u16();
+    if matches!(code, 401 | 403) {
+        return Err(CallFailure::Auth { status: code });
+    }
+    if session.is_some_and(Session::has_id) && is_session_lost(status, &body) {
+        return Ok(None);
+    }
+    // Modern upstreams answer errors with a status of its own; the body is what counts.
+    take_whole(body.clone(), relay)
+        .map(Some)
+        .map_err(|_| CallFailure::HttpStatus { status: code, excerpt: fetch::excerpt(&body) })
+}
+
+fn take_whole(body: Bytes, relay: &Relay) -> Result<(Answer, Option<i64>), CallFailure> {
+    let message = parse(body).map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
+    match relay.take(message)? {
+        Taken::Response { body, code } => Ok((Answer::Whole(body), code)),
+        Taken::InputRequired(message) => Ok((Answer::Input(message), None)),
+        Taken::Notification(_)
+        | Taken::Request(_)
+        | Taken::Withdrawn(_)
+        | Taken::CatalogChanged
+        | Taken::ResourceUpdated(_)
+        | Taken::TaskStatus(_)
+        | Taken::Nothing => {
+            Err(CallFailure::NotJsonRpc("a message that is no response".to_owned()))
+        }
+    }
+}
+
+/// 404, or a 400 that speaks of sessions, as server-everything answers.
+pub(in crate::upstream) fn is_session_lost(status: StatusCode, body: &[u8]) -> bool {
+    let speaks_of = |word: &str| {
+        let text = String::from_utf8_lossy(body).to_ascii_lowercase();
+        text.contains(word) && !text.contains("\"result\"")
+    };
+    match status {
+        StatusCode::NOT_FOUND | StatusCode::GONE => true,
+        StatusCode::BAD_REQUEST => speaks_of("session") || speaks_of("not initialized"),
+        _ => false,
+    }
+}
