@@ -288,6 +288,10 @@ fn marked_uris_are_shown_with_their_marker_wherever_clients_look() {
         r#""messages":[{"role":"user","content":{"type":"resource","resource":{"uri":"a://1"}}}]"#,
         r#""messages":[{"role":"user","content":{"type":"resource","resource":{"uri":"m:a://1"}}}]"#,
     );
+    let linked = r#""result":{"content":[{"type":"resource_link","uri":"a://1"}]}"#;
+    let task = format!(r#""taskId":"t","status":"completed",{linked}"#);
+    check(None, &task, &task.replace("a://1", "m:a://1"));
+    check(None, linked, linked);
 }
 
 #[test]

@@ -7,7 +7,8 @@ use crate::mcp::{
     uri::Uris,
 };
 
-/// Rewrites `contents[].uri` and the resources and links in content of tools and prompts.
+/// Rewrites `contents[].uri` and the resources and links in content of tools and prompts, also
+/// in what came of a task (2026-07-28, the tasks extension: `tasks/get`).
 /// `asked` is the URI that was read, as the client wrote it.
 pub(super) fn show_uris(
     edits: &mut Edits,
@@ -24,18 +25,21 @@ pub(super) fn show_uris(
             edits.replace(span, quote(&shown));
         }
     };
+    let of_task = member(text, result, "taskId").and_then(|_| member(text, result, "result"));
     let mut blocks: Vec<Span> = Vec::new();
-    if let Some(contents) = member(text, result, "contents") {
-        elements(text, contents).into_iter().for_each(&mut show);
-    }
-    if let Some(content) = member(text, result, "content") {
-        blocks.extend(elements(text, content));
-    }
-    if let Some(messages) = member(text, result, "messages") {
-        let of = |message: &Span| member(text, *message, "content");
-        for content in elements(text, messages).iter().filter_map(of) {
-            blocks.push(content);
+    for result in [Some(result), of_task].into_iter().flatten() {
+        if let Some(contents) = member(text, result, "contents") {
+            elements(text, contents).into_iter().for_each(&mut show);
+        }
+        if let Some(content) = member(text, result, "content") {
             blocks.extend(elements(text, content));
+        }
+        if let Some(messages) = member(text, result, "messages") {
+            let of = |message: &Span| member(text, *message, "content");
+            for content in elements(text, messages).iter().filter_map(of) {
+                blocks.push(content);
+                blocks.extend(elements(text, content));
+            }
         }
     }
     for block in blocks {
