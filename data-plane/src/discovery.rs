@@ -10,7 +10,7 @@ use proto::{Catalog, upstream::FailureReason};
 pub(crate) use self::needs::Remembered;
 use self::{listing::Listing, needs::Everybody};
 use crate::{
-    mcp::Capabilities,
+    mcp::{Capabilities, beyond},
     snapshot::table::Table,
     upstream::{Active, CallFailure, Limits, Step, Upstreams},
 };
@@ -51,7 +51,7 @@ async fn read(active: &Active, limits: &Limits) -> Result<Catalog, (Step, CallFa
         era: handshake.era,
         protocol_version: handshake.version.clone(),
         server_info: handshake.server_info.clone(),
-        capabilities: handshake.capabilities.clone(),
+        capabilities: beyond::kept(&handshake.capabilities).into_owned(),
         instructions: handshake.instructions.clone(),
         tools,
         entries,

@@ -65,6 +65,8 @@ pub(crate) enum Served {
 pub(crate) struct Outbound {
     pub(crate) target: Target,
     pub(crate) client: route::Client,
+    /// All that a legacy client declares, if that is more.
+    pub(crate) written: Option<Arc<str>>,
     pub(crate) logs: Wanted,
     pub(crate) session: SessionKey,
     pub(crate) owner: Owner,
@@ -113,7 +115,8 @@ impl Inbound<'_> {
 
     /// Hands a call to its upstream.
     fn forward(self, outbound: Outbound) -> Served {
-        let Outbound { target, client, logs, session, owner, operation, permit, tasks } = outbound;
+        let Outbound { target, client, written, logs, session, owner, operation, permit, tasks } =
+            outbound;
         let id = self.id();
         let Self { sender, message } = self;
         let Sender { edge, table, principal, .. } = sender;
@@ -124,6 +127,7 @@ impl Inbound<'_> {
             client_era: client.version.era(),
             client_version: client.version,
             capabilities: client.capabilities,
+            written,
             logs,
             session,
             round: 0,

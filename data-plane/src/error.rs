@@ -284,6 +284,7 @@ fn route_line(error: &RouteError) -> (StatusCode, i64, Level) {
         | RouteError::UnknownPrompt(_)
         | RouteError::UnknownResource { era: Era::Modern, .. }
         | RouteError::UnknownTemplate(_)
+        | RouteError::Undeclarable(_)
         | RouteError::InvalidParams(_) => (S::OK, code::INVALID_PARAMS, Level::INFO),
         // Legacy clients know no code for it and lose the body of other statuses.
         RouteError::MissingCapability { era: Era::Legacy, .. } => {

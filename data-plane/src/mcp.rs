@@ -1,8 +1,10 @@
 //! The Model Context Protocol as plain functions: no HTTP, no pingora, no configuration, no clock.
 
 pub mod ask;
+pub mod beyond;
 pub mod capability;
 pub mod code;
+pub mod declared;
 pub mod elicitation;
 pub mod feature;
 pub mod input;
@@ -22,6 +24,7 @@ pub mod version;
 
 pub use ask::Ask;
 pub use capability::Capabilities;
+pub use declared::Declared;
 pub use level::Level;
 pub use message::{Kind, Message, ParseError, Span};
 pub use method::Method;

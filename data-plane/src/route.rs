@@ -12,7 +12,8 @@ use proto::{Era, Permission, Principal, policy};
 
 use crate::{
     mcp::{
-        Capabilities, Kind, Level, Message, Method, Version,
+        Capabilities, Declared, Kind, Level, Message, Method, Version,
+        declared::Undeclarable,
         list::ListKind,
         message::Request,
         object,
@@ -45,11 +46,11 @@ pub struct Client {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Plan {
     Reply(Answer),
-    /// An `initialize`: a session at this version, with these capabilities, has to begin.
+    /// An `initialize`: a session at this version, of a client that declares this, has to begin.
     Initialize {
         answer: Answer,
         version: Version,
-        capabilities: Capabilities,
+        declared: Declared,
     },
     Forward {
         target: Target,
@@ -127,6 +128,8 @@ pub enum RouteError {
     /// `required` is a `ClientCapabilities` object, JSON text.
     #[error("this needs client capabilities: {required}")]
     MissingCapability { required: String, era: Era },
+    #[error(transparent)]
+    Undeclarable(#[from] Undeclarable),
     #[error("there is no request that this could answer")]
     UnexpectedResponse,
     #[error("this principal may not call tools")]
@@ -193,7 +196,7 @@ fn plan_request(
         Method::Discover => reply(
             response::discover_result(
                 &version::MODERN,
-                view.features(Era::Modern),
+                &view.beyond().beside(view.features(Era::Modern)),
                 &view.instructions,
             )
             .into(),
@@ -229,18 +232,15 @@ fn initialize(view: &View, message: &Message, request: &Request) -> Result<Plan,
     let requested =
         requested.ok_or(RouteError::InvalidParams("`params.protocolVersion` must be a string"))?;
     let version = Version::negotiate(requested);
-    let result = response::initialize_result(
-        version.as_str(),
-        tasks::announced(view.features(Era::Legacy), version),
-        &view.instructions,
-    );
+    let features = tasks::announced(view.features(Era::Legacy), version);
+    let capabilities = view.beyond().beside(features);
+    let result = response::initialize_result(version.as_str(), &capabilities, &view.instructions);
     let span = request.params.capabilities;
+    let declared = span.map(|span| Declared::of_handshake(message.text(), span)).transpose()?;
     Ok(Plan::Initialize {
         answer: Answer::new(message.raw(request.id), result.into()),
         version,
-        capabilities: span
-            .map(|span| Capabilities::read(message.text(), span).of_handshake())
-            .unwrap_or_default(),
+        declared: declared.unwrap_or_default(),
     })
 }
 

@@ -3,6 +3,8 @@
 //! An id is base64url of `key id ‖ nonce ‖ sealed claims`. Its key comes with the
 //! configuration; the newest seals, all open.
 
+use std::sync::Arc;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chacha20poly1305::{
     KeyInit as _, XChaCha20Poly1305, XNonce,
@@ -18,7 +20,7 @@ pub const LIFETIME_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 /// How many keys can open.
 pub const KEYS_KEPT: usize = 5;
 /// Longest id that is looked at, in bytes.
-const ID_MAX: usize = 1024;
+const ID_MAX: usize = 4096;
 const KEY_ID_LEN: usize = 4;
 const NONCE_LEN: usize = 24;
 /// Binds the ciphertext to this format.
@@ -34,6 +36,8 @@ pub struct SessionClaims {
     pub server: Box<str>,
     pub version: Version,
     pub capabilities: Capabilities,
+    /// All that the client declared, if that is more.
+    pub written: Option<Arc<str>>,
     /// Id of the proxy that answered `initialize`.
     pub owner: Box<str>,
     pub issued_at_ms: i64,
@@ -181,6 +185,9 @@ impl SessionClaims {
             out.push(u8::try_from(text.len()).ok()?);
             out.extend_from_slice(text.as_bytes());
         }
+        if let Some(written) = &self.written {
+            out.extend_from_slice(written.as_bytes());
+        }
         Some(out)
     }
 
@@ -192,12 +199,14 @@ impl SessionClaims {
         let (version, bytes) = bytes.split_first()?;
         let (server, bytes) = split_text(bytes)?;
         let (owner, bytes) = split_text(bytes)?;
-        bytes.is_empty().then_some(Self {
+        let written = std::str::from_utf8(bytes).ok()?;
+        Some(Self {
             id: *id,
             principal: *principal,
             server,
             version: *Version::ALL.get(usize::from(*version))?,
             capabilities: Capabilities::from_bits(u64::from_be_bytes(*capabilities)),
+            written: (!written.is_empty()).then(|| written.into()),
             owner,
             issued_at_ms: i64::from_be_bytes(*issued_at_ms),
         })
@@ -215,6 +224,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::mcp::declared::KEPT_MAX;
 
     const NOW: i64 = 1_800_000_000_000;
 
@@ -230,6 +240,7 @@ mod tests {
             server: "dev".into(),
             version: Version::V2025_06_18,
             capabilities: Capabilities::from_bits(3),
+            written: None,
             owner: "proxy-1".into(),
             issued_at_ms: NOW,
         }
@@ -242,6 +253,19 @@ mod tests {
         assert_eq!(keys(&[1]).open(&id, NOW + LIFETIME_MS + 1), Err(SessionError::Expired));
         assert_eq!(keys(&[6, 5, 4, 3, 2, 1]).open(&id, NOW), Err(SessionError::UnknownKey));
         assert_eq!(keys(&[]).seal(&claims()), Err(SessionError::NoKey));
+    }
+
+    #[test]
+    fn the_longest_id_is_looked_at() {
+        let text = |size| "x".repeat(size);
+        let claims = SessionClaims {
+            server: text(255).into(),
+            owner: text(255).into(),
+            written: Some(text(KEPT_MAX).into()),
+            ..claims()
+        };
+        let id = keys(&[1]).seal(&claims).unwrap();
+        assert_eq!(keys(&[1]).open(&id, NOW).unwrap(), claims);
     }
 
     #[test]
@@ -287,10 +311,12 @@ mod tests {
             (id, principal) in any::<([u8; 16], [u8; 16])>(),
             server in "[a-z0-9.-]{0,63}", owner in "[a-z0-9-]{0,63}",
             version in 0usize..5, bits in 0u64..(1 << 62),
+            written in prop::option::of(".{1,400}"),
         ) {
             let claims = SessionClaims {
                 id, principal, server: server.into(), version: Version::ALL[version],
-                capabilities: Capabilities::from_bits(bits), owner: owner.into(), issued_at_ms: NOW,
+                capabilities: Capabilities::from_bits(bits), written: written.map(Into::into),
+                owner: owner.into(), issued_at_ms: NOW,
             };
             let sealed = keys(&[9]).seal(&claims).unwrap();
             prop_assert!(sealed.bytes().all(|byte| (0x21..=0x7e).contains(&byte)));

@@ -65,7 +65,7 @@ pub use self::{
 use self::{keeper::Tells, rest::RestTools, spawner::Spawner, wishes::Wishes};
 use crate::{
     egress::Egress,
-    mcp::{Capabilities, Level},
+    mcp::{Declared, Level},
     snapshot::table::Table,
 };
 
@@ -206,7 +206,7 @@ impl Upstreams {
     pub(crate) fn wish(
         &self,
         upstream_id: &str,
-        (owner, able, subject): (&SessionKey, Capabilities, &str),
+        (owner, able, subject): (&SessionKey, Declared, &str),
         uri: &str,
     ) -> Option<Wish> {
         let active = self.find(upstream_id)?;

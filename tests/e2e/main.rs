@@ -10,6 +10,7 @@ mod config_change;
 mod config_path;
 mod connect;
 mod durability;
+mod extensions;
 mod failure;
 mod fleet;
 mod forgeries;

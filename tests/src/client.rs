@@ -193,14 +193,20 @@ impl Client {
         version: &str,
         capabilities: Value,
     ) -> anyhow::Result<Value> {
+        self.initialize_written(version, &capabilities.to_string()).await
+    }
+
+    /// The same, with capabilities in exactly this spelling (JSON text).
+    pub async fn initialize_written(
+        &mut self,
+        version: &str,
+        capabilities: &str,
+    ) -> anyhow::Result<Value> {
         self.session = None;
         version.clone_into(&mut self.version);
-        let body = serde_json::json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-            "protocolVersion": version,
-            "capabilities": capabilities,
-            "clientInfo": {"name": "tests", "version": "1"},
-        }});
-        let answer = self.post(body.to_string()).await?;
+        let answer = self.post(format!(
+            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{version}","capabilities":{capabilities},"clientInfo":{{"name":"tests","version":"1"}}}}}}"#
+        )).await?;
         let result = answer.result()?;
         self.session = answer.header("mcp-session-id").map(str::to_owned);
         let done = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;

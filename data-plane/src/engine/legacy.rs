@@ -14,7 +14,10 @@ use crate::{
     error::Failure,
     exchange::{Exchange, Owner},
     limit::Permit,
-    mcp::{Capabilities, Kind, Message, Method, Version, level::Wanted, response::Answer, version},
+    mcp::{
+        Capabilities, Declared, Kind, Message, Method, Version, level::Wanted, response::Answer,
+        version,
+    },
     route::{self, Plan, RouteError},
     session::{self, SessionClaims, SessionError},
     sessions::{Live, TicketError},
@@ -114,7 +117,9 @@ fn forward(
     let client = route::Client { version: claims.version, capabilities: claims.capabilities };
     let (session, logs) = (SessionKey::Client(claims.id), live.wanted_logs());
     let tasks = inbound.tasks(&target, client, Some(live));
-    let outbound = Outbound { target, client, logs, session, owner, operation, permit, tasks };
+    let written = claims.written.clone();
+    let outbound =
+        Outbound { target, client, written, logs, session, owner, operation, permit, tasks };
     Ok(inbound.forward(outbound))
 }
 
@@ -165,8 +170,18 @@ pub(crate) fn serve_alone(inbound: Inbound<'_>) -> Result<Served, Failure> {
             let owner = Owner::Request { rounds: None };
             let logs = Wanted::Any;
             let tasks = inbound.tasks(&target, client, None);
-            let outbound =
-                Outbound { target, client, logs, session, owner, operation, permit, tasks };
+            let written = None;
+            let outbound = Outbound {
+                target,
+                client,
+                written,
+                logs,
+                session,
+                owner,
+                operation,
+                permit,
+                tasks,
+            };
             Ok(inbound.forward(outbound))
         }
         Ok(Plan::Accept | Plan::Cancel { .. } | Plan::Progress | Plan::RootsChanged) => {
@@ -188,8 +203,8 @@ pub(crate) fn begin(inbound: &Inbound<'_>) -> Result<(Answer, SessionClaims), Fa
     let client =
         route::Client { version: Version::NEWEST_HANDSHAKE, capabilities: Capabilities::default() };
     match inbound.plan(client) {
-        Ok(Plan::Initialize { answer, version, capabilities }) => {
-            let claims = claims(&inbound.sender, version, capabilities)?;
+        Ok(Plan::Initialize { answer, version, declared }) => {
+            let claims = claims(&inbound.sender, version, declared)?;
             operation.succeed();
             Ok((answer, claims))
         }
@@ -215,7 +230,7 @@ pub(crate) fn begin(inbound: &Inbound<'_>) -> Result<(Answer, SessionClaims), Fa
 fn claims(
     sender: &Sender<'_>,
     version: Version,
-    capabilities: Capabilities,
+    Declared { known, written }: Declared,
 ) -> Result<SessionClaims, Failure> {
     let view = route::view(&sender.table, &sender.endpoint)?;
     Ok(SessionClaims {
@@ -223,7 +238,8 @@ fn claims(
         principal: session::principal_hash(&sender.principal.subject),
         server: view.id.clone(),
         version,
-        capabilities,
+        capabilities: known,
+        written,
         owner: sender.edge.proxy_id().into(),
         issued_at_ms: sender.now_ms,
     })

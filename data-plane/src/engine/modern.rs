@@ -135,6 +135,8 @@ fn forward(
     let owner = Owner::Request { rounds: rounds.map(Box::new) };
     let operation = operation.take();
     let tasks = inbound.tasks(&target, client, None);
-    let outbound = Outbound { target, client, logs, session, owner, operation, permit, tasks };
+    let written = None;
+    let outbound =
+        Outbound { target, client, written, logs, session, owner, operation, permit, tasks };
     Ok(inbound.forward(outbound))
 }

@@ -10,7 +10,7 @@ use super::{
 pub struct Capabilities(u64);
 
 /// As a client declares it: `extensions` with the extension in it.
-const TASKS: &str = "extensions.io.modelcontextprotocol/tasks";
+pub(super) const TASKS: &str = "extensions.io.modelcontextprotocol/tasks";
 /// Names in the order of their bits; the order is part of sealed session ids.
 const NAMES: [&str; 9] = [
     "sampling",
@@ -24,7 +24,7 @@ const NAMES: [&str; 9] = [
     TASKS,
 ];
 /// Capabilities with what may be inside them, in the order in which they are written.
-const NESTED: [(&str, &[(&str, &str)]); 4] = [
+pub(super) const NESTED: [(&str, &[(&str, &str)]); 4] = [
     ("sampling", &[("context", "{}"), ("tools", "{}")]),
     ("elicitation", &[("form", "{}"), ("url", "{}")]),
     ("roots", &[("listChanged", "true")]),

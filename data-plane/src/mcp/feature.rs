@@ -40,6 +40,15 @@ const PLACES: [(Feature, &str, &str); 9] = [
     (Feature::Logging, "logging", ""),
 ];
 
+/// The members of a `ServerCapabilities` object that we know, with what we know of those inside.
+pub(super) const OUTER: [(&str, &[&str]); 5] = [
+    ("tools", &["listChanged"]),
+    ("prompts", &["listChanged"]),
+    ("resources", &["subscribe", "listChanged"]),
+    ("completions", &[]),
+    ("logging", &[]),
+];
+
 /// Features of legacy tasks with their paths in `tasks`.
 const TASKS: [(Feature, &[&str]); 3] = [
     (Feature::TasksList, &["list"]),

@@ -3,8 +3,6 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use proto::Era;
 
-use super::feature::Features;
-
 /// How we present ourselves in `serverInfo`.
 pub const SERVER_INFO: &str =
     concat!(r#"{"name":"lockgate","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
@@ -97,22 +95,20 @@ pub fn quote(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
-/// The result of `initialize` at `version`.
-pub fn initialize_result(version: &str, features: Features, instructions: &str) -> String {
-    let features = features.to_json();
+/// The result of `initialize` at `version`. `capabilities` are JSON text.
+pub fn initialize_result(version: &str, capabilities: &str, instructions: &str) -> String {
     let instructions = instructions_member(instructions);
     format!(
-        r#"{{"protocolVersion":"{version}","capabilities":{features},"serverInfo":{SERVER_INFO}{instructions}}}"#
+        r#"{{"protocolVersion":"{version}","capabilities":{capabilities},"serverInfo":{SERVER_INFO}{instructions}}}"#
     )
 }
 
 /// The result of `server/discover`. Only versions that can be served statelessly are named.
-pub fn discover_result(versions: &[&str], features: Features, instructions: &str) -> String {
-    let features = features.to_json();
+pub fn discover_result(versions: &[&str], capabilities: &str, instructions: &str) -> String {
     let versions: Vec<_> = versions.iter().map(|version| format!("\"{version}\"")).collect();
     let instructions = instructions_member(instructions);
     format!(
-        r#"{{"resultType":"complete","supportedVersions":[{}],"capabilities":{features}{instructions},{}}}"#,
+        r#"{{"resultType":"complete","supportedVersions":[{}],"capabilities":{capabilities}{instructions},{}}}"#,
         versions.join(","),
         modern_tail()
     )
@@ -172,9 +168,8 @@ mod tests {
     #[test]
     fn answers_are_json() {
         let is_json = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).is_ok();
-        let features = Features::NONE;
-        assert!(is_json(initialize_result("2025-11-25", features, "say \"hi\"").as_bytes()));
-        assert!(is_json(discover_result(&["2026-07-28"], features, "").as_bytes()));
+        assert!(is_json(initialize_result("2025-11-25", "{}", "say \"hi\"").as_bytes()));
+        assert!(is_json(discover_result(&["2026-07-28"], "{}", "").as_bytes()));
         assert!(Era::ALL.iter().all(|era| is_json(&empty_completion(*era))));
         assert!(is_json(&error(None, -32700, "the body is \"bad\"", Some("{}"))));
         let error = error(Some(b"7"), -32601, "no", None);

@@ -11,7 +11,7 @@ use proto::Era;
 pub use self::updates::updated_to_client;
 use self::{errors::error_to_client, uris::show_uris};
 use super::{
-    Capabilities, Level, code,
+    Capabilities, Level, code, declared,
     message::{Kind, Message, Outcome, Params, Response, ResultKey, Span, meta_key, splice},
     object::{self, Cursor, Member},
     response::{self, SERVER_INFO, quote},
@@ -35,6 +35,8 @@ pub struct Terms<'a> {
     pub progress_token: Option<&'a [u8]>,
     /// What its client can be asked for, towards modern upstreams.
     pub capabilities: Capabilities,
+    /// All that a legacy client declares, if that is more; a modern one says it in each request.
+    pub written: Option<&'a str>,
     /// The log messages that a modern upstream should send, unless the client has said so itself.
     pub log_level: Option<Level>,
 }
@@ -168,23 +170,27 @@ fn strip_meta(edits: &mut Edits, message: &Message, params: &Params) {
 
 /// We call in our own name, with what the client can be asked for.
 fn claim_modern(edits: &mut Edits, message: &Message, method: Span, terms: &Terms<'_>) {
-    let claim = [
-        (meta_key::PROTOCOL_VERSION, quote(terms.version)),
-        (meta_key::CLIENT_INFO, SERVER_INFO.to_owned()),
-        (meta_key::CLIENT_CAPABILITIES, terms.capabilities.to_json()),
-    ];
     let Some(params) = message.params() else { return };
     let meta = &params.meta;
-    let present = [
-        meta.protocol_version.as_ref().map(|text| text.span),
-        meta.client_info,
-        meta.client_capabilities,
+    let claim = [
+        (
+            meta_key::PROTOCOL_VERSION,
+            meta.protocol_version.as_ref().map(|text| text.span),
+            Some(quote(terms.version)),
+        ),
+        (meta_key::CLIENT_INFO, meta.client_info, Some(SERVER_INFO.to_owned())),
+        (
+            meta_key::CLIENT_CAPABILITIES,
+            meta.client_capabilities,
+            declaration(message.text(), meta.client_capabilities, terms),
+        ),
     ];
     let mut added = Vec::new();
-    for ((key, value), present) in claim.into_iter().zip(present) {
-        match present {
-            Some(span) => edits.replace(span, value),
-            None => added.push(format!("\"{key}\":{value}")),
+    for (key, present, value) in claim {
+        match (present, value) {
+            (Some(span), Some(value)) => edits.replace(span, value),
+            (None, Some(value)) => added.push(format!("\"{key}\":{value}")),
+            (_, None) => (),
         }
     }
     if let (Some(level), None) = (terms.log_level, &meta.log_level) {
@@ -201,6 +207,16 @@ fn claim_modern(edits: &mut Edits, message: &Message, method: Span, terms: &Term
             let params = format!(",\"params\":{{\"_meta\":{{{added}}}}}");
             edits.replace(Span::at(method.end), params);
         }
+    }
+}
+
+/// What a request says that its client declares; `None`: what is there already.
+fn declaration(text: &str, present: Option<Span>, terms: &Terms<'_>) -> Option<String> {
+    let own = present.map(|span| span.of(text));
+    match own.or(terms.written) {
+        None => Some(terms.capabilities.to_json()),
+        Some(object) => declared::carried(object, terms.capabilities)
+            .or_else(|| present.is_none().then(|| object.to_owned())),
     }
 }
 

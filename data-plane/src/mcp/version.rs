@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use proto::Era;
 
 use super::{
-    Capabilities, Level, code,
+    Capabilities, Level, code, declared,
     message::{Kind, Message, Request, meta_key},
     method::Method,
     mirror::{self, MirrorParam},
@@ -267,7 +267,8 @@ fn capabilities_of(message: &Message) -> Result<Capabilities, Refusal> {
     let span = message.params().and_then(|params| params.meta.client_capabilities);
     match span {
         Some(span) if span.of(message.text()).starts_with('{') => {
-            Ok(Capabilities::read(message.text(), span))
+            declared::read(message.text(), span)
+                .map_err(|error| Refusal::bad(code::INVALID_PARAMS, error.to_string()))
         }
         Some(_) => {
             let key = meta_key::CLIENT_CAPABILITIES;

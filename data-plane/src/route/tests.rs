@@ -35,8 +35,8 @@ fn describe_in(table: &Table, endpoint: &Endpoint, client: Client, message: &Mes
     let text = |answer: Answer| String::from_utf8(answer.into_bytes().to_vec()).unwrap();
     match plan(table, &Principal::new("alice", Role::Caller), endpoint, message, client) {
         Ok(Plan::Reply(answer)) => text(answer),
-        Ok(Plan::Initialize { answer, version, capabilities }) => {
-            format!("{} {} {}", version.as_str(), capabilities.to_json(), text(answer))
+        Ok(Plan::Initialize { answer, version, declared }) => {
+            format!("{} {} {}", version.as_str(), declared.to_json(), text(answer))
         }
         Ok(Plan::Forward { target }) => {
             format!("forward {} {}", target.upstream_id().unwrap_or("-"), original(&target))

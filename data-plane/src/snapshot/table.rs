@@ -1,6 +1,7 @@
 //! One configuration, compiled: what every request of one moment is judged by.
 
 pub mod entry;
+mod extensions;
 pub mod offer;
 mod references;
 mod rendered;

@@ -17,7 +17,7 @@ use super::{
     rounds::Rounds,
 };
 use crate::{
-    mcp::{Capabilities, Kind, Message, Method, Version, level::Wanted},
+    mcp::{Capabilities, Declared, Kind, Message, Method, Version, level::Wanted},
     target::Target,
     tasks::Passage,
 };
@@ -31,6 +31,8 @@ pub struct Call {
     pub client_version: Version,
     /// What the client can be asked for; its upstream session declares the same.
     pub capabilities: Capabilities,
+    /// All that a legacy client declares, if that is more.
+    pub written: Option<Arc<str>>,
     /// Which log messages it wants.
     pub logs: Wanted,
     pub session: SessionKey,
@@ -66,6 +68,11 @@ impl Call {
                 }
             }
         }
+    }
+
+    /// The same towards a session of its own, as its client wrote it.
+    pub(crate) fn declared_by_session(&self) -> Declared {
+        Declared { known: self.declared(Era::Legacy), written: self.written.clone() }
     }
 
     /// Whether its client can be asked and has no stream of its own for that.

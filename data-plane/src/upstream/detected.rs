@@ -22,7 +22,7 @@ use super::{
     keeper::Line,
     pipe::{PipeConversation, PipeUpstream},
 };
-use crate::mcp::Capabilities;
+use crate::mcp::{Capabilities, Declared};
 
 /// How long it is believed that a URL gives no event stream.
 const RETRY: Duration = Duration::from_mins(1);
@@ -106,7 +106,7 @@ impl DetectedUpstream {
         match spoken.era {
             Era::Modern => Ok(Lister::Modern(endpoint, spoken, capabilities)),
             Era::Legacy => {
-                let session = Session::open(Arc::clone(&endpoint), capabilities).await?;
+                let session = Session::open(Arc::clone(&endpoint), capabilities.into()).await?;
                 Ok(Lister::Session(endpoint, session))
             }
         }
@@ -116,17 +116,17 @@ impl DetectedUpstream {
         self.streamable.endpoint()
     }
 
-    /// The session of `key` at a legacy server, opened as one of a client with these
-    /// capabilities if there is none.
+    /// The session of `key` at a legacy server, opened as one of a client that declares this if
+    /// there is none.
     pub(crate) async fn line(
         &self,
         key: &SessionKey,
-        (capabilities, subject): (Capabilities, &str),
+        (declared, subject): (Declared, &str),
     ) -> Result<Line, CallFailure> {
         if self.is_stream.load(Ordering::Relaxed) {
-            return self.stream.link_of(key, (capabilities, subject)).await.map(Line::Pipe);
+            return self.stream.link_of(key, (declared, subject)).await.map(Line::Pipe);
         }
-        let session = self.streamable.session_of(key, capabilities).await?;
+        let session = self.streamable.session_of(key, declared).await?;
         Ok(Line::Http(Arc::clone(self.endpoint()), session))
     }
 

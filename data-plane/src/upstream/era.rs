@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::mcp::{
-    Capabilities, Kind, Message, code,
+    Capabilities, Declared, Kind, Message, code,
     message::{Outcome, Response, meta_key},
     response::SERVER_INFO,
 };
@@ -216,10 +216,11 @@ fn text_of(raw: Option<&RawValue>) -> String {
     raw.map_or("{}", RawValue::get).to_owned()
 }
 
-/// Parameters of our `initialize`, without braces. `capabilities` are those of the client that
-/// the session is for.
-pub(crate) fn initialize_members(capabilities: Capabilities) -> String {
-    let capabilities = capabilities.of_handshake().to_json();
+/// Parameters of our `initialize`, without braces, in the name of the client that the session
+/// is for.
+pub(crate) fn initialize_members(declared: Declared) -> String {
+    let known = declared.known.of_handshake();
+    let capabilities = Declared { known, ..declared }.to_json();
     format!(
         r#""protocolVersion":"{LEGACY}","capabilities":{capabilities},"clientInfo":{SERVER_INFO}"#
     )

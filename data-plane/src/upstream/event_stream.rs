@@ -35,7 +35,7 @@ impl EventStream {
 
     /// Opens the stream, learns where to post, and greets the server.
     pub(crate) async fn open(&self, wanted: Wanted) -> Result<Link, CallFailure> {
-        let Wanted { limits, health, owner, capabilities, era: _ } = wanted;
+        let Wanted { limits, health, owner, declared, era: _ } = wanted;
         let bounds = Bounds::of_step(&limits, OPEN_TIMEOUT);
         let mut stream = self.connect(&bounds).await?;
         let first = Bounds::of_step(&limits, ENDPOINT_TIMEOUT);
@@ -49,7 +49,7 @@ impl EventStream {
         tokio::spawn(stop.clone().run_until_cancelled_owned(posting));
         let guard = Guard::Tasks { _stop: stop.drop_guard() };
         // This transport is older than the modern era, whatever version is negotiated over it.
-        Fresh { connection, guard, bounds, capabilities }.greet_legacy().await
+        Fresh { connection, guard, bounds, declared }.greet_legacy().await
     }
 
     async fn connect(&self, bounds: &Bounds) -> Result<EventReader<OriginBody>, CallFailure> {

@@ -34,7 +34,7 @@ use super::{
     shared::Slot,
 };
 use crate::egress::OriginBody;
-use crate::mcp::{Capabilities, Message, code};
+use crate::mcp::{Declared, Message, code};
 
 /// How long a goodbye may take: DELETE, cancellations, answers to upstream requests.
 pub(crate) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -201,7 +201,7 @@ impl HttpUpstream {
         let session = match self.sessions.enter(&call.session) {
             Some(session) => session,
             None => {
-                Box::pin(bounds.within(self.session_of(&call.session, call.declared(Era::Legacy))))
+                Box::pin(bounds.within(self.session_of(&call.session, call.declared_by_session())))
                     .await??
             }
         };
@@ -211,16 +211,16 @@ impl HttpUpstream {
         Ok(session)
     }
 
-    /// The session of `key`, opened as one of a client with these capabilities if there is none.
+    /// The session of `key`, opened as one of a client that declares this if there is none.
     pub(crate) async fn session_of(
         &self,
         key: &SessionKey,
-        capabilities: Capabilities,
+        declared: Declared,
     ) -> Result<Arc<Session>, CallFailure> {
         let endpoint = Arc::clone(&self.endpoint);
         let owner = key.clone();
         let open = || async move {
-            let session = Arc::new(Session::open(endpoint, capabilities).await?);
+            let session = Arc::new(Session::open(endpoint, declared).await?);
             session.listen(owner).await;
             Ok(session)
         };

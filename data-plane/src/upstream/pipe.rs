@@ -27,7 +27,10 @@ use super::{
     failure::CallFailure, fetch::Bounds, health::Health, sessions::Sessions, shared::Slot,
     stdio::Stdio, websocket::WebSocket,
 };
-use crate::{mcp::Capabilities, target::Asked};
+use crate::{
+    mcp::{Capabilities, Declared},
+    target::Asked,
+};
 
 /// How long a look as another client may take.
 const GLIMPSE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -58,7 +61,7 @@ pub(crate) struct Wanted {
     /// Whose calls alone are made on it; `None`: everybody's.
     pub(crate) owner: Option<SessionKey>,
     /// What is declared to a legacy server.
-    pub(crate) capabilities: Capabilities,
+    pub(crate) declared: Declared,
     /// What the server spoke when it was last seen.
     pub(crate) era: Option<Era>,
 }
@@ -134,7 +137,7 @@ impl PipeUpstream {
             slot.forget(&ended);
         }
         let upstream = Arc::clone(self);
-        let open = || async move { upstream.open(None, Capabilities::all()).await };
+        let open = || async move { upstream.open(None, Capabilities::all().into()).await };
         slot.get(|| self.runtime(), open).await
     }
 
@@ -161,7 +164,7 @@ impl PipeUpstream {
             limits: self.limits,
             health: Arc::new(Health::new(String::new(), unheard, Stage::default())),
             owner: None,
-            capabilities,
+            declared: capabilities.into(),
             era: self.pace.lock().era,
         }
     }
@@ -171,12 +174,12 @@ impl PipeUpstream {
         matches!(self.links, Links::All(_))
     }
 
-    /// The pipe of all, or that of `key`, opened as one of a client with these capabilities if
-    /// there is none.
+    /// The pipe of all, or that of `key`, opened as one of a client that declares this if there is
+    /// none.
     pub(crate) async fn link_of(
         self: &Arc<Self>,
         key: &SessionKey,
-        (capabilities, subject): (Capabilities, &str),
+        (declared, subject): (Declared, &str),
     ) -> Result<Arc<Link>, CallFailure> {
         let sessions = match &self.links {
             Links::All(slot) => return self.shared(slot).await,
@@ -198,7 +201,7 @@ impl PipeUpstream {
         }
         let upstream = Arc::clone(self);
         let owner = Some(key.clone());
-        let open = || async move { upstream.open(owner, capabilities).await };
+        let open = || async move { upstream.open(owner, declared).await };
         sessions.get(key, || self.runtime(), open).await
     }
 
@@ -234,7 +237,7 @@ impl PipeUpstream {
         tokio::time::sleep(wait).await;
         let upstream = Arc::clone(self);
         // It serves many clients, so what one of them lacks is refused in its name.
-        let open = || async move { upstream.open(None, Capabilities::all()).await };
+        let open = || async move { upstream.open(None, Capabilities::all().into()).await };
         slot.get(|| self.runtime(), open).await
     }
 
@@ -255,13 +258,13 @@ impl PipeUpstream {
     async fn open(
         self: Arc<Self>,
         owner: Option<SessionKey>,
-        capabilities: Capabilities,
+        declared: Declared,
     ) -> Result<Arc<Link>, CallFailure> {
         let wanted = Wanted {
             limits: self.limits,
             health: Arc::clone(&self.health),
             owner,
-            capabilities,
+            declared,
             era: self.pace.lock().era,
         };
         self.open_as(wanted).await
@@ -328,10 +331,9 @@ impl PipeUpstream {
         bounds: Bounds,
     ) -> Result<(Event, PipeConversation), CallFailure> {
         let mut is_first = true;
-        let declared = call.declared(Era::Legacy);
         loop {
-            let link =
-                bounds.within(self.link_of(&call.session, (declared, &call.subject))).await??;
+            let whose = (call.declared_by_session(), &*call.subject);
+            let link = bounds.within(self.link_of(&call.session, whose)).await??;
             let work = work_of(call);
             let turn = bounds.within_turn(link.connection.turn_of(&work)).await?;
             let mut conversation = PipeConversation::new(link, call, bounds, (work, turn));

@@ -110,6 +110,7 @@ impl Relay {
             id: ours,
             progress_token: token,
             capabilities: call.declared(upstream.era),
+            written: call.written.as_deref(),
             log_level: match (call.client_era, call.logs) {
                 (Era::Modern, _) | (Era::Legacy, Wanted::Nothing) => None,
                 // The server decides, and that is we.

@@ -80,7 +80,7 @@ impl Stdio {
             .spawn(&self.program, input, Arc::clone(&connection))
             .map_err(|error| not_spawned(&self.program.command, &error))?;
         let guard = Guard::Child { _running: running, _places: place };
-        Ok(Fresh { connection, guard, bounds, capabilities: wanted.capabilities })
+        Ok(Fresh { connection, guard, bounds, declared: wanted.declared.clone() })
     }
 
     /// Whether no child more can be started.

@@ -308,6 +308,7 @@ pub(crate) fn legacy_call(id: &str, arguments: &str) -> Call {
         client_era: Era::Legacy,
         client_version: Version::V2025_11_25,
         capabilities: Capabilities::of(&["roots", "sampling.tools", "sampling"]),
+        written: None,
         logs: Wanted::Any,
         session: SessionKey::Client([7; 16]),
         subject: "ann".into(),

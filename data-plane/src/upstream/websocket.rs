@@ -68,7 +68,7 @@ impl WebSocket {
 
     /// Connects and greets the server.
     pub(crate) async fn open(&self, wanted: Wanted) -> Result<Link, CallFailure> {
-        let Wanted { limits, health, owner, capabilities, era } = wanted;
+        let Wanted { limits, health, owner, declared, era } = wanted;
         let bounds = Bounds::of_step(&limits, OPEN_TIMEOUT);
         let stream = bounds.within(self.connect(limits.message_max)).await??;
         let (connection, input) = Connection::new(health, owner);
@@ -79,7 +79,7 @@ impl WebSocket {
         tokio::spawn(stop.clone().run_until_cancelled_owned(reading));
         tokio::spawn(write(sink, input, Arc::clone(&connection), (heard, stop.clone())));
         let guard = Guard::Tasks { _stop: stop.drop_guard() };
-        let fresh = Fresh { connection, guard, bounds, capabilities };
+        let fresh = Fresh { connection, guard, bounds, declared };
         if era == Some(proto::Era::Legacy) {
             return fresh.greet_legacy().await;
         }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{SessionKey, failure::CallFailure};
-use crate::mcp::Capabilities;
+use crate::mcp::Declared;
 
 /// How long an upstream may take to say that it will tell of a resource.
 const KEPT_WITHIN: Duration = Duration::from_secs(10);
@@ -36,7 +36,7 @@ pub(crate) struct Wishes(DashMap<Key, Arc<Wished>>);
 pub(crate) struct Wished {
     uris: Mutex<AHashMap<Box<str>, Standing>>,
     /// What the sessions of the scope declare, and for whom; the same for all who share them.
-    able: OnceLock<(Capabilities, Box<str>)>,
+    able: OnceLock<(Declared, Box<str>)>,
     changes: watch::Sender<u64>,
 }
 
@@ -62,7 +62,7 @@ impl Wishes {
     pub(crate) fn wish(
         &self,
         upstream_id: &str,
-        (scope, able, subject): (Scope, Capabilities, &str),
+        (scope, able, subject): (Scope, Declared, &str),
         uri: &str,
     ) -> Wish {
         let entry = self.0.entry((upstream_id.into(), scope)).or_default();
@@ -125,8 +125,9 @@ impl Wished {
     }
 
     /// What the sessions of the scope declare, and whose they are.
-    pub(crate) fn able(&self) -> (Capabilities, &str) {
-        self.able.get().map_or((Capabilities::NONE, ""), |(able, subject)| (*able, subject))
+    pub(crate) fn able(&self) -> (Declared, &str) {
+        let known = self.able.get().map(|(able, subject)| (able.clone(), &**subject));
+        known.unwrap_or_default()
     }
 
     /// Whether nobody wishes anything.
@@ -220,8 +221,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn wishes_are_counted_and_their_fate_is_told_to_all() {
         let all = Wishes::default();
-        let one = all.wish("u1", (Scope::All, Capabilities::NONE, "ann"), "a://1");
-        let two = all.wish("u1", (Scope::All, Capabilities::NONE, "ann"), "a://1");
+        let one = all.wish("u1", (Scope::All, Declared::default(), "ann"), "a://1");
+        let two = all.wish("u1", (Scope::All, Declared::default(), "ann"), "a://1");
         let wished = all.wished("u1", &Scope::All);
         assert_eq!(wished.hopeful().len(), 1);
         assert!(!all.retire("u1", &Scope::All));
@@ -234,7 +235,7 @@ mod tests {
         assert!(wished.is_empty());
         assert!(all.retire("u1", &Scope::All));
         // A new wish is a new chance.
-        let three = all.wish("u1", (Scope::All, Capabilities::NONE, "ann"), "a://1");
+        let three = all.wish("u1", (Scope::All, Declared::default(), "ann"), "a://1");
         assert!(matches!(three.kept().await, Err(CallFailure::Silent(_))));
         assert_eq!(all.scopes("u1"), [Scope::All]);
         drop(three);
@@ -245,10 +246,10 @@ mod tests {
     #[tokio::test]
     async fn a_failure_frees_who_waits_and_leaves_who_was_kept() {
         let all = Wishes::default();
-        let kept = all.wish("u1", (Scope::All, Capabilities::NONE, "ann"), "a://1");
+        let kept = all.wish("u1", (Scope::All, Declared::default(), "ann"), "a://1");
         let wished = all.wished("u1", &Scope::All);
         wished.note("a://1", Ok(()));
-        let waits = all.wish("u1", (Scope::All, Capabilities::NONE, "ann"), "a://2");
+        let waits = all.wish("u1", (Scope::All, Declared::default(), "ann"), "a://2");
         wished.note_failure(&CallFailure::NoResponse);
         assert!(kept.kept().await.is_ok());
         assert!(waits.kept().await.is_err());

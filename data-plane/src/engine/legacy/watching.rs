@@ -15,7 +15,7 @@ use crate::{
     error::Failure,
     exchange::Call,
     mcp::{
-        Level, Version,
+        Declared, Level, Version,
         response::{self, Answer},
         version,
     },
@@ -120,7 +120,8 @@ pub(super) fn subscribe(
         return Err(Failure::TooManyCalls);
     }
     let owner = SessionKey::Client(claims.id);
-    let who = (&owner, claims.capabilities, &*sender.principal.subject);
+    let declared = Declared { known: claims.capabilities, written: claims.written.clone() };
+    let who = (&owner, declared, &*sender.principal.subject);
     let wish = || upstreams.wish(upstream_id, who, uri);
     if let Some(wish) = era.and_then(|_| wish()) {
         return Ok(Noted::Wished(subscription, wish));

@@ -11,6 +11,7 @@ fn message(text: &str) -> Message {
 
 const LEGACY: Terms<'_> = Terms {
     capabilities: Capabilities::NONE,
+    written: None,
     log_level: None,
     era: Era::Legacy,
     version: "2025-11-25",
@@ -30,6 +31,29 @@ fn request(params: &str, terms: &Terms<'_>, expected: &str) {
         |params: &str| format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call"{params}}}"#);
     let sent = request_to_upstream(&message(&make(params)), terms);
     assert_eq!(std::str::from_utf8(&sent).unwrap(), make(expected));
+}
+
+#[test]
+fn what_a_client_declares_beyond_what_we_know_is_told_as_it_stands() {
+    const OWN: &str = r#"{ "extensions":{"a/b":{"x":1.0}}, "sampling":{"y":2} }"#;
+    let request = |declared: &str| {
+        format!(
+            r#","params":{{"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28",{},"io.modelcontextprotocol/clientCapabilities":{declared}}},"name":"echo"}}"#,
+            info()
+        )
+    };
+    let capabilities = Capabilities::of(&["sampling"]);
+    let terms = Terms { capabilities, ..MODERN };
+    self::request(&request(OWN), &terms, &request(OWN));
+    let less = r#"{ "extensions":{"a/b":{"x":1.0}} }"#;
+    self::request(&request(OWN), &MODERN, &request(less));
+    // A legacy client said it once.
+    let terms = Terms { written: Some(OWN), ..terms };
+    let message =
+        message(r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"a"}}"#);
+    let sent = request_to_upstream(&message, &terms);
+    let own = format!(r#""io.modelcontextprotocol/clientCapabilities":{OWN}"#);
+    assert!(std::str::from_utf8(&sent).unwrap().contains(&own));
 }
 
 #[test]

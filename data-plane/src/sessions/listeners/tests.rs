@@ -35,7 +35,8 @@ fn listen(sessions: &Sessions, wanted: Wanted, honoured: Vec<Subscription>) -> H
     let table = compile(&sample()).unwrap();
     let wishes = Wishes::default();
     let wish = |it: Subscription| {
-        let wish = wishes.wish(&it.upstream_id, (Scope::All, Capabilities::NONE, "ann"), &it.uri);
+        let wish =
+            wishes.wish(&it.upstream_id, (Scope::All, Capabilities::NONE.into(), "ann"), &it.uri);
         (it, wish)
     };
     let honoured: Vec<_> = honoured.into_iter().map(wish).collect();

@@ -299,6 +299,7 @@ fn session_keys_are_used_newest_first() {
         server: "".into(),
         version: crate::mcp::Version::NEWEST_HANDSHAKE,
         capabilities: Capabilities::NONE,
+        written: None,
         owner: "p".into(),
         issued_at_ms: 0,
     };

@@ -14,12 +14,14 @@ use proto::{
 
 use super::{
     entry::ToolEntry,
+    extensions::Extensions,
     offer::Offer,
     rendered::{Item, Lists},
     shelf::{self, Share, Shelf},
 };
 use crate::mcp::{
     Capabilities,
+    beyond::Beyond,
     feature::{Feature, Features},
     list::ListKind,
 };
@@ -56,6 +58,7 @@ pub struct View {
     lists: Lists,
     /// What upstreams of tools shown here offer, if it is tasks; in the order of the tools.
     tasks: OfTasks,
+    extensions: Extensions,
 }
 
 impl View {
@@ -113,7 +116,9 @@ impl View {
             relevant: Capabilities::NONE,
             lists: Lists::default(),
             tasks,
+            extensions: Extensions::default(),
         };
+        view.extensions = Extensions::new(shares, |id| !view.has_upstream(|it| it != id));
         let all = ListKind::ALL.into_iter().flat_map(|kind| view.items(kind));
         view.relevant = all.fold(Capabilities::NONE, |all, item| all.or(item.needs));
         view
@@ -191,6 +196,11 @@ impl View {
     /// The upstreams of tools shown here that have this kind of tasks.
     pub fn upstreams_with(&self, kind: Feature) -> impl Iterator<Item = &Arc<str>> {
         self.tasks.iter().filter(move |(_, features)| features.has(kind)).map(|(id, _)| id)
+    }
+
+    /// What upstreams here declare that we do not know.
+    pub fn beyond(&self) -> &Beyond {
+        &self.extensions.beyond
     }
 
     /// Prompts and resources.

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     mcp::{
-        Capabilities, Level,
+        Declared, Level,
         feature::{Feature, Features},
         notice::cancelled,
     },
@@ -62,13 +62,13 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Runs the handshake for a client with these capabilities.
+    /// Runs the handshake for a client that declares this.
     pub(crate) async fn open(
         endpoint: Arc<Endpoint>,
-        capabilities: Capabilities,
+        declared: Declared,
     ) -> Result<Self, CallFailure> {
         let bounds = Bounds::of_step(&endpoint.limits, OPEN_TIMEOUT);
-        let members = era::initialize_members(capabilities);
+        let members = era::initialize_members(declared);
         let headers = endpoint.template().clone();
         let asked = endpoint.ask(Era::Legacy, headers, ("initialize", &members), &bounds).await?;
         if matches!(asked.status.as_u16(), 401 | 403) {

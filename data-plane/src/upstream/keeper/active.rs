@@ -13,7 +13,7 @@ use super::{
     subscribe::Line,
 };
 use crate::{
-    mcp::{Capabilities, Message, Notice, subscription::task_of},
+    mcp::{Capabilities, Declared, Message, Notice, subscription::task_of},
     upstream::{
         Bounds, Limits, SessionKey,
         active::{Active, Adapter},
@@ -117,7 +117,7 @@ impl Active {
     /// Opens a subscription at a modern upstream.
     pub(super) async fn subscription(
         &self,
-        (owner, (able, subject)): (Option<&SessionKey>, (Capabilities, &str)),
+        (owner, (able, subject)): (Option<&SessionKey>, (Declared, &str)),
         wanted: Wanted,
     ) -> Result<Channel, CallFailure> {
         let bounds = Bounds::of_step(self.limits(), OPEN_TIMEOUT);
@@ -130,9 +130,8 @@ impl Active {
                 Channel::over_pipe(link.ok_or(CallFailure::Gone)??, wanted, bounds).await
             }
             (Adapter::Pipe(pipe), Some(owner)) => {
-                let link = bounds
-                    .within(pipe.link_of(owner, (capabilities(owner, able), subject)))
-                    .await??;
+                let link =
+                    bounds.within(pipe.link_of(owner, (declared(owner, able), subject))).await??;
                 Channel::over_pipe(link, wanted, bounds).await
             }
             (Adapter::Refused(failure), _) => Err(failure.clone()),
@@ -143,7 +142,7 @@ impl Active {
     pub(super) async fn line(
         &self,
         owner: Option<&SessionKey>,
-        (able, subject): (Capabilities, &str),
+        (able, subject): (Declared, &str),
     ) -> Result<Line, CallFailure> {
         let line = self.line_of(owner, (able, subject)).await?;
         // A call would ask for log messages too, but this client may only listen.
@@ -159,14 +158,14 @@ impl Active {
     pub(super) async fn line_of(
         &self,
         owner: Option<&SessionKey>,
-        (able, subject): (Capabilities, &str),
+        (able, subject): (Declared, &str),
     ) -> Result<Line, CallFailure> {
         match (&self.adapter, owner) {
             (Adapter::Http(http), Some(owner)) => {
-                http.line(owner, (capabilities(owner, able), subject)).await
+                http.line(owner, (declared(owner, able), subject)).await
             }
             (Adapter::Pipe(pipe), Some(owner)) => {
-                pipe.link_of(owner, (capabilities(owner, able), subject)).await.map(Line::Pipe)
+                pipe.link_of(owner, (declared(owner, able), subject)).await.map(Line::Pipe)
             }
             (Adapter::Pipe(pipe), None) => {
                 pipe.common_link().await.ok_or(CallFailure::Gone)?.map(Line::Pipe)
@@ -208,9 +207,11 @@ impl Active {
 }
 
 /// What is declared in the name of who is `able`, as its calls declare it.
-fn capabilities(owner: &SessionKey, able: Capabilities) -> Capabilities {
+fn declared(owner: &SessionKey, able: Declared) -> Declared {
     match owner {
         SessionKey::Client(_) => able,
-        SessionKey::Principal { .. } => able.without(Capabilities::of(&["roots.listChanged"])),
+        SessionKey::Principal { .. } => {
+            able.known.without(Capabilities::of(&["roots.listChanged"])).into()
+        }
     }
 }

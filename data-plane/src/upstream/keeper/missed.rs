@@ -5,7 +5,7 @@ use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use super::{Keeping, Line};
 use crate::{
-    mcp::{Capabilities, Message, response::quote, task},
+    mcp::{Capabilities, Declared, Message, response::quote, task},
     upstream::{
         Bounds, SessionKey,
         active::{Active, Adapter},
@@ -77,7 +77,7 @@ impl Active {
     async fn task(
         &self,
         owner: Option<&SessionKey>,
-        able: (Capabilities, &str),
+        able: (Declared, &str),
         id: &str,
     ) -> Result<Message, CallFailure> {
         const METHOD: &str = "tasks/get";

@@ -148,8 +148,9 @@ fn client() -> SessionKey {
 async fn one_subscription_follows_what_all_clients_wish() {
     let script = Script::new();
     let (proxy, ear) = proxy(&script).await;
-    let wish =
-        |uri| proxy.upstreams.wish("u1", (&client(), Capabilities::NONE, "ann"), uri).unwrap();
+    let wish = |uri| {
+        proxy.upstreams.wish("u1", (&client(), Capabilities::NONE.into(), "ann"), uri).unwrap()
+    };
     let one = wish("a://1");
     one.kept().await.unwrap();
     script.update("a://1");
@@ -178,8 +179,10 @@ async fn who_wishes_again_what_is_still_kept_need_not_wait() {
     let script = Script::new();
     let (proxy, _ear) = proxy(&script).await;
     for _ in 0..3 {
-        let wish =
-            proxy.upstreams.wish("u1", (&client(), Capabilities::NONE, "ann"), "a://1").unwrap();
+        let wish = proxy
+            .upstreams
+            .wish("u1", (&client(), Capabilities::NONE.into(), "ann"), "a://1")
+            .unwrap();
         tokio::time::timeout(Duration::from_secs(5), wish.kept()).await.unwrap().unwrap();
     }
     assert_eq!(script.asked(1).await.len(), 1);
@@ -189,7 +192,8 @@ async fn who_wishes_again_what_is_still_kept_need_not_wait() {
 async fn a_broken_subscription_is_opened_again_and_what_may_be_missed_is_told() {
     let script = Script::new();
     let (proxy, ear) = proxy(&script).await;
-    let wish = proxy.upstreams.wish("u1", (&client(), Capabilities::NONE, "ann"), "a://1").unwrap();
+    let wish =
+        proxy.upstreams.wish("u1", (&client(), Capabilities::NONE.into(), "ann"), "a://1").unwrap();
     wish.kept().await.unwrap();
     script.says.send(Bytes::new()).unwrap();
     script.asked(2).await;
@@ -200,8 +204,9 @@ async fn a_broken_subscription_is_opened_again_and_what_may_be_missed_is_told() 
 async fn what_a_task_may_have_done_while_nobody_listened_is_asked_for_and_told() {
     let script = Script::new();
     let (proxy, ear) = proxy(&script).await;
-    let wish =
-        |uri| proxy.upstreams.wish("u1", (&client(), Capabilities::NONE, "ann"), uri).unwrap();
+    let wish = |uri| {
+        proxy.upstreams.wish("u1", (&client(), Capabilities::NONE.into(), "ann"), uri).unwrap()
+    };
     let resource = wish("a://1");
     resource.kept().await.unwrap();
     let task = wish(&task_key("t1"));
@@ -218,10 +223,13 @@ async fn what_a_task_may_have_done_while_nobody_listened_is_asked_for_and_told()
 async fn an_error_is_told_to_who_wished_and_spoils_nothing_else() {
     let script = Script::new();
     let (proxy, ear) = proxy(&script).await;
-    let good = proxy.upstreams.wish("u1", (&client(), Capabilities::NONE, "ann"), "a://1").unwrap();
+    let good =
+        proxy.upstreams.wish("u1", (&client(), Capabilities::NONE.into(), "ann"), "a://1").unwrap();
     good.kept().await.unwrap();
-    let bad =
-        proxy.upstreams.wish("u1", (&client(), Capabilities::NONE, "ann"), "never://").unwrap();
+    let bad = proxy
+        .upstreams
+        .wish("u1", (&client(), Capabilities::NONE.into(), "ann"), "never://")
+        .unwrap();
     let failure = bad.kept().await.unwrap_err();
     assert!(failure.to_string().contains("never"), "{failure}");
     script.update("a://1");
@@ -278,11 +286,11 @@ async fn a_clients_subscription_outlives_its_session_at_a_legacy_upstream() {
         let seen = tokio::time::timeout(Duration::from_secs(10), seen).await;
         seen.unwrap_or_else(|_| panic!("no `{what}` in {:?}", log.lock()));
     };
-    let able = (&client(), Capabilities::of(&["sampling"]), "ann");
-    let wish = proxy.upstreams.wish("u1", able, "a://1").unwrap();
+    let able = || Capabilities::of(&["sampling"]).into();
+    let wish = proxy.upstreams.wish("u1", (&client(), able(), "ann"), "a://1").unwrap();
     wish.kept().await.unwrap();
     assert!(log.lock().contains(&"logging/setLevel  s1".to_owned()));
-    let refused = proxy.upstreams.wish("u1", able, "never://").unwrap();
+    let refused = proxy.upstreams.wish("u1", (&client(), able(), "ann"), "never://").unwrap();
     match refused.kept().await.unwrap_err() {
         CallFailure::Declined { error, .. } => {
             assert_eq!(error, r#"{"code":-32002,"message":"never","data":1.0}"#);
@@ -312,9 +320,17 @@ async fn a_clients_subscription_outlives_its_session_at_a_legacy_upstream() {
 async fn an_upstream_that_never_tells_is_not_asked() {
     let resource = upstream(http("127.0.0.1:1".parse().unwrap()));
     let proxy = Proxy::new(resource);
-    assert!(proxy.upstreams.wish("u1", (&client(), Capabilities::NONE, "ann"), "a://1").is_none());
     assert!(
-        proxy.upstreams.wish("nobody", (&client(), Capabilities::NONE, "ann"), "a://1").is_none()
+        proxy
+            .upstreams
+            .wish("u1", (&client(), Capabilities::NONE.into(), "ann"), "a://1")
+            .is_none()
+    );
+    assert!(
+        proxy
+            .upstreams
+            .wish("nobody", (&client(), Capabilities::NONE.into(), "ann"), "a://1")
+            .is_none()
     );
 }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::DropGuard;
 use super::connection::Connection;
 use crate::{
     mcp::{
-        Capabilities, Level, Message,
+        Capabilities, Declared, Level, Message,
         feature::{Feature, Features},
     },
     upstream::{
@@ -88,13 +88,13 @@ pub(crate) struct Fresh {
     pub(crate) guard: Guard,
     pub(crate) bounds: Bounds,
     /// What is declared to a legacy server.
-    pub(crate) capabilities: Capabilities,
+    pub(crate) declared: Declared,
 }
 
 impl Fresh {
     /// The link, once the handshake is done.
     pub(crate) fn link(self, handshake: Handshake) -> Link {
-        let Self { connection, guard, bounds: _, capabilities: _ } = self;
+        let Self { connection, guard, bounds: _, declared: _ } = self;
         Link { connection, handshake, since: Instant::now(), guard, level: Mutex::default() }
     }
 
@@ -143,7 +143,7 @@ impl Fresh {
 
     /// The handshake of the legacy era.
     pub(crate) async fn initialize(&self) -> Result<Result<Handshake, Uninitialized>, CallFailure> {
-        let members = era::initialize_members(self.capabilities);
+        let members = era::initialize_members(self.declared.clone());
         let answer = self.ask(Era::Legacy, "initialize", &members).await?;
         let handshake = era::initialized(&answer);
         if handshake.is_ok() {

@@ -325,7 +325,7 @@ async fn a_session_has_a_child_of_its_own_and_there_are_only_so_many() {
     let link = proxy.upstreams.find("u1").unwrap();
     let crate::upstream::active::Adapter::Pipe(pipe) = &link.adapter else { panic!("no pipe") };
     let key = SessionKey::Client([2; 16]);
-    let _busy = pipe.link_of(&key, (crate::mcp::Capabilities::NONE, "ann")).await.unwrap();
+    let _busy = pipe.link_of(&key, (crate::mcp::Capabilities::NONE.into(), "ann")).await.unwrap();
     let fourth = proxy.run(of(4)).await.remove(0);
     assert!(fourth.contains("runs 2 processes already"), "{fourth}");
     proxy.upstreams.close_session(&SessionKey::Client([3; 16]));
