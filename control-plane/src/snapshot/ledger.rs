@@ -37,7 +37,8 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Step {
     revision: u64,
-    keys: BTreeSet<wire::ResourceKey>,
+    /// Thousands of steps are remembered, most of one key: no room for more of them.
+    keys: Box<[wire::ResourceKey]>,
     /// Content after it; unknown where the log was read from the store.
     roots: Option<[RootHash; 2]>,
 }
@@ -67,6 +68,7 @@ impl Ledger {
         }
         for (revision, keys) in steps.into_iter().rev() {
             self.remembered += keys.len();
+            let keys = keys.into_iter().collect();
             self.log.push_front(Step { revision, keys, roots: None });
         }
         self.floor = floor.min(self.floor);
@@ -120,7 +122,7 @@ impl Ledger {
         self.cache.clear();
         self.remembered += keys.len();
         let roots = Some([Group::Edge, Group::StdioHost].map(|it| self.builder.view(it).root()));
-        self.log.push_back(Step { revision, keys, roots });
+        self.log.push_back(Step { revision, keys: keys.into_iter().collect(), roots });
         self.forget();
     }
 
