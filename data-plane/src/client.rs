@@ -17,7 +17,6 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use proto::{Era, Secret, tool::Definition, upstream::FailureReason};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::broadcast;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -79,8 +78,7 @@ impl McpClient {
         }
         let limits = Limits::default();
         let origin = Egress::new().origin(&uri, Provenance::Registered);
-        let (signals, _) = broadcast::channel(1);
-        let health = Arc::new(Health::new(String::new(), signals, Stage::default()));
+        let health = Arc::new(Health::new(String::new(), Arc::default(), Stage::default()));
         let shared = (health, TaskTracker::new());
         let endpoint = Endpoint::new(origin, uri, secrets, limits, shared);
         Ok(Self { endpoint: Arc::new(endpoint), limits })

@@ -8,7 +8,7 @@ use proto::{
     wire::{self, report_message::Message, reports_client::ReportsClient},
 };
 use tokio::{
-    sync::{broadcast, mpsc},
+    sync::mpsc,
     task::JoinSet,
     time::{Instant, timeout},
 };
@@ -22,7 +22,7 @@ use crate::{
     discovery::discover,
     edge::now_ms,
     snapshot::current::Current,
-    upstream::{Signal, UpstreamHealth, Upstreams},
+    upstream::{UpstreamHealth, Upstreams},
 };
 
 /// How long the stream may take to open.
@@ -31,6 +31,8 @@ const OPEN: Duration = Duration::from_secs(15);
 const QUEUE: usize = 64;
 /// How long ended sessions are collected, since each report becomes a revision.
 const COLLECT: Duration = Duration::from_millis(300);
+/// How long news of upstreams are gathered: a talkative one shall not keep this stream busy.
+const GATHER: Duration = Duration::from_millis(50);
 /// Ended sessions in one report, and reports at once.
 const ENDED: (usize, usize) = (2_000, 20);
 
@@ -84,12 +86,10 @@ impl Reports {
     }
 
     async fn stream(&self) -> Result<(), Ended> {
-        // Before that, the signals would be told twice.
-        let mut signals = self.upstreams.signals();
         let (outbox, mut inbox) = timeout(OPEN, self.open()).await.map_err(|_| Ended::Silent)??;
         self.tell_health(&outbox)?;
         self.tell_ended(&outbox)?;
-        let mut ended_due: Option<Instant> = None;
+        let (mut ended_due, mut news_due) = (None, None);
         let mut running = JoinSet::new();
         loop {
             tokio::select! {
@@ -109,7 +109,13 @@ impl Reports {
                     ended_due = None;
                     self.tell_ended(&outbox)?;
                 }
-                signal = signals.recv() => self.tell(&outbox, signal)?,
+                () = self.upstreams.news().came(), if news_due.is_none() => {
+                    news_due = Some(Instant::now() + GATHER);
+                }
+                () = sleep_until(news_due) => {
+                    news_due = None;
+                    self.tell_news(&outbox).await?;
+                }
             }
         }
     }
@@ -143,23 +149,19 @@ impl Reports {
         }
     }
 
-    fn tell(
-        &self,
-        outbox: &mpsc::Sender<wire::ReportMessage>,
-        signal: Result<Signal, broadcast::error::RecvError>,
-    ) -> Result<(), Ended> {
-        match signal {
-            Ok(Signal::Health(health)) => {
-                let upstreams = vec![wire_health(health)];
-                send(outbox, Message::Health(wire::HealthReport { upstreams }))
-            }
-            Ok(Signal::CatalogStale { upstream_id }) => {
-                send(outbox, Message::Stale(wire::CatalogStale { upstream_id }))
-            }
-            Err(broadcast::error::RecvError::Lagged(_)) => self.tell_health(outbox),
-            // The upstreams live as long as we hold them.
-            Err(broadcast::error::RecvError::Closed) => Err(Ended::Stuck),
+    /// Tells what changed at upstreams, as often as there is room.
+    async fn tell_news(&self, outbox: &mpsc::Sender<wire::ReportMessage>) -> Result<(), Ended> {
+        let news = self.upstreams.news().take();
+        if !news.health.is_empty() {
+            let upstreams = news.health.into_values().map(wire_health).collect();
+            let health = Message::Health(wire::HealthReport { upstreams });
+            send_in_turn(outbox, health).await?;
         }
+        for upstream_id in news.stale {
+            let stale = Message::Stale(wire::CatalogStale { upstream_id });
+            send_in_turn(outbox, stale).await?;
+        }
+        Ok(())
     }
 
     /// Tells of sessions that were deleted here, as long as the configuration does not.
@@ -218,8 +220,15 @@ async fn send_found(
     };
     let wire::Discover { lease_id, upstream_id, .. } = order;
     let report = wire::CatalogReport { lease_id, upstream_id, result: Some(result) };
-    let message = wire::ReportMessage { message: Some(Message::Catalog(report)) };
-    // Catalogs are large: wait until there is room.
+    send_in_turn(outbox, Message::Catalog(report)).await
+}
+
+/// Sends what is large or comes in numbers: waits until there is room.
+async fn send_in_turn(
+    outbox: &mpsc::Sender<wire::ReportMessage>,
+    message: Message,
+) -> Result<(), Ended> {
+    let message = wire::ReportMessage { message: Some(message) };
     timeout(OPEN, outbox.send(message)).await.map_err(|_| Ended::Stuck)?.map_err(|_| Ended::Stuck)
 }
 

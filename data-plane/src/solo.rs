@@ -13,14 +13,14 @@ use proto::{
     },
     upstream::{CatalogScope, FailureReason, Transport},
 };
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     auth::Admission,
     discovery::discover,
     snapshot::{current::Current, table::Table},
-    upstream::{Signal, Upstreams},
+    upstream::{News, Upstreams},
 };
 
 /// The upstream's id.
@@ -94,7 +94,6 @@ pub(crate) async fn run(
 ) {
     let Solo { name, transport, headers, admission, begun, entrances: _, answers: _ } = solo;
     let mut content = Content { name, transport, headers, admission, key: rand::random() };
-    let mut signals = upstreams.signals();
     let work = async {
         let first = match content.first(current, upstreams).await {
             Ok(catalog) => catalog,
@@ -102,7 +101,7 @@ pub(crate) async fn run(
             Err(not_begun) => return drop(begun.send(Err(not_begun))),
         };
         begun.send(Ok(())).ok();
-        content.follow(first, (current, upstreams), &mut signals).await;
+        content.follow(first, (current, upstreams)).await;
     };
     stop.run_until_cancelled(work).await;
 }
@@ -138,17 +137,15 @@ impl Content {
         &mut self,
         mut last: Catalog,
         (current, upstreams): (&Current, &Arc<Upstreams>),
-        signals: &mut broadcast::Receiver<Signal>,
     ) {
         let (mut revision, mut rest) = (2, REST.0);
         let mut is_stale = false;
         loop {
-            is_stale = is_stale || next_stale(signals).await;
             if !is_stale {
-                return;
+                until_stale(upstreams.news()).await;
             }
             tokio::time::sleep(COALESCED).await;
-            while signals.try_recv().is_ok() {}
+            drop(upstreams.news().take());
             let Some(table) = current.load() else { return };
             match discover(upstreams, &table, ID, LOOK).await {
                 Ok(catalog) => {
@@ -246,16 +243,10 @@ impl Content {
     }
 }
 
-/// Waits until a catalog may have changed; false if no more news come.
-async fn next_stale(signals: &mut broadcast::Receiver<Signal>) -> bool {
-    loop {
-        match signals.recv().await {
-            Ok(Signal::CatalogStale { .. }) | Err(broadcast::error::RecvError::Lagged(_)) => {
-                return true;
-            }
-            Ok(Signal::Health(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => return false,
-        }
+/// Waits until a catalog may have changed.
+async fn until_stale(news: &News) {
+    while news.take().stale.is_empty() {
+        news.came().await;
     }
 }
 

@@ -14,6 +14,7 @@ mod followed;
 mod health;
 mod http;
 mod keeper;
+mod news;
 mod patience;
 mod pipe;
 mod question;
@@ -38,7 +39,6 @@ use std::{
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
 use proto::resource::CredentialResource;
-use tokio::sync::broadcast;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -59,7 +59,8 @@ pub(crate) use self::{
 pub use self::{
     call::{Call, Event, Events, Reply, SessionKey},
     failure::{CallError, CallFailure},
-    health::{Signal, UpstreamHealth},
+    health::UpstreamHealth,
+    news::News,
     question::Question,
 };
 use self::{keeper::Tells, rest::RestTools, spawner::Spawner, wishes::Wishes};
@@ -73,8 +74,6 @@ use crate::{
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 /// How long goodbyes to upstreams may hold up the end of the process.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(6);
-/// News that may wait for a slow reader; a reader that missed some asks for all health.
-const SIGNALS_MAX: usize = 1024;
 
 /// How long a call may take, and how big its messages may be.
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +122,7 @@ pub struct Upstreams {
     active: ArcSwap<AHashMap<String, Arc<Active>>>,
     rest: RestTools,
     spawner: OnceLock<Result<Arc<Spawner>, String>>,
-    signals: broadcast::Sender<Signal>,
+    news: Arc<News>,
     stage: Stage,
     wishes: Arc<Wishes>,
     farewells: TaskTracker,
@@ -138,7 +137,6 @@ impl Upstreams {
         data_dir: PathBuf,
         limits: Limits,
     ) -> Arc<Self> {
-        let (signals, _) = broadcast::channel(SIGNALS_MAX);
         Arc::new(Self {
             rest: RestTools::new(&egress, limits),
             egress,
@@ -147,7 +145,7 @@ impl Upstreams {
             limits,
             active: ArcSwap::default(),
             spawner: OnceLock::new(),
-            signals,
+            news: Arc::default(),
             stage: Stage::default(),
             wishes: Arc::default(),
             farewells: TaskTracker::new(),
@@ -280,9 +278,9 @@ impl Upstreams {
         self.stage.admit(audience);
     }
 
-    /// News for the reports. A reader that missed some reads [`Self::health`].
-    pub fn signals(&self) -> broadcast::Receiver<Signal> {
-        self.signals.subscribe()
+    /// What changed, for the one who reports it.
+    pub fn news(&self) -> &Arc<News> {
+        &self.news
     }
 
     /// The health of all upstreams that were used so far.

@@ -72,8 +72,8 @@ impl Upstreams {
         resource: &UpstreamResource,
         credential: Option<&CredentialResource>,
     ) -> Active {
-        let health =
-            Arc::new(Health::new(resource.id.clone(), self.signals.clone(), self.stage.clone()));
+        let news = Arc::clone(&self.news);
+        let health = Arc::new(Health::new(resource.id.clone(), news, self.stage.clone()));
         let adapter = self.adapter(resource, credential, &health);
         Active {
             resource: resource.clone(),

@@ -1,25 +1,18 @@
 //! What is known of an upstream's health, and who is told when that changes, or what it says.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
 
 use parking_lot::Mutex;
-use tokio::sync::broadcast;
 
 use super::{
-    SessionKey,
+    News, SessionKey,
     audience::{Said, Stage},
     failure::CallFailure,
 };
 use crate::mcp::{Level, Message};
-
-/// News about an upstream for the reports to the control plane.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// It went up or down.
-    Health(UpstreamHealth),
-    /// Its catalog changed, or may have: it said so or was started again.
-    CatalogStale { upstream_id: String },
-}
 
 /// Whether an upstream answers, as the last call or discovery saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,18 +34,14 @@ pub(crate) struct Health {
     /// `UNKNOWN`, `DOWN` or `UP`: calls that change nothing take no lock.
     seen: AtomicU8,
     last: Mutex<Option<UpstreamHealth>>,
-    signals: broadcast::Sender<Signal>,
+    news: Arc<News>,
     stage: Stage,
 }
 
 impl Health {
-    pub(crate) fn new(
-        upstream_id: String,
-        signals: broadcast::Sender<Signal>,
-        stage: Stage,
-    ) -> Self {
+    pub(crate) fn new(upstream_id: String, news: Arc<News>, stage: Stage) -> Self {
         let (seen, last) = (AtomicU8::new(UNKNOWN), Mutex::new(None));
-        Self { upstream_id, seen, last, signals, stage }
+        Self { upstream_id, seen, last, news, stage }
     }
 
     /// Passes on that a resource changed, to all who want to know.
@@ -111,36 +100,34 @@ impl Health {
         } else {
             tracing::warn!(upstream_id = %self.upstream_id, "upstream {}", health.message);
         }
-        self.tell(Signal::Health(health));
+        self.news.went(health);
     }
 
     /// The catalog must be read again.
     pub(crate) fn catalog_is_stale(&self) {
-        self.tell(Signal::CatalogStale { upstream_id: self.upstream_id.clone() });
-    }
-
-    fn tell(&self, signal: Signal) {
-        // Nobody listens while no control plane is connected; all is told at the next hello.
-        self.signals.send(signal).ok();
+        self.news.is_stale(&self.upstream_id);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::news::Waiting, *};
 
     #[test]
     fn only_changes_of_health_are_told() {
-        let (signals, mut told) = broadcast::channel(8);
-        let health = Health::new("u1".to_owned(), signals, Stage::default());
+        let news = Arc::new(News::default());
+        let health = Health::new("u1".to_owned(), Arc::clone(&news), Stage::default());
         health.note(&Ok(()));
+        assert!(news.take().health["u1"].is_up);
         health.note(&Ok(()));
         health.note::<()>(&Err(CallFailure::WrongId));
+        assert_eq!(news.take(), Waiting::default());
         health.note::<()>(&Err(CallFailure::Broken("reset".to_owned())));
-        let Signal::Health(up) = told.try_recv().unwrap() else { panic!("no health") };
-        assert!(up.is_up);
-        let Signal::Health(down) = told.try_recv().unwrap() else { panic!("no health") };
-        assert_eq!(down.message, "broke the connection: reset");
-        assert!(told.try_recv().is_err());
+        assert_eq!(news.take().health["u1"].message, "broke the connection: reset");
+        for _ in 0..1000 {
+            health.catalog_is_stale();
+        }
+        assert_eq!(news.take().stale, ["u1".to_owned()].into());
+        assert_eq!(news.take(), Waiting::default());
     }
 }

@@ -12,7 +12,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use proto::Era;
-use tokio::{runtime::Handle, sync::broadcast};
+use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::pace::{Opened, Pace};
@@ -159,10 +159,9 @@ impl PipeUpstream {
 
     /// What is wanted of a pipe whose server tells nobody but us.
     fn unheard(&self, capabilities: Capabilities) -> Wanted {
-        let (unheard, _) = broadcast::channel(1);
         Wanted {
             limits: self.limits,
-            health: Arc::new(Health::new(String::new(), unheard, Stage::default())),
+            health: Arc::new(Health::new(String::new(), Arc::default(), Stage::default())),
             owner: None,
             declared: capabilities.into(),
             era: self.pace.lock().era,

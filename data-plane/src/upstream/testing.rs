@@ -15,7 +15,7 @@ use proto::{
     upstream::{CatalogScope, Transport},
 };
 
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
 use super::{
     AllowStdio, Call, CallError, Event, Health, Limits, Reply, SessionKey, Upstreams,
@@ -285,9 +285,10 @@ pub(crate) fn tool() -> ToolResource {
 
 /// A question with a raw id, and what is said back to who asked. `rest` are more members.
 pub(crate) fn question(id: &str, rest: &str) -> (Question, mpsc::Receiver<Bytes>) {
-    let (signals, _) = broadcast::channel(1);
-    let (pipe, said) =
-        Connection::new(Arc::new(Health::new(String::new(), signals, Stage::default())), None);
+    let (pipe, said) = Connection::new(
+        Arc::new(Health::new(String::new(), Arc::default(), Stage::default())),
+        None,
+    );
     let body = format!(r#"{{"jsonrpc":"2.0","id":{id},{rest}}}"#);
     let question = Question::new(
         Box::new(parse(body.into()).unwrap()),

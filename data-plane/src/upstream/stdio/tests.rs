@@ -139,7 +139,6 @@ async fn who_does_not_answer_is_not_waited_for_longer_than_a_call_while_others_w
     let limits =
         Limits { call_timeout: Duration::from_secs(4), ..crate::upstream::testing::limits() };
     let proxy = Proxy::limited(vec![server(LEGACY, ASKS)], Vec::new(), limits);
-    let mut signals = proxy.upstreams.signals();
     let Reply::Events(mut events) = proxy.call(modern_call("1", "{}")).await.unwrap() else {
         panic!("it does not ask");
     };
@@ -155,8 +154,7 @@ async fn who_does_not_answer_is_not_waited_for_longer_than_a_call_while_others_w
         &crate::mcp::message::parse(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.into()).unwrap(),
     );
     assert!(proxy.run(legacy_call("3", "{}")).await[1].contains("given"));
-    let is_up = |signal| matches!(signal, crate::upstream::Signal::Health(it) if it.is_up);
-    assert!(is_up(signals.try_recv().unwrap()) && signals.try_recv().is_err());
+    assert!(proxy.upstreams.news().take().health["u1"].is_up);
 }
 
 #[tokio::test]
@@ -233,11 +231,15 @@ async fn a_dead_child_fails_its_calls_and_the_next_call_gets_a_new_one() {
     let error = proxy.run(legacy_call("2", r#"{"die":1}"#)).await;
     let expected = "upstream `up` ended while it was working: it ended with exit status: 9; it said: out of memory";
     assert_eq!(error, [expected]);
-    let mut signals = proxy.upstreams.signals();
+    drop(proxy.upstreams.news().take());
     assert_ne!(pid(&proxy).await, first);
     // A restarted server may offer something else.
-    let stale = crate::upstream::Signal::CatalogStale { upstream_id: "u1".to_owned() };
-    assert_eq!(signals.recv().await.unwrap(), stale);
+    let stale = async {
+        while proxy.upstreams.news().take().stale.is_empty() {
+            proxy.upstreams.news().came().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), stale).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,14 +1,11 @@
 //! Whose a server's messages are.
 
-use tokio::sync::broadcast;
-
 use super::*;
 use crate::upstream::{audience::Stage, pipe::Serial};
 
 #[tokio::test]
 async fn a_request_after_the_answer_is_refused() {
-    let (signals, _) = broadcast::channel(1);
-    let health = Arc::new(Health::new(String::new(), signals, Stage::default()));
+    let health = Arc::new(Health::new(String::new(), Arc::default(), Stage::default()));
     let (connection, mut fed) = Connection::new(health, None);
     let mut call = connection.ticket(Some(Work::Call("t".into())));
     call.send(Bytes::from_static(b"call")).unwrap();
@@ -24,8 +21,7 @@ async fn a_request_after_the_answer_is_refused() {
 
 /// A pipe of everybody, or of `owner`, and what its server is told.
 fn pipe(owner: Option<SessionKey>) -> (Arc<Connection>, mpsc::Receiver<Bytes>) {
-    let (signals, _) = broadcast::channel(1);
-    Connection::new(Arc::new(Health::new(String::new(), signals, Stage::default())), owner)
+    Connection::new(Arc::new(Health::new(String::new(), Arc::default(), Stage::default())), owner)
 }
 
 fn begin(connection: &Arc<Connection>, tool: &str) -> Ticket {
