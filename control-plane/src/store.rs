@@ -55,7 +55,8 @@ pub use url::StoreConfig;
 const ACQUIRE: Duration = Duration::from_secs(10);
 
 const SQLITE: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-    PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 16777216;";
+    PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 16777216; \
+    PRAGMA cache_size = -512;";
 const POSTGRES: &str = "SET statement_timeout = '5s'; SET lock_timeout = '4s'; \
     SET idle_in_transaction_session_timeout = '10s'; SET synchronous_commit = on;";
 

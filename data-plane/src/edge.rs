@@ -178,12 +178,14 @@ impl Edge {
     pub(crate) fn sweep(&self) {
         let now_ms = now_ms();
         let idle = i64::try_from(self.timeouts.session_idle.as_millis()).unwrap_or(i64::MAX);
-        if let Some(table) = self.current.load() {
-            self.peers.sweep(&table);
+        let table = self.current.load();
+        if let Some(table) = &table {
+            self.peers.sweep(table);
         }
         self.parked.sweep();
         self.kept.sweep();
-        for id in self.sessions.sweep(now_ms, now_ms.saturating_sub(idle)) {
+        let is_known = |id: &_| table.as_ref().is_some_and(|table| table.has_ended(id));
+        for id in self.sessions.sweep(now_ms, now_ms.saturating_sub(idle), is_known) {
             self.upstreams.close_session(&SessionKey::Client(id));
         }
     }

@@ -39,7 +39,8 @@ pub(crate) type SessionId = [u8; 16];
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     live: DashMap<SessionId, Arc<Live>>,
-    /// Deleted ids, until the time in ms at which they would have expired.
+    /// Ids deleted here, until the configuration tells of them, or the time in ms at which they
+    /// would have expired.
     ended: DashMap<SessionId, i64>,
     listeners: Arc<Listeners>,
     /// The proxy ends: streams are told to come back elsewhere.
@@ -138,9 +139,15 @@ impl Sessions {
         ended
     }
 
-    /// Forgets ids that have expired, and sessions idle since `idle_since_ms`, which it gives.
-    pub(crate) fn sweep(&self, now_ms: i64, idle_since_ms: i64) -> Vec<SessionId> {
-        self.ended.retain(|_, expire_ms| *expire_ms > now_ms);
+    /// Forgets ended ids that have expired or that others refuse, who say so by `is_known`, and
+    /// sessions idle since `idle_since_ms`, which it gives.
+    pub(crate) fn sweep(
+        &self,
+        now_ms: i64,
+        idle_since_ms: i64,
+        is_known: impl Fn(&SessionId) -> bool,
+    ) -> Vec<SessionId> {
+        self.ended.retain(|id, expire_ms| *expire_ms > now_ms && !is_known(id));
         let mut idle = Vec::new();
         self.live.retain(|id, live| {
             let is_read = live.prune_streams();
@@ -311,9 +318,12 @@ mod tests {
         assert!(ticket.poll_cancelled(&cx).is_ready());
         assert_eq!(live.begin(Bytes::from_static(b"2"), 2).unwrap_err(), TicketError::Ended);
         assert!(sessions.enter([1; 16], 50).is_none());
-        assert!(sessions.sweep(99, 0).is_empty());
+        assert!(sessions.sweep(99, 0, |_| false).is_empty());
         assert!(sessions.enter([1; 16], 99).is_none());
-        sessions.sweep(101, 0);
+        sessions.sweep(101, 0, |_| false);
+        assert!(sessions.ended.is_empty());
+        sessions.end([1; 16], 100);
+        sessions.sweep(99, 0, |id| *id == [1; 16]);
         assert!(sessions.ended.is_empty());
     }
 
@@ -323,11 +333,11 @@ mod tests {
         let live = sessions.enter([1; 16], 0).unwrap();
         sessions.enter([2; 16], 0).unwrap();
         let ticket = live.begin(Bytes::from_static(b"1"), 2).unwrap();
-        assert_eq!(sessions.sweep(10, 5), [[2; 16]]);
+        assert_eq!(sessions.sweep(10, 5, |_| false), [[2; 16]]);
         drop(ticket);
         live.touch(7);
-        assert!(sessions.sweep(10, 5).is_empty());
-        assert_eq!(sessions.sweep(20, 15), [[1; 16]]);
+        assert!(sessions.sweep(10, 5, |_| false).is_empty());
+        assert_eq!(sessions.sweep(20, 15, |_| false), [[1; 16]]);
         assert_eq!(sessions.len(), 0);
     }
 
