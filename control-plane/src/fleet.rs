@@ -4,7 +4,7 @@ mod membership;
 mod writing;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -42,6 +42,10 @@ struct Inner {
     streams: AtomicU64,
     /// Grows when a proxy connects or leaves.
     changes: watch::Sender<u64>,
+    /// Proxies that had a credential when this was last looked up.
+    enrolled: Mutex<HashSet<String>>,
+    /// Grows when a proxy may have lost its credential.
+    expelled: watch::Sender<u64>,
     /// A proxy that was not seen for so long is forgotten.
     forget_after: Duration,
 }
@@ -67,9 +71,17 @@ impl Member {
 
 impl Fleet {
     pub(crate) fn new(store: Store, clock: Arc<dyn Clock>, forget_after: Duration) -> Self {
-        let (changes, _) = watch::channel(0);
-        let (members, streams) = (Mutex::default(), AtomicU64::new(0));
-        Self { inner: Arc::new(Inner { store, clock, members, streams, changes, forget_after }) }
+        let inner = Inner {
+            store,
+            clock,
+            members: Mutex::default(),
+            streams: AtomicU64::new(0),
+            changes: watch::Sender::new(0),
+            enrolled: Mutex::default(),
+            expelled: watch::Sender::new(0),
+            forget_after,
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Takes a stream in. Of two lives of one proxy the later is served, of
@@ -182,20 +194,25 @@ impl Fleet {
             member.superseded.cancel();
         }
         self.inner.changes.send_modify(|number| *number += 1);
+        self.inner.expelled.send_modify(|number| *number += 1);
+    }
+
+    /// Changes whenever a proxy may have lost its credential: who serves one looks whether it has.
+    pub(crate) fn expelled(&self) -> watch::Receiver<u64> {
+        self.inner.expelled.subscribe()
     }
 
     /// Expels proxies whose credential another control plane has taken from them.
     async fn expel_revoked(&self) -> Result<(), StoreError> {
-        let enrolled = |member: &Member| member.stream.is_some() && member.is_enrolled;
-        if !self.inner.members.lock().values().any(enrolled) {
-            return Ok(());
-        }
         let mut read = self.inner.store.begin_read().await?;
-        let valid = join_tokens::enrolled(read.connection()).await?;
-        let mut revoked: Vec<String> = Vec::new();
+        let valid: HashSet<_> =
+            join_tokens::enrolled(read.connection()).await?.into_iter().collect();
+        drop(read);
+        let before = std::mem::replace(&mut *self.inner.enrolled.lock(), valid.clone());
+        let mut revoked: HashSet<String> = before.difference(&valid).cloned().collect();
         for (id, member) in &*self.inner.members.lock() {
-            if enrolled(member) && !valid.contains(id) {
-                revoked.push(id.clone());
+            if member.stream.is_some() && member.is_enrolled && !valid.contains(id) {
+                revoked.insert(id.clone());
             }
         }
         for id in &revoked {

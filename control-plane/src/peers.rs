@@ -18,9 +18,9 @@ use crate::{
     clock::Clock,
     error::Error,
     fleet::{Fleet, Host},
-    identity::proxies::check_proxy_id,
+    identity::{ProxyCaller, proxies::check_proxy_id},
     seal::Sealer,
-    store::{Store, Write, ended_sessions, join_tokens, peers, proxies},
+    store::{Store, StoreError, Write, ended_sessions, join_tokens, peers, proxies},
 };
 
 /// Longest `HOST:PORT`.
@@ -80,13 +80,25 @@ impl Peers {
         Ok(Certified { certificate, authority, issue_time_ms, expire_time_ms })
     }
 
+    /// Whether the caller still is who it was when its request began: streams live long.
+    pub(crate) async fn is_trusted(&self, caller: &ProxyCaller) -> Result<bool, StoreError> {
+        match caller {
+            ProxyCaller::Local => Ok(true),
+            ProxyCaller::Enrolled { proxy_id } => {
+                let mut read = self.inner.store.begin_read().await?;
+                join_tokens::is_enrolled(read.connection(), proxy_id).await
+            }
+        }
+    }
+
     /// Notes where a proxy is reached by others, and whether it runs children; without an
-    /// address it takes no part. Takes a revision only if that is news.
+    /// address it takes no part. Takes a revision only if that is news. A proxy that was revoked
+    /// meanwhile is refused.
     pub(crate) async fn announce(
         &self,
+        caller: &ProxyCaller,
         proxy_id: &str,
-        peer_address: &str,
-        host: Host,
+        (peer_address, host): (&str, Host),
     ) -> Result<(), Error> {
         let Inner { store, clock, .. } = &*self.inner;
         let wanted = is_address(peer_address).then(|| ProxyResource {
@@ -103,6 +115,15 @@ impl Peers {
         }
         drop(read);
         let mut write = store.begin_write().await?;
+        let is_revoked = match caller {
+            ProxyCaller::Local => false,
+            ProxyCaller::Enrolled { proxy_id } => {
+                !join_tokens::is_enrolled(write.connection(), proxy_id).await?
+            }
+        };
+        if is_revoked {
+            return Err(Error::NotFound { kind: "proxy", name: proxy_id.to_owned() });
+        }
         match &wanted {
             Some(proxy) => peers::put(write.connection(), proxy, clock.now_ms()).await?,
             None => drop(peers::remove(write.connection(), proxy_id).await?),

@@ -3,7 +3,7 @@
 mod report;
 mod stream;
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use futures_util::Stream;
@@ -23,6 +23,8 @@ use crate::{
     tasks::Tasks,
 };
 
+/// How long a proxy may take to say hello.
+const HELLO: Duration = Duration::from_secs(10);
 /// Messages that wait for a proxy that does not read.
 const QUEUE: usize = 4;
 
@@ -134,6 +136,15 @@ fn proxy_of<T>(request: &Request<T>) -> Result<ProxyCaller, Status> {
     caller.ok_or_else(|| {
         Error::Unauthenticated("present the proxy's credential as a bearer token").into()
     })
+}
+
+/// Whether the caller still has the credential that its request came with.
+async fn is_trusted(api: &SyncApi, caller: &ProxyCaller) -> Result<bool, Status> {
+    Ok(api.peers.is_trusted(caller).await.map_err(Error::from)?)
+}
+
+fn revoked() -> Status {
+    Status::unauthenticated("the credential is not known, or was revoked")
 }
 
 /// A proxy that claims another's id.

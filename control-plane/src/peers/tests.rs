@@ -105,13 +105,15 @@ async fn every_control_plane_of_a_database_signs_as_the_same_authority() {
 #[tokio::test]
 async fn only_news_of_a_proxy_takes_a_revision() {
     let house = House::open().await;
-    let announce = |address: &'static str, host| house.peers.announce("one", address, host);
+    let announce = |address: &'static str, host| {
+        house.peers.announce(&ProxyCaller::Local, "one", (address, host))
+    };
     announce("10.0.0.1:4448", Host::None).await.unwrap();
     assert_eq!(house.changed(0).await, ["proxy/one"]);
     let first = house.revision().await;
     announce("10.0.0.1:4448", Host::None).await.unwrap();
-    house.peers.announce("two", "", Host::Stdio).await.unwrap();
-    house.peers.announce("two", "no port", Host::Stdio).await.unwrap();
+    house.peers.announce(&ProxyCaller::Local, "two", ("", Host::Stdio)).await.unwrap();
+    house.peers.announce(&ProxyCaller::Local, "two", ("no port", Host::Stdio)).await.unwrap();
     assert_eq!(house.revision().await, first);
     announce("10.0.0.1:4448", Host::Stdio).await.unwrap();
     assert_eq!(house.revision().await, first + 1);
@@ -125,9 +127,19 @@ async fn only_news_of_a_proxy_takes_a_revision() {
 async fn a_revoked_proxy_is_forgotten_and_an_unknown_one_is_not_found() {
     let house = House::open().await;
     let admin = Caller::local_admin("ada");
-    house.peers.announce("one", "10.0.0.1:4448", Host::None).await.unwrap();
+    let one = ProxyCaller::Enrolled { proxy_id: "one".to_owned() };
+    let mut write = house.store.begin_write().await.unwrap();
+    join_tokens::put_credential(write.connection(), "one", &[1; 32], NOW).await.unwrap();
+    write.commit().await.unwrap();
+    let announce = || house.peers.announce(&one, "one", ("10.0.0.1:4448", Host::None));
+    announce().await.unwrap();
+    assert!(house.peers.is_trusted(&one).await.unwrap());
     let revision = house.peers.revoke(&admin, "one").await.unwrap();
     assert_eq!(house.changed(revision - 1).await, ["proxy/one"]);
+    // A stream that it has open does not bring it back.
+    assert!(!house.peers.is_trusted(&one).await.unwrap());
+    assert!(matches!(announce().await, Err(Error::NotFound { kind: "proxy", .. })));
+    assert_eq!(house.revision().await, revision);
     let again = house.peers.revoke(&admin, "one").await;
     assert!(matches!(again, Err(Error::NotFound { kind: "proxy", .. })));
 }

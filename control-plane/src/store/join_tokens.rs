@@ -91,6 +91,18 @@ pub(crate) async fn proxy_of(
     row.map(|row| Row::of("proxy_credentials", "?", &row).text("proxy_id")).transpose()
 }
 
+/// Whether a proxy has a credential.
+pub(crate) async fn is_enrolled(
+    connection: &mut AnyConnection,
+    proxy_id: &str,
+) -> Result<bool, StoreError> {
+    let row = sqlx::query("SELECT 1 FROM proxy_credentials WHERE proxy_id = $1")
+        .bind(proxy_id)
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.is_some())
+}
+
 /// Takes a proxy its credential. False: it had none.
 pub(crate) async fn remove_credential(
     connection: &mut AnyConnection,

@@ -5,7 +5,7 @@ use proto::{Catalog, resource::EndedSession, upstream::FailureReason, wire};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::{Outbox, SyncApi, is_itself};
+use super::{HELLO, Outbox, SyncApi, is_itself, is_trusted, revoked};
 use crate::{
     discovery::{Reporting, schedule::Health},
     identity::ProxyCaller,
@@ -24,19 +24,27 @@ pub(super) async fn serve(
     stop: CancellationToken,
 ) -> Result<(), Status> {
     use wire::report_message::Message;
+    let mut expelled = api.fleet.expelled();
     let first = tokio::select! {
-        first = inbox.next() => first,
+        first = tokio::time::timeout(HELLO, inbox.next()) => first,
         () = stop.cancelled() => return Ok(()),
     };
+    let first = first.map_err(|_| Status::deadline_exceeded("no hello in time"))?;
     let Some(first) = first.transpose()? else { return Ok(()) };
     let Some(Message::Hello(wire::ReportHello { proxy_id, boot_epoch: _ })) = first.message else {
         return Err(Status::invalid_argument("the first message must be a hello"));
     };
     is_itself(&caller, &proxy_id)?;
+    if !is_trusted(&api, &caller).await? {
+        return Err(revoked());
+    }
     let (reporting, mut discoveries) = api.discovery.report(&proxy_id);
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
+            Ok(()) = expelled.changed() => if !is_trusted(&api, &caller).await? {
+                return Err(revoked());
+            },
             message = inbox.next() => match message {
                 None => return Ok(()),
                 Some(message) => take(&reporting, &api.peers, message?).await?,

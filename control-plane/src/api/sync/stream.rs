@@ -11,7 +11,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::{Outbox, SyncApi, is_itself};
+use super::{HELLO, Outbox, SyncApi, is_itself, is_trusted, revoked};
 use crate::{
     fleet::{Hello, Host, Membership},
     identity::ProxyCaller,
@@ -22,8 +22,6 @@ use crate::{
 pub(super) const BEAT: Duration = Duration::from_secs(5);
 /// Silence after which a proxy is taken for dead.
 const SILENCE: Duration = Duration::from_secs(16);
-/// How long a proxy may take to say hello.
-const HELLO: Duration = Duration::from_secs(10);
 /// How long a proxy may take to answer an update.
 const STALLED: Duration = Duration::from_mins(2);
 /// When a proxy that was told goodbye should come back.
@@ -54,10 +52,16 @@ pub(super) async fn serve(
         .join(hello)
         .await
         .map_err(|error| Status::failed_precondition(error.to_string()))?;
+    // Whoever is revoked from here on is expelled as a member.
+    if !is_trusted(&api, &caller).await? {
+        api.fleet.expel(member.proxy_id());
+        return Err(revoked());
+    }
     tracing::info!(proxy_id = member.proxy_id(), "a proxy has connected");
     let follower = Follower::new(group, active, member.rejected.clone());
     let sent = Instant::now();
-    let served = Served { api, member, group, unannounced, follower, outbox, sent, heard: sent };
+    let served =
+        Served { api, caller, member, group, unannounced, follower, outbox, sent, heard: sent };
     served.run(inbox, stop).await
 }
 
@@ -93,6 +97,7 @@ fn hello_of(message: wire::ProxyMessage, caller: &ProxyCaller) -> Result<Hello, 
 
 struct Served {
     api: SyncApi,
+    caller: ProxyCaller,
     member: Membership,
     group: Group,
     /// Its address for other proxies, until they are told.
@@ -206,7 +211,7 @@ impl Served {
             Group::Edge => Host::None,
         };
         let id = self.member.proxy_id();
-        match self.api.peers.announce(id, address, host).await {
+        match self.api.peers.announce(&self.caller, id, (address, host)).await {
             Ok(()) => self.unannounced = None,
             Err(error) => tracing::warn!(%error, proxy_id = id, "others cannot be told of it"),
         }

@@ -1,10 +1,24 @@
 //! Every method × every role: who is refused where.
 
+use std::time::Duration;
+
 use prost::Message as _;
-use proto::{Role, wire};
+use proto::{
+    Role,
+    wire::{self, reports_client::ReportsClient, sync_client::SyncClient},
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
-use crate::identity::tokens::{TokenDraft, TokenOptions};
+use crate::{
+    api,
+    caller::Caller,
+    identity::{
+        ProxyCaller,
+        tokens::{TokenDraft, TokenOptions},
+    },
+};
 
 /// What a caller (not an administrator) may use.
 const FOR_CALLERS: [&str; 3] = [
@@ -61,7 +75,7 @@ async fn bearer(fixture: &Fixture, name: &str, role: Role) -> String {
         role,
         expire_time_ms: None,
     };
-    let admin = crate::caller::Caller::local_admin("admin");
+    let admin = Caller::local_admin("admin");
     let identity = &fixture.control_plane.services.identity;
     let made = identity.create_token(&admin, draft, TokenOptions::default()).await.unwrap();
     format!("Bearer {}", made.secret.expose())
@@ -136,5 +150,40 @@ async fn every_rest_route_asks_who_calls_and_what_they_may() {
         let (status, _) = ask(&router, &caller, (method, path), body).await;
         assert_eq!(status, 403, "caller: {method} {path}");
     }
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_revoked_proxy_loses_the_streams_that_it_has_open() {
+    let fixture = Fixture::start().await;
+    let sync = fixture.control_plane.sync.clone();
+    let admin = Caller::local_admin("ada");
+    let (token, _) = sync.identity.create_join_token(&admin, 60).await.unwrap();
+    sync.identity.enroll(token.expose(), "p1", "").await.unwrap();
+    let caller = ProxyCaller::Enrolled { proxy_id: "p1".to_owned() };
+    let router = api::sync::routes(sync.clone()).layer(axum::Extension(caller));
+
+    let (reporting, messages) = mpsc::channel(4);
+    let hello = wire::ReportHello { proxy_id: "p1".to_owned(), boot_epoch: 1 };
+    let hello = wire::report_message::Message::Hello(hello);
+    reporting.send(wire::ReportMessage { message: Some(hello) }).await.unwrap();
+    let reports = ReportsClient::new(router.clone()).report(ReceiverStream::new(messages)).await;
+    let mut reports = reports.unwrap().into_inner();
+    let early = tokio::time::timeout(Duration::from_millis(100), reports.message()).await;
+    assert!(early.is_err(), "it is served: {early:?}");
+
+    // It has not said hello yet.
+    let (following, messages) = mpsc::channel(4);
+    let follow = SyncClient::new(router).sync(ReceiverStream::new(messages)).await;
+    sync.peers.revoke(&admin, "p1").await.unwrap();
+    let hello = wire::Hello { proxy_id: "p1".to_owned(), boot_epoch: 1, ..Default::default() };
+    let hello = wire::proxy_message::Message::Hello(hello);
+    following.send(wire::ProxyMessage { message: Some(hello) }).await.unwrap();
+    let told = follow.unwrap().into_inner().message().await.unwrap_err();
+    assert_eq!(told.code(), tonic::Code::Unauthenticated);
+    let told = reports.message().await.unwrap_err();
+    assert_eq!(told.code(), tonic::Code::Unauthenticated);
+    assert!(sync.fleet.list().await.unwrap().is_empty());
+    drop(reporting);
     fixture.stop().await;
 }
