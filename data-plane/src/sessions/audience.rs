@@ -22,7 +22,7 @@ impl Audience for Sessions {
                         live.task_changed(upstream_id, &message);
                     }
                     Said::Notice(notice, message) => {
-                        live.notice(notice, &live.in_own_tasks(upstream_id, *message));
+                        live.notice(upstream_id, notice, &live.in_own_tasks(upstream_id, *message));
                     }
                 }
             }
@@ -34,7 +34,7 @@ impl Audience for Sessions {
                 if let Said::Notice(Notice::ResourceUpdated, message) = said
                     && let Some(update) = Update::read(&message)
                 {
-                    self.listeners.updated_for(owner, &update);
+                    self.listeners.updated(Some(owner), upstream_id, &update);
                 }
             }
         }
@@ -43,9 +43,9 @@ impl Audience for Sessions {
     fn updated(&self, upstream_id: &str, message: &Message) {
         let Some(update) = Update::read(message) else { return };
         for live in &self.live {
-            live.updated(Some(upstream_id), &update);
+            live.updated(upstream_id, &update);
         }
-        self.listeners.updated(upstream_id, &update);
+        self.listeners.updated(None, upstream_id, &update);
     }
 
     fn has_subscribed(&self, upstream_id: &str, uri: &str) -> bool {
@@ -69,7 +69,7 @@ impl Audience for Sessions {
 
 impl Live {
     /// Tells the client what an upstream session of its own says.
-    fn notice(&self, notice: Notice, message: &Message) {
+    fn notice(&self, upstream_id: &str, notice: Notice, message: &Message) {
         match notice {
             Notice::Log if !self.wanted_logs().takes(log_level(message).as_deref()) => (),
             Notice::Progress | Notice::Log | Notice::ElicitationComplete => {
@@ -77,7 +77,7 @@ impl Live {
             }
             Notice::ResourceUpdated => {
                 if let Some(update) = Update::read(message) {
-                    self.updated(None, &update);
+                    self.updated(upstream_id, &update);
                 }
             }
             Notice::Cancelled => {

@@ -170,7 +170,13 @@ impl Outlet {
     /// Ends the stream once all has been read.
     pub(crate) fn end(&self, end: End) {
         let mut state = self.state.lock();
-        state.end.get_or_insert(end);
+        if state.end.is_none() {
+            state.end = Some(end);
+            // Whoever comes back for the end has as long as if it had been there.
+            if !state.is_read {
+                state.left_at = Instant::now();
+            }
+        }
         wake(state);
     }
 
@@ -211,6 +217,11 @@ impl Outlet {
     fn is_finished(&self) -> bool {
         let state = self.state.lock();
         self.kind == Kind::Call && state.end.is_some() && !state.is_read
+    }
+
+    /// Whether it waits for a client that may come back for what belongs to no call.
+    fn is_left(&self) -> bool {
+        self.kind == Kind::General && !self.is_read()
     }
 }
 
@@ -291,10 +302,16 @@ impl Channel {
     /// Forgets what no client will come back for.
     fn prune(&mut self, now: Instant) {
         self.outlets.retain(|outlet| outlet.is_kept(now));
-        let finished = self.outlets.iter().filter(|outlet| outlet.is_finished()).count();
-        let mut surplus = finished.saturating_sub(FINISHED_MAX);
+        self.keep_newest(FINISHED_MAX, Outlet::is_finished);
+        self.keep_newest(READERS_MAX, Outlet::is_left);
+    }
+
+    /// Of those for which `is_it`, the oldest beyond `most` go.
+    fn keep_newest(&mut self, most: usize, is_it: impl Fn(&Outlet) -> bool) {
+        let found = self.outlets.iter().filter(|outlet| is_it(outlet)).count();
+        let mut surplus = found.saturating_sub(most);
         self.outlets.retain(|outlet| {
-            let is_dropped = surplus > 0 && outlet.is_finished();
+            let is_dropped = surplus > 0 && is_it(outlet);
             surplus -= usize::from(is_dropped);
             !is_dropped
         });

@@ -131,16 +131,17 @@ impl Listeners {
         self.each(|listener| listener.announce(table));
     }
 
-    /// Tells those that want to know that a resource changed.
-    pub(super) fn updated(&self, upstream_id: &str, update: &Update<'_>) {
-        self.each(|listener| listener.updated(Some(upstream_id), update));
-    }
-
-    /// The same of a session at an upstream that is `owner`'s alone.
-    pub(super) fn updated_for(&self, owner: &SessionKey, update: &Update<'_>) {
+    /// Tells those that want to know that a resource changed; all that do, or `owner`, whose
+    /// session at the upstream says so.
+    pub(super) fn updated(
+        &self,
+        owner: Option<&SessionKey>,
+        upstream_id: &str,
+        update: &Update<'_>,
+    ) {
         self.each(|listener| {
-            if listener.owner == *owner {
-                listener.updated(None, update);
+            if owner.is_none_or(|owner| listener.owner == *owner) {
+                listener.updated(upstream_id, update);
             }
         });
     }
@@ -193,7 +194,7 @@ impl Listener {
         wake(state);
     }
 
-    fn updated(&self, upstream_id: Option<&str>, update: &Update<'_>) {
+    fn updated(&self, upstream_id: &str, update: &Update<'_>) {
         let mut state = self.state.lock();
         let found = state.subscriptions.iter().find(|it| update.is_of(it, upstream_id));
         let Some(told) = found.map(|found| update.for_client(found, Some(&self.id))) else {

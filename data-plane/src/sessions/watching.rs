@@ -104,10 +104,9 @@ impl<'m> Update<'m> {
         Some(Self { message, span, uri })
     }
 
-    /// Whether it is of a resource that was subscribed to, or of one below. `upstream_id` is
-    /// `None` on a session that is the client's alone.
-    pub(super) fn is_of(&self, it: &Subscription, upstream_id: Option<&str>) -> bool {
-        upstream_id.is_none_or(|id| *it.upstream_id == *id)
+    /// Whether it is of a resource that was subscribed to, or of one below.
+    pub(super) fn is_of(&self, it: &Subscription, upstream_id: &str) -> bool {
+        *it.upstream_id == *upstream_id
             && self.uri.strip_prefix(&*it.uri).is_some_and(|rest| {
                 rest.is_empty() || it.uri.ends_with('/') || rest.starts_with('/')
             })
@@ -165,9 +164,8 @@ impl Live {
         forgotten.is_some_and(|wish| wish.is_some())
     }
 
-    /// Tells the client that a resource changed, if it wants to know. `upstream_id` is `None` on
-    /// a session that is the client's alone.
-    pub(super) fn updated(&self, upstream_id: Option<&str>, update: &Update<'_>) {
+    /// Tells the client that a resource changed, if it wants to know.
+    pub(super) fn updated(&self, upstream_id: &str, update: &Update<'_>) {
         let subscriptions = self.subscriptions.lock();
         let found = subscriptions.keys().find(|it| update.is_of(it, upstream_id));
         let told = found.map(|found| update.for_client(found, None));
@@ -251,15 +249,24 @@ mod tests {
         assert!(live.subscribe(subscription.clone()));
         assert!(sessions.is_subscribed("u1", "file:///a"));
         for uri in ["file:///b", "file:///ab"] {
-            hear(Some("u1"), updated(uri));
+            hear("u1", updated(uri));
         }
-        hear(Some("u2"), updated("file:///a"));
-        hear(Some("u1"), updated("file:///a"));
+        hear("u2", updated("file:///a"));
+        let other = Subscription {
+            upstream_id: "u2".into(),
+            shown: Bytes::from_static(b"\"u2+file:///a\""),
+            ..subscription.clone()
+        };
+        assert!(live.subscribe(other.clone()));
+        hear("u2", updated("file:///a"));
+        assert!(next(&mut reader).await.contains("u2+file:///a"));
+        live.unsubscribe(&other);
+        hear("u1", updated("file:///a"));
         assert!(next(&mut reader).await.contains(r#"{"uri":"u1+file:///a","x":1.0}"#));
-        hear(None, updated("file:///a/b"));
+        hear("u1", updated("file:///a/b"));
         assert!(next(&mut reader).await.contains(r#""uri":"file:///a/b""#));
         live.unsubscribe(&subscription);
-        hear(Some("u1"), updated("file:///a"));
+        hear("u1", updated("file:///a"));
         live.tell(Bytes::from_static(b"end"));
         assert_eq!(next(&mut reader).await, "end");
         assert!(!sessions.is_subscribed("u1", "file:///a"));

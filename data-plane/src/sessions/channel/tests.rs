@@ -118,6 +118,31 @@ async fn streams_are_kept_for_a_while_and_calls_until_they_end() {
     assert!(live.resume(EventId::read(b"c2:1").unwrap()).is_none());
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_just_after_the_end_of_a_long_call_finds_it() {
+    let live = live();
+    let call = live.attach_call();
+    let outlet = Arc::clone(call.outlet());
+    drop(call);
+    tokio::time::sleep(10 * FINISHED_KEPT).await;
+    outlet.push(text("response"));
+    outlet.end(End::Done);
+    tokio::time::sleep(FINISHED_KEPT / 2).await;
+    let mut call = live.resume(EventId::read(b"c1:0").unwrap()).unwrap();
+    assert_eq!(now(&mut call), ["c1:1 response", "! Done"]);
+}
+
+#[tokio::test]
+async fn streams_that_were_left_do_not_pile_up() {
+    let live = live();
+    for _ in 0..10 * READERS_MAX {
+        drop(live.attach(asks()));
+    }
+    assert!(live.channel.lock().outlets.len() <= READERS_MAX + 1);
+    let newest = format!("g{}:0", 10 * READERS_MAX);
+    assert!(live.resume(EventId::read(newest.as_bytes()).unwrap()).is_some());
+}
+
 #[tokio::test]
 async fn what_is_kept_is_bounded_and_the_newest_survives() {
     let live = live();
