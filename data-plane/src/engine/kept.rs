@@ -135,7 +135,7 @@ impl KeptTasks {
             }
             self.tasks.remove(&key);
         }
-        let place = self.places.enter(Some(&key.0)).ok()?;
+        let place = self.place(&key.0)?;
         let state = State { bridge: Box::default(), outcome: None, used: Instant::now() };
         let kept = Arc::new(Kept {
             state: Mutex::new(state),
@@ -143,6 +143,12 @@ impl KeptTasks {
             keeper: Mutex::default(),
             _place: place,
         });
+        // Two may come at once: what the first one's has heard must not be lost.
+        let entry = self.tasks.entry(key).or_insert_with(|| Arc::clone(&kept));
+        if !Arc::ptr_eq(&entry, &kept) {
+            return Some(Arc::clone(&entry));
+        }
+        drop(entry);
         let keeping = keep(
             Arc::downgrade(&kept),
             Arc::clone(asking.upstreams),
@@ -150,9 +156,22 @@ impl KeptTasks {
             asking.request("tasks/result", Wish::Result),
         );
         *kept.keeper.lock() = Some(AbortOnDropHandle::new(tokio::spawn(keeping)));
-        // Two may come at once; then the first one's is dropped.
-        self.tasks.insert(key, Arc::clone(&kept));
         Some(kept)
+    }
+
+    /// A place for one more task of a principal, if need be that of its task that was done first.
+    fn place(&self, subject: &Arc<str>) -> Option<Permit> {
+        if let Ok(place) = self.places.enter(Some(subject)) {
+            return Some(place);
+        }
+        let done = self.tasks.iter().filter(|kept| kept.key().0 == *subject);
+        let done = done.filter_map(|kept| {
+            let state = kept.state.lock();
+            state.outcome.is_some().then(|| (state.used, kept.key().clone()))
+        });
+        let (_, first) = done.min_by_key(|(used, _)| *used)?;
+        self.tasks.remove(&first);
+        self.places.enter(Some(subject)).ok()
     }
 
     async fn get(self: &Arc<Self>, asking: &Asking<'_>) -> Result<Bytes, CallError> {

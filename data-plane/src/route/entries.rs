@@ -14,7 +14,7 @@ use crate::{
         message::{Request, Text},
         object::{Cursor, member, unquote},
         response::{self, Answer},
-        subscription::{Filter, WantedUri, task_key},
+        subscription::{Filter, WantedUri, task_key, task_of},
     },
     snapshot::table::{Table, View},
     target::{Asked, Reference, Target},
@@ -145,6 +145,10 @@ pub(super) fn listen(
 
 /// Where a URI leads, for those who have what it needs.
 fn find_resource(view: &View, uri: &str, capabilities: Capabilities) -> Option<Target> {
+    // What stands for a task is nothing that a client may write.
+    if task_of(uri).is_some() {
+        return None;
+    }
     let found = view.shelf().resource(uri).filter(|it| capabilities.contains(it.needs))?;
     let uris = view.shelf().uris(&found.upstream_id);
     let asked = Asked::Resource { upstream_id: found.upstream_id, uri: found.uri };

@@ -292,7 +292,7 @@ fn a_listener_is_told_of_resources_whose_upstream_tells() {
     }
     let table = compile(&resources).unwrap();
     let ask = |client, endpoint: &Endpoint| {
-        let body = r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"promptsListChanged":true,"resourceSubscriptions":["test://one","lockgate+b:test://one","file:///c","x://nobody"]}}}"#;
+        let body = r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"promptsListChanged":true,"resourceSubscriptions":["test://one","lockgate+b:test://one","file:///c","x://nobody","\u0000task t"]}}}"#;
         describe_in(&table, endpoint, client, &parse(body.into()).unwrap())
     };
     assert_eq!(
