@@ -26,7 +26,7 @@ use crate::{
     snapshot::table::{Table, TaskSupport},
     target::{Asked, Target},
     task_id::{TaskCursor, TaskId},
-    upstream::{Call, CallError, Reply, Upstreams},
+    upstream::{Call, CallError, CallFailure, Event, Reply, Upstreams, error_of},
 };
 
 use self::known::OUTCOME_TTL;
@@ -340,9 +340,12 @@ pub(crate) async fn page_in_time(
     table: Arc<Table>,
     call: Call,
 ) -> Result<Reply, CallError> {
-    let page = tokio::time::timeout(PAGE_WITHIN, upstreams.call(&table, &call)).await;
+    let page = tokio::time::timeout(PAGE_WITHIN, whole_page(&upstreams, &table, &call)).await;
     let failure = match page {
-        Ok(Ok(reply)) => return Ok(reply),
+        Ok(Ok(page)) => match error_of(&page) {
+            None => return Ok(Reply::Response(page.body)),
+            Some(error) => format!("error {}: {}", error.code, error.message),
+        },
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {PAGE_WITHIN:?}"),
     };
@@ -350,6 +353,35 @@ pub(crate) async fn page_in_time(
     let none = Answer::new(&call.id(), Bytes::from_static(br#"{"tasks":[]}"#)).into_bytes();
     let page = call.tasks.as_ref().zip(parse(none.clone()).ok());
     Ok(Reply::Response(page.and_then(|(tasks, none)| tasks.page(&none)).unwrap_or(none)))
+}
+
+async fn whole_page(
+    upstreams: &Arc<Upstreams>,
+    table: &Arc<Table>,
+    call: &Call,
+) -> Result<Message, CallError> {
+    let failed = |failure| {
+        let upstream = call.target.label().to_owned();
+        CallError { upstream, failure }
+    };
+    let body = match upstreams.call(table, call).await? {
+        Reply::Response(body) => body,
+        Reply::Events(mut events) => loop {
+            match events.next().await {
+                Some(Ok(Event::Response(body))) => break body,
+                // Nobody is asked while tasks are listed.
+                Some(Ok(
+                    Event::Notification(_)
+                    | Event::Request(_)
+                    | Event::Withdrawn(_)
+                    | Event::InputRequired(_),
+                )) => (),
+                Some(Err(error)) => return Err(error),
+                None => return Err(failed(CallFailure::NoResponse)),
+            }
+        },
+    };
+    parse(body).map_err(|error| failed(CallFailure::NotJsonRpc(error.to_string())))
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@ impl Carrier<'_> {
         let mut failures = 0;
         loop {
             let broken = match events.next_within(bounds).await {
+                Ok(Some(event)) if !event.is_message() => continue,
                 Ok(Some(event)) => match self.take(event.data).await? {
                     Some(step) => return Ok(step),
                     None => continue,
@@ -70,9 +71,6 @@ impl Carrier<'_> {
 
     /// Hands a message out; something, if it was the response.
     async fn take(&self, data: Bytes) -> Result<Option<Step>, CallFailure> {
-        if data.is_empty() {
-            return Ok(None);
-        }
         let message = read(data)?;
         if is_response_to(self.message, &message) {
             return Ok(Some(self.last(message).await));
@@ -155,7 +153,7 @@ pub(super) async fn carry_all(
     bounds: &Bounds,
 ) -> Result<(), CallFailure> {
     while let Some(event) = events.next_within(bounds).await? {
-        if !event.data.is_empty() {
+        if event.is_message() {
             client.say(event.data).await;
         }
     }
@@ -174,7 +172,7 @@ pub(super) async fn response_to(
     }
     let mut events = EventReader::new(body, bounds.message_max);
     while let Some(event) = events.next_within(bounds).await? {
-        if event.data.is_empty() {
+        if !event.is_message() {
             continue;
         }
         let event = read(event.data)?;

@@ -119,6 +119,18 @@ impl CallFailure {
         }
     }
 
+    /// Whether the upstream does not want to be greeted so, whenever it is asked.
+    pub(crate) fn is_refused_handshake(&self) -> bool {
+        // 408 and 429 pass.
+        matches!(
+            self,
+            Self::Initialize(_)
+                | Self::Incompatible(_)
+                | Self::Refused { .. }
+                | Self::HttpStatus { status: 400..=407 | 409..=428 | 430..=499, .. }
+        )
+    }
+
     /// Whether it says that the upstream itself is down.
     pub(crate) fn is_down(&self) -> bool {
         matches!(

@@ -183,14 +183,19 @@ impl HttpUpstream {
             (Era::Legacy, _, _) => self.session(call, bounds).await.map(Some),
             (Era::Modern, SessionKey::Client(_), Era::Legacy)
                 // Tasks are known by the era that the configuration names.
-                if call.tasks.is_none() && !self.is_modern_only.load(Relaxed) =>
+                if call.tasks.is_none()
+                    && (!self.is_modern_only.load(Relaxed)
+                        || self.sessions.peek(&call.session).is_some()) =>
             {
-                let session = self.session(call, bounds).await;
-                if let Err(failure) = &session {
-                    tracing::debug!(%failure, "no session in a modern upstream");
-                    self.is_modern_only.store(true, Relaxed);
+                match self.session(call, bounds).await {
+                    Ok(session) => Ok(Some(session)),
+                    Err(failure) if failure.is_refused_handshake() => {
+                        tracing::debug!(%failure, "no session in a modern upstream");
+                        self.is_modern_only.store(true, Relaxed);
+                        Ok(None)
+                    }
+                    Err(failure) => Err(failure),
                 }
-                Ok(session.ok())
             }
             (Era::Modern, _, _) => Ok(None),
         }

@@ -281,6 +281,8 @@ impl PipeUpstream {
                     self.health.catalog_is_stale();
                 }
             }
+            // Nothing was started: that says nothing of the command.
+            Err(CallFailure::TooManyChildren(_) | CallFailure::ProxyFull(_)) => (),
             Err(failure) => {
                 // What it was taken for may have been the reason.
                 pace.era = None;

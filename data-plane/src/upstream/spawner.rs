@@ -250,9 +250,9 @@ async fn feed(mut stdin: ChildStdin, mut input: mpsc::Receiver<Bytes>, stop: Can
         while let Some(line) = input.recv().await {
             let mut line = BytesMut::from(&*line);
             line.extend_from_slice(b"\n");
-            // A child that reads no more is about to end, and that is told to everyone.
+            // A child that reads no more is of no use, if it has not ended already.
             if stdin.write_all(&line).await.is_err() {
-                return;
+                return stop.cancel();
             }
         }
     };

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// How often one call's stream is resumed.
+/// How often one call's stream is resumed without a message on it.
 const RESUMES_MAX: u32 = 100;
 const RETRY_DEFAULT: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(10);
@@ -169,14 +169,14 @@ impl HttpConversation {
             while let Some(event) =
                 self.decoder.next().map_err(|_| CallFailure::TooLarge { limit })?
             {
-                // Priming events carry only an id.
-                if event.data.is_empty() {
+                if !event.is_message() {
                     continue;
                 }
                 let message = parse(event.data)
                     .map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
                 // Comments and unknown chatter are no sign of progress; messages are.
                 self.patience.heard();
+                self.resumes = 0;
                 if let Some(event) = self.take(message)? {
                     return Ok(event);
                 }

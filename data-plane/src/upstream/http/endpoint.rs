@@ -245,7 +245,7 @@ async fn whole_response(
 async fn first_response(body: OriginBody, bounds: &Bounds) -> Result<Message, CallFailure> {
     let mut events = EventReader::new(body, bounds.message_max);
     while let Some(event) = events.next_within(bounds).await? {
-        if event.data.is_empty() {
+        if !event.is_message() {
             continue;
         }
         let message = parse(event.data);

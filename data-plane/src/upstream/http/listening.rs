@@ -53,6 +53,7 @@ pub(super) fn listen(
         owner: key,
         endpoint,
         headers,
+        has_been_open: false,
     };
     AbortOnDropHandle::new(tokio::spawn(listening.run(opening)))
 }
@@ -64,6 +65,8 @@ struct Listening {
     headers: http::HeaderMap,
     owner: SessionKey,
     decoder: Decoder,
+    /// Where there never was a stream, "not found" says nothing of the session.
+    has_been_open: bool,
 }
 
 impl Listening {
@@ -75,6 +78,7 @@ impl Listening {
             drop(opening.take());
             let ended = match opened {
                 Ok(body) => {
+                    self.has_been_open = true;
                     wait = RETRY_MIN;
                     self.read(body).await
                 }
@@ -101,7 +105,8 @@ impl Listening {
             Ok(response) if response.status().is_server_error() => Err(Ended::Broken),
             Ok(response) if response.status() == StatusCode::NOT_FOUND => {
                 // Whoever keeps something on the session keeps it on another from now on.
-                if let Some(session) = self.session.upgrade().filter(|session| session.has_id()) {
+                let session = self.session.upgrade().filter(|_| self.has_been_open);
+                if let Some(session) = session.filter(|session| session.has_id()) {
                     session.lose();
                 }
                 Err(Ended::Refused)
@@ -119,7 +124,7 @@ impl Listening {
             }
             loop {
                 match self.decoder.next() {
-                    Ok(Some(event)) if event.data.is_empty() => (),
+                    Ok(Some(event)) if !event.is_message() => (),
                     Ok(Some(event)) => self.hear(event.data),
                     Ok(None) => break,
                     Err(_) => {

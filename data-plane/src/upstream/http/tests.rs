@@ -2,6 +2,7 @@
 
 mod eras;
 mod failures;
+mod habits;
 mod rounds;
 
 use std::sync::{

@@ -165,7 +165,7 @@ impl Source {
             Self::Http { body, decoder, limit } => loop {
                 let event = decoder.next().map_err(|_| CallFailure::TooLarge { limit: *limit })?;
                 match event {
-                    Some(event) if event.data.is_empty() => (),
+                    Some(event) if !event.is_message() => (),
                     Some(event) => {
                         return parse(event.data)
                             .map_err(|error| CallFailure::NotJsonRpc(error.to_string()));

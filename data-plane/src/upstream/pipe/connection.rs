@@ -196,10 +196,12 @@ impl Connection {
         self.ended().cloned().unwrap_or_else(closed)
     }
 
-    /// The only call in flight, to which things without a name must belong.
+    /// The only call in flight, to which things without a name must belong. Our own requests,
+    /// some of which last as long as the pipe, count only where there is nothing else.
     fn only_call(&self) -> Option<mpsc::Sender<Heard>> {
-        let mut calls = self.calls.iter();
-        let only = calls.next().map(|call| call.value().heard.clone());
+        let is_work = self.calls.iter().any(|call| call.work.is_some());
+        let mut calls = self.calls.iter().filter(|call| call.work.is_some() == is_work);
+        let only = calls.next().map(|call| call.heard.clone());
         only.filter(|_| calls.next().is_none())
     }
 

@@ -70,7 +70,7 @@ impl PipeConversation {
                 Taken::Notification(body) => return Ok(Event::Notification(body)),
                 // Modern servers ask in their answers; requests they may not send.
                 Taken::Request(message) if self.link.handshake.era == Era::Modern => {
-                    self.link.connection.refuse(&message);
+                    self.link.connection.refuse_asked(&message);
                 }
                 Taken::Request(message) => {
                     let open = self.patience.open();

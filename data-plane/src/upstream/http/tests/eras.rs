@@ -3,7 +3,7 @@
 use super::*;
 
 /// A server that is found to be modern; `opens` answers `initialize`. It says how it was called.
-async fn server(opens: fn(&Seen) -> Response<Body>) -> (Proxy, Log) {
+async fn server(opens: impl Fn(&Seen) -> Response<Body> + Send + Sync + 'static) -> (Proxy, Log) {
     let log = Log::default();
     let heard = Arc::clone(&log);
     let address = serve(move |seen| {
@@ -29,17 +29,19 @@ async fn server(opens: fn(&Seen) -> Response<Body>) -> (Proxy, Log) {
     (Proxy::new(upstream(http(address.await))), log)
 }
 
+/// A session is begun.
+fn opened(seen: &Seen) -> Response<Body> {
+    let id = seen.member("/id");
+    let mut answer = json(format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"result":{{"protocolVersion":"2025-11-25","capabilities":{{"tools":{{}}}},"serverInfo":{{"name":"s"}}}}}}"#
+    ));
+    answer.headers_mut().insert("mcp-session-id", "s1".parse().unwrap());
+    answer
+}
+
 #[tokio::test]
 async fn a_server_of_both_eras_serves_each_client_in_its_own() {
-    let (proxy, log) = server(|seen| {
-        let id = seen.member("/id");
-        let mut answer = json(format!(
-            r#"{{"jsonrpc":"2.0","id":{id},"result":{{"protocolVersion":"2025-11-25","capabilities":{{"tools":{{}}}},"serverInfo":{{"name":"s"}}}}}}"#
-        ));
-        answer.headers_mut().insert("mcp-session-id", "s1".parse().unwrap());
-        answer
-    })
-    .await;
+    let (proxy, log) = server(opened).await;
     let legacy = proxy.run(legacy_call("1", "{}")).await;
     assert_eq!(legacy, [r#"{"jsonrpc":"2.0","id":1,"result":{"content":"done"}}"#]);
     proxy.run(modern_call("2", "{}")).await;
@@ -145,4 +147,23 @@ async fn an_upstream_that_changed_its_era_is_probed_again() {
     let wrong = UpstreamResource { era: Some(Era::Legacy), ..resource };
     let answer = Proxy::new(wrong).run(legacy_call("1", "{}")).await;
     assert!(answer[0].contains("modern"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_handshake_that_fails_for_a_moment_is_tried_again() {
+    let attempts = AtomicUsize::new(0);
+    let (proxy, log) = server(move |seen| {
+        if attempts.fetch_add(1, Ordering::SeqCst) == 0 {
+            return answer(503, "text/plain", "busy");
+        }
+        opened(seen)
+    })
+    .await;
+    let first = proxy.run(legacy_call("1", "{}")).await;
+    assert!(first[0].contains("HTTP 503"), "{first:?}");
+    let second = proxy.run(legacy_call("2", "{}")).await;
+    assert!(second[0].contains("done"), "{second:?}");
+    let calls: Vec<_> =
+        log.lock().iter().filter(|it| it.starts_with("tools/call")).cloned().collect();
+    assert_eq!(calls, ["tools/call 2025-11-25 s1"]);
 }

@@ -135,6 +135,12 @@ impl Connection {
         Some(if is_of_call { question } else { question.beside() })
     }
 
+    /// Refuses what a call heard.
+    pub(in crate::upstream) fn refuse_asked(&self, request: &Message) {
+        let found = self.asked.find(question::id_of(request));
+        self.answer(found.map(|(serial, _)| serial), question::refusal_of(request));
+    }
+
     /// Since when a call waits for an answer of its client.
     pub(in crate::upstream) fn asked_since(&self, call: u64) -> Option<Instant> {
         self.asked.since(call)
@@ -167,6 +173,6 @@ impl Connection {
             self.asked.close(serial);
             return self.ask_owner(message);
         }
-        self.answer(found.map(|(serial, _)| serial), question::refusal_of(&message));
+        self.refuse_asked(&message);
     }
 }

@@ -60,6 +60,33 @@ fn is_of_call(connection: &Connection, id: &str) -> bool {
 }
 
 #[tokio::test]
+async fn what_has_no_name_is_heard_by_the_only_call_whatever_we_ask_ourselves() {
+    let (connection, _fed) = pipe(None);
+    let mut ours = connection.ticket(None);
+    let mut call = begin(&connection, "t");
+    let log = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"data":1}}"#;
+    connection.line(log.into());
+    assert!(call.heard.try_recv().unwrap().is_ok());
+    connection.line(r#"{"jsonrpc":"2.0","id":77,"result":{}}"#.into());
+    assert!(matches!(call.heard.try_recv().unwrap(), Err(CallFailure::WrongId)));
+    assert!(ours.heard.try_recv().is_err());
+    drop(call);
+    connection.line(r#"{"jsonrpc":"2.0","id":77,"result":{}}"#.into());
+    assert!(matches!(ours.heard.try_recv().unwrap(), Err(CallFailure::WrongId)));
+}
+
+#[tokio::test]
+async fn what_is_refused_is_not_remembered() {
+    let (connection, mut fed) = pipe(None);
+    let mut call = begin(&connection, "t");
+    asks(&connection, "a");
+    let asked = call.heard.try_recv().unwrap().unwrap();
+    connection.refuse_asked(&asked);
+    assert!(is_refused(&mut fed, "a"));
+    assert!(serial(&connection, "a").is_none());
+}
+
+#[tokio::test]
 async fn who_is_being_asked_is_not_asked_what_may_be_meant_for_others() {
     let (connection, mut fed) = pipe(None);
     let mut alice = begin(&connection, "ask");
