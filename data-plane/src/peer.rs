@@ -21,7 +21,10 @@ use rustls::{
 };
 use tokio_rustls::TlsAcceptor;
 
-pub(crate) use self::{answer::relayed, lane::Sent};
+pub(crate) use self::{
+    answer::{relayed, until_closing},
+    lane::Sent,
+};
 use self::{
     certificate::{Certificate, CertificateError, Tls},
     lane::Lane,
@@ -54,6 +57,15 @@ impl Peers {
         let Some(tls) = self.tls.load_full() else { return Sent::Unsent };
         let Some(lane) = self.lane(proxy) else { return Sent::Unsent };
         lane.send(&tls.client, request).await
+    }
+
+    /// Whether another proxy can be reached.
+    pub(crate) async fn is_there(&self, proxy: &ProxyResource) -> bool {
+        let Some(tls) = self.tls.load_full() else { return false };
+        match self.lane(proxy) {
+            Some(lane) => lane.is_open(&tls.client).await,
+            None => false,
+        }
     }
 
     fn lane(&self, proxy: &ProxyResource) -> Option<Arc<Lane>> {

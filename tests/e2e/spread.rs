@@ -218,8 +218,17 @@ async fn a_dead_owner_costs_the_calls_that_ran_on_it_and_nothing_else() -> anyho
     assert_eq!(adopted.len(), 1, "the proxies agree on who adopts it");
     assert!(adopted.is_disjoint(&sessions(executions.get(..3).unwrap_or_default())));
 
+    let mut adopted = Events::of(client.listen(None).send().await?).await?;
     fleet.proxies[0].start_again().await?;
     fleet.settled().await?;
+    let ended = async {
+        while adopted.next().await?.is_some() {}
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(2 * SOON, ended).await.context("it stays where nothing is said")??;
+    let mut events = Events::of(client.listen(None).send().await?).await?;
+    client.call_text("up-test_speak_later", "{}").await?;
+    assert_eq!(events.message().await?["params"]["data"], "later", "the owner's stream");
     let before = fleet.executions("sleep").len();
     eventually("the owner owns it again", SOON, || async {
         let ours = client.scattered(&format!("{}/mcp", fleet.proxies[0].url()));

@@ -138,7 +138,13 @@ impl Edge {
         for proxy in order {
             let request = self.passed_on(sender, parts, asked.body());
             match self.peers.send(proxy, request).await {
-                Sent::Answered(answer) => return Ok(Some(peer::relayed(answer, asked.id()))),
+                Sent::Answered(answer) => {
+                    let answer = peer::relayed(answer, asked.id());
+                    return Ok(Some(match asked {
+                        Asked::Stream => peer::until_closing(answer, self.drain.closing()),
+                        Asked::End | Asked::Message(_) | Asked::Batch(_) => answer,
+                    }));
+                }
                 Sent::Unsent => {}
                 Sent::Lost(error) => {
                     tracing::warn!(%error, proxy_id = proxy.id, "lost a request to another proxy");

@@ -16,7 +16,7 @@ use proto::{Permission, Principal, policy};
 
 use super::{Edge, now_ms};
 use crate::{
-    engine::Sender,
+    engine::{Sender, legacy},
     error::Failure,
     limit::{self, LimitError, Limiter, Permit},
     snapshot::table::Table,
@@ -37,6 +37,8 @@ type Open = DashMap<u64, Arc<Reader>>;
 struct Reader {
     authorization: HeaderValue,
     subject: Arc<str>,
+    /// The proxy that owns the session, if this one has only adopted it.
+    owner: Option<Arc<str>>,
     is_refused: AtomicBool,
     waker: AtomicWaker,
 }
@@ -110,6 +112,7 @@ impl Edge {
         let reader = Reader {
             authorization: header.cloned().unwrap_or(HeaderValue::from_static("")),
             subject: Arc::clone(&sender.principal.subject),
+            owner: legacy::foreign(sender).map(|claims| claims.owner.as_ref().into()),
             is_refused: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         };
@@ -131,6 +134,27 @@ impl Edge {
             };
             if principal.is_none_or(|principal| principal.subject != reader.subject) {
                 reader.refuse();
+            }
+        }
+        self.give_back(&table).await;
+    }
+
+    /// Ends the streams of sessions whose owner is there again: it is asked for everything else,
+    /// and its clients come back to it.
+    async fn give_back(&self, table: &Table) {
+        let mut adopted: AHashMap<Arc<str>, Vec<Arc<Reader>>> = AHashMap::new();
+        for reader in self.places.open.iter() {
+            if let Some(owner) = &reader.owner {
+                adopted.entry(Arc::clone(owner)).or_default().push(Arc::clone(&reader));
+            }
+        }
+        for (owner, readers) in adopted {
+            let Some(proxy) = table.proxy(&owner) else { continue };
+            if self.peers.is_there(proxy).await {
+                tracing::debug!(owner = &*owner, streams = readers.len(), "gave sessions back");
+                for reader in readers {
+                    reader.refuse();
+                }
             }
         }
     }
@@ -162,6 +186,7 @@ mod tests {
         let reader = || Reader {
             authorization: HeaderValue::from_static("x"),
             subject: Arc::clone(&subject),
+            owner: None,
             is_refused: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         };

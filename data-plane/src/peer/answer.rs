@@ -6,10 +6,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use http::{HeaderValue, Response, header};
 use http_body::{Frame, SizeHint};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, BodyStream, StreamBody};
 use hyper::body::Incoming;
+use tokio::sync::watch;
 
 use crate::{
     error::{self, Failure},
@@ -35,6 +37,23 @@ pub(crate) fn relayed(response: Response<Incoming>, id: Option<Bytes>) -> Respon
         None => body.map_err(Into::into).boxed_unsync(),
     };
     Response::from_parts(head, Body::Forwarded(body))
+}
+
+/// A stream that goes on until this proxy ends; then its client comes back, which leads it to
+/// another.
+pub(crate) fn until_closing(
+    answer: Response<Body>,
+    mut closing: watch::Receiver<bool>,
+) -> Response<Body> {
+    let (head, body) = answer.into_parts();
+    let Body::Forwarded(body) = body else { return Response::from_parts(head, body) };
+    let closed = async move {
+        if closing.wait_for(|is_closing| *is_closing).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let frames = BodyStream::new(body).take_until(Box::pin(closed));
+    Response::from_parts(head, Body::Forwarded(StreamBody::new(frames).boxed_unsync()))
 }
 
 /// Events of a call.

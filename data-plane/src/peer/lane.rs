@@ -85,6 +85,11 @@ impl Lane {
         Sent::Unsent
     }
 
+    /// Whether there is a connection, or one can be made.
+    pub(crate) async fn is_open(&self, tls: &Arc<ClientConfig>) -> bool {
+        self.connection(tls).await.is_some()
+    }
+
     /// Ends the connection: what runs on it breaks.
     fn forget(&self) {
         self.sender.lock().take();
