@@ -40,6 +40,8 @@ pub(crate) use self::origin::{Origin, OriginBody, SendError};
 
 /// How long resolving, connecting and TLS may take together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one address of several may take.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// When a silent connection is probed, how often then, and how many probes may be lost.
 const PROBE_IDLE: Duration = Duration::from_secs(30);
@@ -281,14 +283,19 @@ impl Tcp {
         let port = uri.port_u16().unwrap_or(default);
         let dns = |source| EgressError::Dns { host: host.to_owned(), source };
         let mut failure = None;
-        for address in tokio::net::lookup_host((host, port)).await.map_err(dns)? {
+        let found = tokio::net::lookup_host((host, port)).await.map_err(dns)?;
+        let mut addresses = found.collect::<Vec<_>>().into_iter();
+        while let Some(address) = addresses.next() {
             if let Some(rule) = address::refusal(address.ip(), self.provenance) {
                 let address = address.ip();
                 failure =
                     failure.or(Some(EgressError::Refused { host: host.to_owned(), address, rule }));
                 continue;
             }
-            match TcpStream::connect(address).await {
+            // One that swallows what it is sent leaves time for the others.
+            let patience = if addresses.len() > 0 { ADDRESS_TIMEOUT } else { CONNECT_TIMEOUT };
+            let connecting = tokio::time::timeout(patience, TcpStream::connect(address)).await;
+            match connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(stream) => return self.ready(stream, host, address),
                 Err(source) => failure = Some(EgressError::Connect { address, source }),
             }

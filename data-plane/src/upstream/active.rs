@@ -277,9 +277,10 @@ impl Active {
                 if let Some(session) = http.session(key) {
                     session.say(body.clone());
                 }
+                http.stream().notify_session(key, body);
             }
-            // What one client says is nothing to those who share a pipe.
-            Adapter::Pipe(_) | Adapter::Refused(_) => (),
+            Adapter::Pipe(pipe) => pipe.notify_session(key, body),
+            Adapter::Refused(_) => (),
         }
     }
 
@@ -290,9 +291,10 @@ impl Active {
                     let key = key.clone();
                     tokio::spawn(async move { session.want_logs(level, &key).await });
                 }
+                http.stream().want_logs(key, level);
             }
-            // The next call asks for it.
-            Adapter::Pipe(_) | Adapter::Refused(_) => (),
+            Adapter::Pipe(pipe) => pipe.want_logs(key, level),
+            Adapter::Refused(_) => (),
         }
     }
 

@@ -140,6 +140,11 @@ impl DetectedUpstream {
         self.streamable.sessions().peek(key)
     }
 
+    /// The connections of a server that is found to speak HTTP+SSE.
+    pub(crate) fn stream(&self) -> &PipeUpstream {
+        &self.stream
+    }
+
     pub(crate) fn close_session(&self, key: &SessionKey) {
         self.streamable.sessions().close(key);
         self.stream.close_session(key);

@@ -10,6 +10,7 @@ mod turns;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use proto::Era;
 use tokio::runtime::Handle;
@@ -28,7 +29,7 @@ use super::{
     stdio::Stdio, websocket::WebSocket,
 };
 use crate::{
-    mcp::{Capabilities, Declared},
+    mcp::{Capabilities, Declared, Level},
     target::Asked,
 };
 
@@ -291,6 +292,29 @@ impl PipeUpstream {
         }
         drop(pace);
         opened.map(Arc::new)
+    }
+
+    /// Passes on what a legacy client says outside of calls, if it has a pipe of its own: it is
+    /// nothing to those who share one.
+    pub(crate) fn notify_session(&self, key: &SessionKey, body: &Bytes) {
+        if let Some(link) = self.legacy_link(key) {
+            // A pipe that is broken will be noticed soon enough.
+            link.connection.notify(body.clone()).ok();
+        }
+    }
+
+    /// Asks for a legacy client's log messages from `level` on. On a pipe that many share the next
+    /// call does it.
+    pub(crate) fn want_logs(&self, key: &SessionKey, level: Level) {
+        if let Some(link) = self.legacy_link(key) {
+            link.want_logs(level).ok();
+        }
+    }
+
+    /// The open pipe to a legacy server that is one client's alone.
+    fn legacy_link(&self, key: &SessionKey) -> Option<Arc<Link>> {
+        let Links::Session(sessions) = &self.links else { return None };
+        sessions.peek(key).filter(|link| link.handshake.era == Era::Legacy)
     }
 
     /// Ends the pipe of one client session or principal when its calls are done.

@@ -116,6 +116,11 @@ impl Wishes {
 }
 
 impl Wished {
+    /// Whether the upstream has told of a resource before.
+    pub(crate) fn was_told(&self, uri: &str) -> bool {
+        self.uris.lock().get(uri).is_some_and(|it| matches!(it.said, Some(Ok(()))))
+    }
+
     /// The resources that somebody wishes and the upstream has not refused.
     pub(crate) fn hopeful(&self) -> AHashSet<Box<str>> {
         let uris = self.uris.lock();

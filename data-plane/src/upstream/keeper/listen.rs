@@ -21,6 +21,8 @@ use crate::{
     upstream::{SessionKey, active::Active, failure::CallFailure, wishes::Wished},
 };
 
+/// What lasted so long did not fail at once.
+const STABLE: Duration = Duration::from_secs(10);
 /// How long an old subscription is still read when a new one has been acknowledged.
 const OVERLAP: Duration = Duration::from_millis(250);
 
@@ -37,6 +39,8 @@ pub(super) struct Listen<'a> {
     /// When what nobody wants any more is given up.
     narrow_at: Option<Instant>,
     wait: Duration,
+    /// When the last one was opened, until it fails.
+    opened_at: Option<Instant>,
     /// Something may have been said while nobody listened.
     has_missed: bool,
     /// Tasks whose state has to be asked for therefore.
@@ -64,6 +68,7 @@ impl<'a> Listen<'a> {
             due: Instant::now(),
             narrow_at: None,
             wait: RETRY_MIN,
+            opened_at: None,
             has_missed: false,
             missed: Missed::default(),
         }
@@ -188,7 +193,7 @@ impl<'a> Listen<'a> {
                 tracing::debug!(upstream_id = &*self.keeping.upstream_id, %failure, "a subscription ended");
                 self.current = None;
                 self.has_missed = true;
-                self.due = Instant::now() + self.wait;
+                self.back_off();
             }
             Step::Faded(Ok(said)) => self.hear(said, Side::Old),
             Step::Faded(Err(_)) => self.fading = None,
@@ -198,7 +203,7 @@ impl<'a> Listen<'a> {
 
     fn opened(&mut self, channel: Box<Channel>) {
         self.opening = None;
-        self.wait = RETRY_MIN;
+        self.opened_at = Some(Instant::now());
         let wished = &self.keeping.wished;
         for uri in &channel.wanted.uris {
             if let Some(verdict) = channel.verdict(uri) {
@@ -227,6 +232,14 @@ impl<'a> Listen<'a> {
             new.for_each(|uri| self.keeping.wished.note(uri, Err(failure.clone())));
         }
         self.keeping.wished.note_failure(failure);
+        self.back_off();
+    }
+
+    /// Waits longer from one failure to the next, unless something lasted in between.
+    fn back_off(&mut self) {
+        if self.opened_at.take().is_some_and(|at| at.elapsed() >= STABLE) {
+            self.wait = RETRY_MIN;
+        }
         self.due = Instant::now() + self.wait;
         self.wait = (2 * self.wait).min(RETRY_MAX);
     }

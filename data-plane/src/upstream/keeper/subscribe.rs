@@ -22,6 +22,8 @@ use crate::{
 
 /// How long an upstream may take to note one subscription.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// When a subscription is tried again that an earlier session had.
+const AGAIN: Duration = Duration::from_secs(10);
 /// How often it is looked whether the session is still there.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -118,15 +120,20 @@ impl Subscriptions<'_> {
         let wished = &self.keeping.wished;
         let mut news = wished.changes();
         let mut kept: AHashSet<Box<str>> = AHashSet::new();
+        // Refused on this session, though not on an earlier one: asked again after a while.
+        let mut later: AHashSet<Box<str>> = AHashSet::new();
         let mut unwanted_since: Option<Instant> = None;
         loop {
             news.mark_unchanged();
             // Who wishes again what is still kept need not wait.
             wished.settle(|uri| kept.contains(uri).then_some(Ok(())));
             let wanted = wished.hopeful();
-            for uri in wanted.difference(&kept).cloned().collect::<Vec<_>>() {
+            let new = wanted.iter().filter(|uri| !kept.contains(*uri) && !later.contains(*uri));
+            for uri in new.cloned().collect::<Vec<_>>() {
                 if self.begin(&uri, limits).await? {
                     kept.insert(uri);
+                } else if wished.was_told(&uri) {
+                    later.insert(uri);
                 }
             }
             let is_any_unwanted = kept.iter().any(|uri| !wanted.contains(uri));
@@ -150,6 +157,7 @@ impl Subscriptions<'_> {
             tokio::select! {
                 () = self.line.lost() => return Err(CallFailure::SessionLost),
                 () = linger => (),
+                () = tokio::time::sleep(AGAIN), if !later.is_empty() => later.clear(),
                 changed = news.changed() => if changed.is_err() { return Ok(()) },
             }
         }
@@ -161,7 +169,10 @@ impl Subscriptions<'_> {
         let answer = answer.inspect_err(|failure| self.keeping.wished.note_failure(failure))?;
         let refused = refusal(&answer);
         let is_kept = refused.is_none();
-        self.keeping.wished.note(uri, refused.map_or(Ok(()), Err));
+        // Who was told before, stays hopeful.
+        if is_kept || !self.keeping.wished.was_told(uri) {
+            self.keeping.wished.note(uri, refused.map_or(Ok(()), Err));
+        }
         if let (true, true, Some(active)) =
             (is_kept, self.has_missed, self.keeping.active.upgrade())
         {

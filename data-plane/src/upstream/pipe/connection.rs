@@ -114,7 +114,7 @@ impl Connection {
     }
 
     /// Whether all calls come from one client: whatever the server asks, it asks that one.
-    fn is_of_one_client(&self) -> bool {
+    pub(super) fn is_of_one_client(&self) -> bool {
         matches!(self.owner, Some(SessionKey::Client(_)))
     }
 

@@ -51,7 +51,13 @@ impl Link {
     pub(crate) fn want_logs(&self, level: Level) -> Result<(), CallFailure> {
         let mut last = self.level.lock();
         let is_logging = || Features::read(&self.handshake.capabilities).has(Feature::Logging);
-        if last.is_some_and(|last| last <= level) || !is_logging() {
+        let is_enough = match *last {
+            // Of others, somebody may want more.
+            Some(last) if self.connection.is_of_one_client() => last == level,
+            Some(last) => last <= level,
+            None => false,
+        };
+        if is_enough || !is_logging() {
             return Ok(());
         }
         *last = Some(level);

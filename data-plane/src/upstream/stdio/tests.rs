@@ -23,9 +23,11 @@ def say(message):
 def result(m, r): say({{"jsonrpc": "2.0", "id": m["id"], "result": r}})
 def error(m, code): say({{"jsonrpc": "2.0", "id": m["id"], "error": {{"code": code, "message": "no"}}}})
 print("a banner that is no message", flush=True)
+heard = []
 for line in sys.stdin:
     m = json.loads(line)
     method = m.get("method")
+    heard.append(method)
     if method == "server/discover":
         {discover}
     elif method == "initialize":
@@ -294,6 +296,20 @@ async fn a_command_that_cannot_run_says_why_and_is_not_tried_at_once() {
     }
     let told = errors.iter().find(|error| error.contains("is started again in"));
     assert!(told.is_some_and(|error| error.contains("broken")), "{errors:?}");
+}
+
+#[tokio::test]
+async fn what_a_client_says_outside_of_calls_is_heard_by_a_child_of_its_own() {
+    let mut resource = server(LEGACY, r#"result(m, {"content": " ".join(heard[-3:])})"#);
+    let Transport::Stdio(stdio) = &mut resource.transport else { panic!("no command") };
+    stdio.mode = StdioMode::PerSession;
+    let proxy = Proxy::patient(resource);
+    proxy.run(legacy_call("1", "{}")).await;
+    let changed = r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#;
+    proxy.upstreams.notify_session(&SessionKey::Client([7; 16]), &changed.into());
+    proxy.upstreams.notify_session(&SessionKey::Client([8; 16]), &changed.into());
+    let said = proxy.run(legacy_call("2", "{}")).await.remove(0);
+    assert!(said.contains("tools/call notifications/roots/list_changed tools/call"), "{said}");
 }
 
 #[tokio::test]
