@@ -2,7 +2,7 @@
 
 use proto::wire::{self, upstream::Transport};
 
-use crate::args::objects::{StdioMode, UrlTransport};
+use crate::args::objects::{CatalogScope, StdioMode, UrlTransport};
 
 impl UrlTransport {
     /// The word in files.
@@ -37,6 +37,15 @@ pub(crate) fn field_of(transport: &Transport) -> &'static str {
         Transport::Sse(_) => "sse",
         Transport::Websocket(_) => "websocket",
         Transport::Stdio(_) => "stdio",
+    }
+}
+
+impl From<CatalogScope> for wire::CatalogScope {
+    fn from(scope: CatalogScope) -> Self {
+        match scope {
+            CatalogScope::Shared => Self::Shared,
+            CatalogScope::Principal => Self::Principal,
+        }
     }
 }
 

@@ -5,14 +5,14 @@ mod needs;
 
 use std::{sync::Arc, time::Duration};
 
-use proto::{Catalog, upstream::FailureReason};
+use proto::{Catalog, resource::UpstreamResource, upstream::FailureReason};
 
 pub(crate) use self::needs::Remembered;
 use self::{listing::Listing, needs::Everybody};
 use crate::{
     mcp::{Capabilities, beyond},
-    snapshot::table::Table,
-    upstream::{Active, CallFailure, Limits, Step, Upstreams},
+    snapshot::table::{PrivateCatalog, Table},
+    upstream::{Active, CallFailure, Limits, Lister, Step, Upstreams},
 };
 
 /// A failure with the step that it happened in.
@@ -36,6 +36,31 @@ pub async fn discover(
     let noted = result.as_ref().map(|_| ()).map_err(|(_, failure)| failure.clone());
     active.health().note(&noted);
     result.map_err(|(step, failure)| explain(&active, step, &failure))
+}
+
+/// How long a private catalog is kept whose upstream does not say how long it may be, and what is
+/// the least and the most of those that do.
+const TTL: Duration = Duration::from_mins(1);
+const TTL_MIN: Duration = Duration::from_secs(1);
+const TTL_MAX: Duration = Duration::from_mins(5);
+
+/// Reads what an upstream shows to one caller, as who `lister` asks.
+pub(crate) async fn read_private(
+    lister: &Lister,
+    upstream: &UpstreamResource,
+    limits: &Limits,
+) -> Result<PrivateCatalog, CallFailure> {
+    // In the modern era nobody says on the way what there is.
+    let capabilities = match lister {
+        Lister::Modern(..) => &upstream.capabilities,
+        Lister::Session(..) | Lister::Pipe(..) => &lister.handshake().capabilities,
+    };
+    let who = (lister, upstream.name.as_str());
+    let read = Listing::read_within(who, capabilities, limits, &listing::FOR_ONE).await;
+    let (Listing { tools, entries }, ttl_ms) = read?;
+    let ttl = ttl_ms.map_or(TTL, Duration::from_millis).clamp(TTL_MIN, TTL_MAX);
+    let ttl_ms = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX);
+    Ok(PrivateCatalog { tools, entries, ttl_ms, is_of_all: lister.is_of_all() })
 }
 
 async fn read(active: &Active, limits: &Limits) -> Result<Catalog, (Step, CallFailure)> {

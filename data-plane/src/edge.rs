@@ -9,6 +9,7 @@ mod mcp;
 mod ops;
 mod path;
 mod places;
+mod private;
 mod rpc;
 mod websocket;
 
@@ -31,6 +32,7 @@ pub(crate) use self::{
     known::{Client, Known},
     mcp::{now_ms, parse},
     places::Place,
+    private::{Caller, is_private},
 };
 use crate::{
     auth,

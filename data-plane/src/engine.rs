@@ -19,9 +19,9 @@ use crate::{
     exchange::{self, Exchange, Owner},
     limit::Permit,
     mcp::{Kind, Message, level::Wanted, response::Answer},
-    route::{self, Endpoint, Plan},
+    route::{self, Endpoint, Plan, RouteError},
     sessions::{Live, listeners::Hearing},
-    snapshot::table::Table,
+    snapshot::table::{Table, View},
     target::Target,
     tasks::{self, Detour, Passage},
     telemetry::Operation,
@@ -39,6 +39,18 @@ pub(crate) struct Sender<'a> {
     /// What names the session and mirrors the body; `None` where messages come without headers.
     pub(crate) headers: Option<&'a HeaderMap>,
     pub(crate) now_ms: i64,
+    /// What it sees of the endpoint, if upstreams there show it something else than all.
+    pub(crate) private: Option<Arc<View>>,
+}
+
+impl Sender<'_> {
+    /// What it sees of the endpoint.
+    pub(crate) fn view(&self) -> Result<&Arc<View>, RouteError> {
+        match &self.private {
+            Some(private) => Ok(private),
+            None => route::view(&self.table, &self.endpoint),
+        }
+    }
 }
 
 /// A message and its sender.
@@ -86,8 +98,8 @@ impl Inbound<'_> {
     }
 
     fn plan(&self, client: route::Client) -> Result<Plan, Failure> {
-        let Sender { table, principal, endpoint, .. } = &self.sender;
-        Ok(route::plan(table, principal, endpoint, &self.message, client)?)
+        let Sender { table, principal, .. } = &self.sender;
+        Ok(route::plan((table, self.sender.view()?), principal, &self.message, client)?)
     }
 
     /// What tasks need on their way; `live` is the session of a legacy client.

@@ -50,6 +50,14 @@ pub(crate) fn need(message: &Message, tool: Option<&ToolEntry>) -> Need {
     if is_answered_anywhere { Need::Nothing } else { Need::Owner }
 }
 
+/// The same where upstreams show each session something else: that is the owner's, too.
+pub(crate) fn private_need(message: &Message) -> Need {
+    match &message.kind {
+        Kind::Request(request) if request.method.is_of_catalog() => Need::Owner,
+        Kind::Request(_) | Kind::Notification(_) | Kind::Response(_) => need(message, None),
+    }
+}
+
 /// Who adopts the session of a proxy that is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Adopters {
@@ -202,6 +210,17 @@ mod tests {
         assert!(order("b", "a", &key, alone.iter(), Adopters::Any).is_empty());
         let none = proxies(&[]);
         assert!(order("b", "a", &key, none.iter(), Adopters::Any).is_empty());
+    }
+
+    #[test]
+    fn what_one_session_alone_is_shown_is_its_owners() {
+        let need_of = |body: &str| private_need(&parse(Bytes::from(body.to_owned())).unwrap());
+        let request =
+            |method: &str| need_of(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}"}}"#));
+        for method in ["tools/list", "tools/call", "resources/templates/list", "logging/setLevel"] {
+            assert_eq!(request(method), Need::Owner, "{method}");
+        }
+        assert_eq!(request("ping"), Need::Nothing);
     }
 
     #[test]

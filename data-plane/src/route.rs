@@ -148,15 +148,13 @@ pub fn view<'a>(table: &'a Table, endpoint: &Endpoint) -> Result<&'a Arc<View>, 
     }
 }
 
-/// Decides about one message of an authenticated caller.
+/// Decides about one message of an authenticated caller, who sees this of its endpoint.
 pub fn plan(
-    table: &Table,
+    (table, view): (&Table, &View),
     principal: &Principal,
-    endpoint: &Endpoint,
     message: &Message,
     client: Client,
 ) -> Result<Plan, RouteError> {
-    let view = view(table, endpoint)?;
     let may_call = policy::is_allowed(principal.role, Permission::Call);
     match &message.kind {
         Kind::Response(_) if client.version.era() == Era::Legacy => Ok(Plan::Answer),

@@ -21,7 +21,7 @@ use crate::{
             generations::{self, Task},
         },
     },
-    route::{self, Client},
+    route::Client,
     sessions::Live,
     snapshot::table::{Table, TaskSupport},
     target::{Asked, Target},
@@ -321,7 +321,7 @@ impl Manner {
     /// Looked at only for what may have to do with tasks.
     fn of(sender: &Sender<'_>, target: &Target, client: Client) -> impl Fn() -> Self {
         move || {
-            let view = route::view(&sender.table, &sender.endpoint).ok();
+            let view = sender.view().ok();
             let tasks = view.zip(target.upstream_id()).map(|(view, id)| view.tasks_of(id));
             let has = |feature| tasks.is_some_and(|tasks| tasks.has(feature));
             match client.version {

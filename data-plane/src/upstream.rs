@@ -17,6 +17,7 @@ mod keeper;
 mod news;
 mod patience;
 mod pipe;
+mod private;
 mod question;
 mod relay;
 mod rest;
@@ -53,6 +54,7 @@ pub(crate) use self::{
     fetch::Bounds,
     health::Health,
     http::{Endpoint, Session},
+    private::{Viewer, Want},
     relay::log_level,
     wishes::Wish,
 };

@@ -22,6 +22,7 @@ mod modern_upstreams;
 mod operations;
 mod pages;
 mod placement;
+mod private_catalogs;
 mod request_path;
 mod rounds;
 mod sdk_rounds;

@@ -5,6 +5,7 @@
 mod answers;
 mod ask;
 mod inputs;
+mod notes;
 mod pipes;
 mod prompts;
 mod resources;
@@ -73,6 +74,7 @@ pub struct Fixture {
     given_up: Arc<std::sync::Mutex<HashSet<String>>>,
     /// How often the list of tools changed.
     changes: Arc<AtomicU64>,
+    notes: notes::Notes,
 }
 
 /// Every tool call that was begun, in order. Clones share them.
@@ -121,6 +123,7 @@ impl Fixture {
             executions: Executions::default(),
             given_up: Arc::default(),
             changes: Arc::default(),
+            notes: notes::Notes::default(),
         })
     }
 
@@ -248,7 +251,8 @@ impl ServerHandler for Fixture {
             "test_appearing" => is_more,
             _ => true,
         };
-        let tools = self.current_tools().into_iter().filter(shown).collect();
+        let tools = self.current_tools().into_iter().filter(shown);
+        let tools = tools.chain(self.notes.tools()?).collect();
         let list = ListToolsResult { tools, ..ListToolsResult::default() };
         Ok(list.with_ttl_ms(TTL_MS).with_cache_scope(CacheScope::Public))
     }
@@ -292,7 +296,9 @@ impl ServerHandler for Fixture {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        resources::list()
+        let mut list = resources::list()?;
+        list.resources.extend(self.notes.resources()?);
+        Ok(list)
     }
 
     async fn list_resource_templates(
@@ -300,7 +306,9 @@ impl ServerHandler for Fixture {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        resources::templates()
+        let mut list = resources::templates()?;
+        list.resource_templates.extend(self.notes.templates()?);
+        Ok(list)
     }
 
     async fn read_resource(
@@ -308,7 +316,7 @@ impl ServerHandler for Fixture {
         request: ReadResourceRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        resources::read(&request.uri)
+        resources::read(&request.uri, self.notes.text(&request.uri))
     }
 
     async fn subscribe(
@@ -336,6 +344,7 @@ impl ServerHandler for Fixture {
         if self.more_prompts.load(Ordering::Relaxed) {
             list.prompts.push(prompts::appearing()?);
         }
+        list.prompts.extend(self.notes.prompts()?);
         Ok(list)
     }
 
@@ -344,7 +353,7 @@ impl ServerHandler for Fixture {
         request: GetPromptRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
-        prompts::get(&request)
+        prompts::get(&request, self.notes.text(&request.name))
     }
 
     async fn complete(

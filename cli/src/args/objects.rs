@@ -120,6 +120,9 @@ pub(crate) struct CreateUpstream {
     /// Who shares a process of --command [default: shared]
     #[arg(long, value_enum, requires = "command")]
     pub stdio_mode: Option<StdioMode>,
+    /// Who is shown the same [default: shared]
+    #[arg(long, value_enum)]
+    pub catalog_scope: Option<CatalogScope>,
     #[command(flatten)]
     pub credential: CredentialArgs,
     #[command(flatten)]
@@ -154,6 +157,15 @@ pub(crate) enum StdioMode {
     Shared,
     /// A process per client session (modern clients: per principal)
     PerSession,
+}
+
+/// Who is shown the same tools, prompts and resources of an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CatalogScope {
+    /// All clients, what discovery found
+    Shared,
+    /// Each client session what the upstream shows to it (modern clients: each principal)
+    Principal,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -254,6 +266,9 @@ pub(crate) struct UpdateUpstream {
     /// Who shares a process of --command
     #[arg(long, value_enum)]
     pub stdio_mode: Option<StdioMode>,
+    /// Who is shown the same
+    #[arg(long, value_enum)]
+    pub catalog_scope: Option<CatalogScope>,
     #[command(flatten)]
     pub credential: CredentialChangeArgs,
     #[command(flatten)]

@@ -55,6 +55,7 @@ fn from_args(args: CreateUpstream) -> Result<wire::Upstream, Failure> {
         transport: Some(transport),
         credential: inputs::credential(&args.credential)?,
         disabled: args.disabled,
+        catalog_scope: args.catalog_scope.map(wire::CatalogScope::from).unwrap_or_default().into(),
         ..Default::default()
     })
 }
@@ -190,6 +191,10 @@ fn changed(
         }
         upstream.transport = Some(Transport::Stdio(stdio));
         paths.push("stdio".to_owned());
+    }
+    if let Some(scope) = args.catalog_scope {
+        upstream.set_catalog_scope(scope.into());
+        paths.push("catalog_scope".to_owned());
     }
     upstream.credential = super::tool::credential_change(&args.credential)?;
     paths.extend(upstream.credential.is_some().then(|| "credential".to_owned()));

@@ -15,10 +15,32 @@ use crate::{
 };
 
 const PAGES_MAX: usize = 100;
-/// Most items of one list.
-const ITEMS_MAX: usize = 10_000;
-/// How long an upstream may take for one page.
-const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How much is read of an upstream.
+#[derive(Debug)]
+pub(super) struct Extent {
+    /// Most items of one list.
+    items: usize,
+    /// Of all definitions together.
+    bytes: usize,
+    /// How long the upstream may take for one page.
+    page_timeout: Duration,
+}
+
+/// For the configuration, which looks at each by itself.
+pub(super) const FOR_ALL: Extent =
+    Extent { items: 10_000, bytes: usize::MAX, page_timeout: Duration::from_secs(30) };
+/// For one of many callers.
+pub(super) const FOR_ONE: Extent =
+    Extent { items: 2000, bytes: 4 * 1024 * 1024, page_timeout: Duration::from_secs(10) };
+
+/// What the pages of all lists have in common.
+#[derive(Debug, Default)]
+struct Read {
+    bytes: usize,
+    /// The shortest time for which one may be kept, in milliseconds.
+    ttl_ms: Option<u64>,
+}
 
 /// What one client sees.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,21 +93,38 @@ impl Listing {
         upstream: &str,
         limits: &Limits,
     ) -> Result<Self, CallFailure> {
-        let capabilities = offered(&lister.handshake().capabilities);
-        let mut listing = Self::default();
+        let capabilities = &lister.handshake().capabilities;
+        let who = (lister, upstream);
+        Self::read_within(who, capabilities, limits, &FOR_ALL).await.map(|(listing, _)| listing)
+    }
+
+    /// Reads all lists of an upstream with these capabilities, and for how many milliseconds
+    /// they may be kept, if it says so.
+    pub(super) async fn read_within(
+        (lister, upstream): (&Lister, &str),
+        capabilities: &str,
+        limits: &Limits,
+        extent: &Extent,
+    ) -> Result<(Self, Option<u64>), CallFailure> {
+        let capabilities = offered(capabilities);
+        let (mut listing, mut read) = (Self::default(), Read::default());
         for kind in ListKind::ALL {
             if !capabilities.contains_key(kind.capability()) {
                 continue;
             }
-            let reader = Reader { lister, upstream, limits, kind };
+            let reader = Reader { lister, upstream, limits, extent, kind };
             match entry_kind(kind) {
-                None => listing.tools = reader.all(|definition| tool(definition, lister)).await?,
+                None => {
+                    let tools = reader.all(&mut read, |definition| tool(definition, lister));
+                    listing.tools = tools.await?;
+                }
                 Some(kind) => {
-                    listing.entries.extend(reader.all(|it| entry(it, kind)).await?);
+                    let entries = reader.all(&mut read, |definition| entry(definition, kind));
+                    listing.entries.extend(entries.await?);
                 }
             }
         }
-        Ok(listing)
+        Ok((listing, read.ttl_ms))
     }
 }
 
@@ -110,6 +149,7 @@ struct Reader<'a> {
     lister: &'a Lister,
     upstream: &'a str,
     limits: &'a Limits,
+    extent: &'a Extent,
     kind: ListKind,
 }
 
@@ -134,6 +174,7 @@ impl Reader<'_> {
     /// All pages; what cannot be read is left out.
     async fn all<T: Named>(
         &self,
+        so_far: &mut Read,
         read: impl Fn(&RawValue) -> Result<T, String>,
     ) -> Result<Vec<T>, CallFailure> {
         let (upstream, method) = (self.upstream, self.kind.method());
@@ -142,11 +183,13 @@ impl Reader<'_> {
         let mut cursors = BTreeSet::new();
         let mut members = String::new();
         for _ in 0..PAGES_MAX {
-            let timeout = PAGE_TIMEOUT.min(self.limits.call_timeout);
+            let timeout = self.extent.page_timeout.min(self.limits.call_timeout);
             let bounds = Bounds::of_step(self.limits, timeout);
             let answer = self.lister.ask(method, &members, &bounds).await?;
             let Some(page) = self.page(&answer)? else { return Ok(items) };
+            so_far.ttl_ms = so_far.ttl_ms.into_iter().chain(page.ttl_ms).min();
             for definition in page.items {
+                so_far.bytes = so_far.bytes.saturating_add(definition.get().len());
                 match read(definition) {
                     Ok(item) if names.insert(item.name().to_owned()) => items.push(item),
                     Ok(item) => {
@@ -155,8 +198,12 @@ impl Reader<'_> {
                     Err(problem) => tracing::warn!(upstream, method, problem, "left out an item"),
                 }
             }
-            if items.len() > ITEMS_MAX {
-                return Err(self.unusable(format!("more than {ITEMS_MAX} items")));
+            let Extent { items: most, bytes, page_timeout: _ } = self.extent;
+            if items.len() > *most {
+                return Err(self.unusable(format!("more than {most} items")));
+            }
+            if so_far.bytes > *bytes {
+                return Err(self.unusable(format!("more than {bytes} bytes")));
             }
             // The empty string is a cursor like any other.
             let Some(cursor) = page.next_cursor else { return Ok(items) };
@@ -185,7 +232,9 @@ impl Reader<'_> {
         let text = |key: &str| members.get(key).map_or("null", |raw| raw.get());
         let items = serde_json::from_str(text(self.kind.member())).map_err(unusable)?;
         let next_cursor = serde_json::from_str(text("nextCursor")).map_err(unusable)?;
-        Ok(Some(Page { items, next_cursor }))
+        // One that cannot be read says nothing.
+        let ttl_ms = serde_json::from_str(text("ttlMs")).unwrap_or_default();
+        Ok(Some(Page { items, next_cursor, ttl_ms }))
     }
 
     fn unusable(&self, what: String) -> CallFailure {
@@ -197,6 +246,7 @@ impl Reader<'_> {
 struct Page<'a> {
     items: Vec<&'a RawValue>,
     next_cursor: Option<String>,
+    ttl_ms: Option<u64>,
 }
 
 /// A tool as it is listed, unless clients must not be shown it.

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header, request};
 
-use super::{Edge, Known, parse};
+use super::{
+    Edge, Known, parse,
+    private::{self, Caller},
+};
 use crate::{
     engine::{Inbound, Sender, Served, legacy},
     error::{self, Failure},
@@ -63,11 +66,11 @@ impl Edge {
                     let id = message.id_bytes();
                     match self.whole_at_its_place(&sender, parts, &message).await {
                         Ok(Some(answer)) => batch.answer(answer),
-                        Ok(None) => self.serve_one(&mut batch, &sender, &known, message),
+                        Ok(None) => self.serve_one(&mut batch, &sender, &known, message).await,
                         Err(failure) => self.refuse_one(&mut batch, &failure, Some(&id)),
                     }
                 }
-                Ok(message) => self.serve_one(&mut batch, &sender, &known, message),
+                Ok(message) => self.serve_one(&mut batch, &sender, &known, message).await,
                 Err((failure, id)) => {
                     let id = id.unwrap_or_else(|| Bytes::from_static(b"null"));
                     self.refuse_one(&mut batch, &failure, Some(&id));
@@ -81,9 +84,19 @@ impl Edge {
     }
 
     /// Serves an element here.
-    fn serve_one(&self, batch: &mut Batch, sender: &Sender<'_>, known: &Known, message: Message) {
+    async fn serve_one(
+        &self,
+        batch: &mut Batch,
+        sender: &Sender<'_>,
+        known: &Known,
+        message: Message,
+    ) {
         let id = matches!(message.kind, Kind::Request(_)).then(|| message.id_bytes());
-        let inbound = Inbound { sender: sender.clone(), message };
+        let mut sender = sender.clone();
+        if private::is_private(&sender, &message) {
+            self.look(&mut sender, &message, &Caller::of_session(&known.claims)).await;
+        }
+        let inbound = Inbound { sender, message };
         match legacy::serve_in(inbound, &known.claims, &known.live) {
             Ok(Served::Answer(answer) | Served::Began { answer, id: _ }) => {
                 batch.answer(answer.into_bytes());

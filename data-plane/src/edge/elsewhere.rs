@@ -57,7 +57,10 @@ impl Asked<'_> {
             Kind::Request(request) => request.params.name.as_ref().and_then(|name| name.as_str()),
             Kind::Notification(_) | Kind::Response(_) => None,
         };
-        let view = route::view(&sender.table, &sender.endpoint).ok();
+        let view = sender.view().ok();
+        if view.is_some_and(|view| !view.private_upstreams().is_empty()) {
+            return ownership::private_need(message);
+        }
         let tool = name.zip(view).and_then(|(name, view)| view.tool(name));
         ownership::need(message, tool.map(|tool| &**tool))
     }

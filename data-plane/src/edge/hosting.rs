@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, header, request};
 use proto::{Era, upstream::StdioMode};
 
-use super::{Edge, elsewhere::Asked};
+use super::{Edge, elsewhere::Asked, private};
 use crate::{
     config::Stdio,
     connection::Door,
@@ -204,8 +204,7 @@ impl Edge {
 
 fn has_commands(sender: &Sender<'_>) -> bool {
     let table = &sender.table;
-    route::view(table, &sender.endpoint)
-        .is_ok_and(|view| view.has_upstream(|id| table.command(id).is_some()))
+    sender.view().is_ok_and(|view| view.has_upstream(|id| table.command(id).is_some()))
 }
 
 /// What decides on which host a request runs; `None` if it needs no command.
@@ -216,11 +215,22 @@ fn key_of(sender: &Sender<'_>, message: &Message, era: Era) -> Option<Vec<u8>> {
         Era::Modern => Version::NEWEST,
     };
     let client = route::Client { version, capabilities: Capabilities::all() };
-    let Sender { table, principal, endpoint, .. } = sender;
-    let plan = route::plan(table, principal, endpoint, message, client).ok()?;
-    let (Plan::Forward { target } | Plan::Subscribe { target, .. }) = plan else { return None };
-    let upstream_id = target.upstream_id()?;
-    let stdio = table.command(upstream_id)?;
+    let Sender { table, principal, .. } = sender;
+    let view = sender.view().ok()?;
+    let plan = route::plan((table, view), principal, message, client);
+    let upstream_id = match &plan {
+        Ok(Plan::Forward { target } | Plan::Subscribe { target, .. }) => target.upstream_id(),
+        Ok(_) | Err(_) => None,
+    };
+    let (upstream_id, stdio) = match upstream_id {
+        Some(id) => (id, table.command(id)?),
+        // Who lists, or means what is not shown to all, is shown it by a command.
+        None if private::is_private(sender, message) => {
+            let mut private = view.private_upstreams().iter();
+            private.find_map(|it| Some((it.id.as_str(), table.command(&it.id)?)))?
+        }
+        None => return None,
+    };
     if let Some(key) = key_of_session(sender) {
         return Some(key);
     }

@@ -10,7 +10,12 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use proto::{Permission, Principal, policy};
 
-use super::{Client, Edge, elsewhere::Asked, path::Transport};
+use super::{
+    Client, Edge,
+    elsewhere::Asked,
+    path::Transport,
+    private::{self, Caller},
+};
 use crate::{
     auth::{self, AuthOutcome},
     engine::{self, Inbound, Sender, Served},
@@ -81,7 +86,16 @@ impl Edge {
         }
         route::view(&table, &endpoint)?;
         let headers = Some(headers);
-        Ok(Sender { edge: self, client, table, principal, endpoint, headers, now_ms })
+        Ok(Sender {
+            edge: self,
+            client,
+            table,
+            principal,
+            endpoint,
+            headers,
+            now_ms,
+            private: None,
+        })
     }
 
     async fn mcp_steps(
@@ -93,7 +107,7 @@ impl Edge {
     ) -> Result<Response<Body>, Failure> {
         let (parts, body) = request.into_parts();
         let headers = &parts.headers;
-        let sender = self.sender(headers, client, endpoint).await?;
+        let mut sender = self.sender(headers, client, endpoint).await?;
         if let Some(asked) = Asked::by(&parts.method)
             && let Some(answer) = self.elsewhere(&sender, &parts, asked).await?
         {
@@ -120,6 +134,12 @@ impl Edge {
         }
         if let Some(answer) = self.at_its_place(&sender, &parts, &message, &era).await? {
             return Ok(answer);
+        }
+        if private::is_private(&sender, &message)
+            && let Some(caller) = Caller::over_http(&sender, &era)
+        {
+            // Boxed, since nearly no request needs it.
+            Box::pin(self.look(&mut sender, &message, &caller)).await;
         }
         match era {
             InboundEra::Legacy { header: _ } => {

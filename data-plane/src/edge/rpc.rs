@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::{
     Client, Edge,
     mcp::{parse, rendered},
+    private::{self, Caller},
 };
 use crate::{
     engine::{self, Inbound, Sender},
@@ -84,7 +85,7 @@ impl Edge {
 
     async fn alone(
         &self,
-        (sender, parts): (Sender<'_>, &request::Parts),
+        (mut sender, parts): (Sender<'_>, &request::Parts),
         (message, era): (Message, InboundEra),
         accepts: Accepts,
     ) -> Result<Response<Body>, Failure> {
@@ -92,6 +93,10 @@ impl Edge {
             && let Some(answer) = self.at_its_place(&sender, parts, &message, &era).await?
         {
             return Ok(answer);
+        }
+        if private::is_private(&sender, &message) {
+            let caller = Caller::alone(&sender, &era);
+            Box::pin(self.look(&mut sender, &message, &caller)).await;
         }
         let inbound = Inbound { sender, message };
         match era {

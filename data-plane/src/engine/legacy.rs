@@ -232,7 +232,7 @@ fn claims(
     version: Version,
     Declared { known, written }: Declared,
 ) -> Result<SessionClaims, Failure> {
-    let view = route::view(&sender.table, &sender.endpoint)?;
+    let view = sender.view()?;
     Ok(SessionClaims {
         id: session::new_id(),
         principal: session::principal_hash(&sender.principal.subject),
@@ -258,7 +258,7 @@ pub(crate) fn open(sender: &Sender<'_>) -> Result<Arc<Known>, Failure> {
     let header = sender.headers.and_then(|headers| headers.get(SESSION_ID));
     let header = header.ok_or(Failure::SessionMissing)?;
     let Sender { client, table, principal, now_ms, .. } = sender;
-    let view = route::view(table, &sender.endpoint)?;
+    let view = sender.view()?;
     if let Some(known) = client.known(header, table, principal)
         && *known.claims.server == *view.id
         && known.live.touch(*now_ms)

@@ -14,7 +14,7 @@ use crate::{
     error::Failure,
     exchange::{Exchange, Owner},
     mcp::{
-        Level, Message,
+        Capabilities, Level, Message,
         level::Wanted,
         response::{self, Answer},
         version,
@@ -76,15 +76,27 @@ pub(crate) fn holder(
     message: &Message,
     client: route::Client,
 ) -> Option<Box<str>> {
-    let Sender { table, principal, endpoint, .. } = sender;
-    let Ok(Plan::Forward { target }) = route::plan(table, principal, endpoint, message, client)
-    else {
-        return None;
+    let Sender { table, principal, .. } = sender;
+    let view = sender.view().ok()?;
+    let plan = route::plan((table, view), principal, message, client);
+    let Ok(Plan::Forward { target }) = plan else {
+        // It may mean what its sender alone is shown.
+        let mut private = view.private_upstreams().iter();
+        return private.find_map(|it| parked_at(sender, message, (&it.id, client.capabilities)));
     };
     if let Asked::Task { sealed, .. } = &target.asked {
         return TaskId::keeper(table.session_keys(), &principal.subject, sealed);
     }
-    let rounds = Rounds::of(sender, message, (target.upstream_id()?, client.capabilities))?;
+    parked_at(sender, message, (target.upstream_id()?, client.capabilities))
+}
+
+/// The proxy at which a call to this upstream waits for a request.
+fn parked_at(
+    sender: &Sender<'_>,
+    message: &Message,
+    upstream: (&str, Capabilities),
+) -> Option<Box<str>> {
+    let rounds = Rounds::of(sender, message, upstream)?;
     match rounds.open(sender.now_ms).ok()? {
         Opened::Parked { proxy_id, .. } => Some(proxy_id),
         Opened::Nothing | Opened::Given(_) | Opened::Visited { .. } => None,

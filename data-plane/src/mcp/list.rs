@@ -160,11 +160,12 @@ impl Definition {
     }
 }
 
-/// A whole result: what is listed, and where the next page begins (a JSON string).
+/// A whole result: what is listed, and where the next page begins (a JSON string). Modern
+/// clients may keep it for `ttl_ms`.
 pub fn result<'a>(
     kind: ListKind,
     items: impl Iterator<Item = (&'a str, &'a Definition)>,
-    era: Era,
+    (era, ttl_ms): (Era, u32),
     next_cursor: Option<&str>,
 ) -> Bytes {
     let mut out = Vec::with_capacity(4096);
@@ -185,7 +186,7 @@ pub fn result<'a>(
         out.extend_from_slice(format!(",\"nextCursor\":{}", quote(cursor)).as_bytes());
     }
     if era == Era::Modern {
-        out.extend_from_slice(format!(",{}", modern_tail()).as_bytes());
+        out.extend_from_slice(format!(",{}", modern_tail(ttl_ms)).as_bytes());
     }
     out.push(b'}');
     out.shrink_to_fit();
@@ -260,12 +261,13 @@ mod tests {
     fn a_result_is_json_in_both_eras() {
         let definition = read(r#"{"name":"a"}"#);
         let tools = [("x", &definition), ("y", &definition)];
-        let legacy = result(ListKind::Tools, tools.into_iter(), Era::Legacy, None);
+        let legacy = result(ListKind::Tools, tools.into_iter(), (Era::Legacy, 0), None);
         assert_eq!(&*legacy, br#"{"tools":[{"name":"x"},{"name":"y"}]}"#);
-        let legacy = result(ListKind::Prompts, tools.into_iter().skip(1), Era::Legacy, Some("c\""));
+        let legacy =
+            result(ListKind::Prompts, tools.into_iter().skip(1), (Era::Legacy, 0), Some("c\""));
         assert_eq!(&*legacy, br#"{"prompts":[{"name":"y"}],"nextCursor":"c\""}"#);
         for kind in ListKind::ALL {
-            let modern = result(kind, tools.into_iter(), Era::Modern, Some("c"));
+            let modern = result(kind, tools.into_iter(), (Era::Modern, 60_000), Some("c"));
             let modern: serde_json::Value = serde_json::from_slice(&modern).unwrap();
             assert_eq!(modern["ttlMs"], 60_000);
             assert_eq!(modern["cacheScope"], "private");
@@ -273,7 +275,7 @@ mod tests {
             assert_eq!(modern["nextCursor"], "c");
             assert_eq!(modern[kind.member()].as_array().unwrap().len(), 2);
         }
-        let empty = result(ListKind::Resources, [].into_iter(), Era::Modern, None);
+        let empty = result(ListKind::Resources, [].into_iter(), (Era::Modern, 0), None);
         assert!(serde_json::from_slice::<serde_json::Value>(&empty).is_ok());
     }
 }

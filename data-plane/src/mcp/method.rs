@@ -66,6 +66,29 @@ impl Method {
         }
     }
 
+    /// Whether it asks for a list of what there is.
+    pub fn is_list(&self) -> bool {
+        matches!(
+            self,
+            Self::ToolsList | Self::PromptsList | Self::ResourcesList | Self::ResourceTemplatesList
+        )
+    }
+
+    /// Whether its answer depends on what the caller is shown.
+    pub fn is_of_catalog(&self) -> bool {
+        self.is_list()
+            || matches!(
+                self,
+                Self::ToolsCall
+                    | Self::PromptsGet
+                    | Self::ResourcesRead
+                    | Self::Complete
+                    | Self::Subscribe
+                    | Self::Unsubscribe
+                    | Self::Listen
+            )
+    }
+
     /// Whether a request of this method is answered in `era`; else `-32601`.
     pub fn is_served_in(&self, era: Era) -> bool {
         match self {

@@ -110,7 +110,7 @@ pub fn discover_result(versions: &[&str], capabilities: &str, instructions: &str
     format!(
         r#"{{"resultType":"complete","supportedVersions":[{}],"capabilities":{capabilities}{instructions},{}}}"#,
         versions.join(","),
-        modern_tail()
+        modern_tail(LIST_TTL_MS)
     )
 }
 
@@ -134,9 +134,9 @@ pub fn acknowledgement() -> Bytes {
 }
 
 /// The members that close every modern list and discover result.
-pub fn modern_tail() -> String {
+pub fn modern_tail(ttl_ms: u32) -> String {
     format!(
-        r#""ttlMs":{LIST_TTL_MS},"cacheScope":"private","_meta":{{"{}":{SERVER_INFO}}}"#,
+        r#""ttlMs":{ttl_ms},"cacheScope":"private","_meta":{{"{}":{SERVER_INFO}}}"#,
         super::message::meta_key::SERVER_INFO
     )
 }

@@ -5,7 +5,7 @@ use ahash::AHashSet;
 use bytes::Bytes;
 
 use super::{
-    Message,
+    Message, Notice,
     list::ListKind,
     message::{Span, meta_key},
     object::{self, unquote},
@@ -41,6 +41,11 @@ impl Topic {
         }
     }
 
+    /// The group whose change a server tells with this.
+    pub fn told_by(notice: Notice) -> Option<Self> {
+        Self::ALL.into_iter().find(|topic| Notice::of(topic.notice()) == Some(notice))
+    }
+
     /// The group that a list is in.
     pub fn of(kind: ListKind) -> Self {
         match kind {
@@ -64,6 +69,11 @@ impl Topics {
     pub fn with(self, topic: Topic) -> Self {
         Self(self.0 | (1 << topic as u8))
     }
+}
+
+impl Topics {
+    pub const NONE: Self = Self(0);
+    pub const ALL: Self = Self(0b111);
 }
 
 impl FromIterator<Topic> for Topics {

@@ -33,7 +33,8 @@ fn describe(endpoint: &str, client: Client, body: &str) -> String {
 
 fn describe_in(table: &Table, endpoint: &Endpoint, client: Client, message: &Message) -> String {
     let text = |answer: Answer| String::from_utf8(answer.into_bytes().to_vec()).unwrap();
-    match plan(table, &Principal::new("alice", Role::Caller), endpoint, message, client) {
+    let principal = Principal::new("alice", Role::Caller);
+    match view(table, endpoint).and_then(|view| plan((table, view), &principal, message, client)) {
         Ok(Plan::Reply(answer)) => text(answer),
         Ok(Plan::Initialize { answer, version, declared }) => {
             format!("{} {} {}", version.as_str(), declared.to_json(), text(answer))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Live, Sessions, watching::Update};
 use crate::{
-    mcp::{Level, Message, Notice},
+    mcp::{Level, Message, Notice, subscription::Topics},
     upstream::{Audience, Said, SessionKey, log_level},
 };
 
@@ -46,6 +46,18 @@ impl Audience for Sessions {
             live.updated(upstream_id, &update);
         }
         self.listeners.updated(None, upstream_id, &update);
+    }
+
+    fn lists_changed(&self, owner: &SessionKey, topics: Topics) {
+        match owner {
+            SessionKey::Client(id) => {
+                let live = self.live.get(id).map(|live| Arc::clone(&live));
+                if let Some(live) = live {
+                    live.lists_changed(topics);
+                }
+            }
+            SessionKey::Principal { .. } => self.listeners.lists_changed_for(owner, topics),
+        }
     }
 
     fn has_subscribed(&self, upstream_id: &str, uri: &str) -> bool {

@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use dashmap::DashMap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     Sessions,
@@ -164,6 +164,15 @@ impl Listeners {
         });
     }
 
+    /// Tells `owner`, if it wants to know, of lists that it alone is shown so.
+    pub(super) fn lists_changed_for(&self, owner: &SessionKey, changed: Topics) {
+        self.each(|listener| {
+            if listener.owner == *owner {
+                listener.lists_changed(listener.state.lock(), changed);
+            }
+        });
+    }
+
     /// Ends all subscriptions in peace.
     pub(super) fn end_all(&self) {
         self.each(Listener::end);
@@ -187,6 +196,10 @@ impl Listener {
             drop(state);
             return self.end();
         };
+        self.lists_changed(state, changed);
+    }
+
+    fn lists_changed(&self, mut state: MutexGuard<'_, State>, changed: Topics) {
         let wanted = |topic: &Topic| changed.has(*topic) && self.topics.has(*topic);
         for topic in Topic::ALL.into_iter().filter(wanted) {
             state.tell(subscription::changed(&self.id, topic));
@@ -246,7 +259,7 @@ impl State {
     }
 }
 
-fn wake(mut state: parking_lot::MutexGuard<'_, State>) {
+fn wake(mut state: MutexGuard<'_, State>) {
     let waker = state.waker.take();
     drop(state);
     if let Some(waker) = waker {

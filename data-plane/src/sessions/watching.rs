@@ -131,6 +131,11 @@ impl Live {
         // The client of a server that is gone learns it by its next request.
         let Some(changed) = lists.as_mut().and_then(|lists| lists.changed(table)) else { return };
         drop(lists);
+        self.lists_changed(changed);
+    }
+
+    /// Tells the client that some of its lists changed.
+    pub(super) fn lists_changed(&self, changed: Topics) {
         for topic in Topic::ALL.into_iter().filter(|topic| changed.has(*topic)) {
             let notification = match topic {
                 Topic::Tools => TOOLS,

@@ -3,8 +3,10 @@
 pub mod entry;
 mod extensions;
 pub mod offer;
+pub mod private;
 mod references;
 mod rendered;
+mod selection;
 pub mod shelf;
 pub mod view;
 
@@ -19,12 +21,14 @@ use proto::{
         CredentialResource, Key, KeyResource, ProxyResource, Resource, TokenResource, ToolResource,
         UpstreamResource, VirtualServerResource,
     },
-    upstream::{Stdio, Transport},
+    upstream::{CatalogScope, Stdio, Transport},
 };
 
+use self::selection::Selection;
 pub use self::{
     entry::{TaskSupport, ToolEntry},
     offer::Offer,
+    private::PrivateCatalog,
     shelf::Shelf,
     view::View,
 };
@@ -45,6 +49,8 @@ pub struct Table {
     /// By id.
     pub credentials: AHashMap<Box<str>, Arc<CredentialResource>>,
     everything: Arc<View>,
+    /// Some enabled upstreams show each caller something else.
+    is_private: bool,
     /// By id and by name; a name wins over an id.
     servers: AHashMap<Box<str>, Arc<View>>,
     trust: Trust,
@@ -89,19 +95,17 @@ impl Table {
         parts.order();
         parts.offer_tasks();
         let session_keys = parts.session_keys();
-        let upstreams: AHashMap<Box<str>, _> = parts
-            .upstreams
-            .iter()
-            .map(|it| (it.id.as_str().into(), Arc::new((*it).clone())))
-            .collect();
-        let selection = view::Selection::new(&parts.upstreams, &parts.tools, &parts.offers);
-        let everything = Arc::new(View::of_everything(&selection, &parts.tools));
+        let ordered: Vec<_> = parts.upstreams.iter().map(|it| Arc::new((*it).clone())).collect();
+        let selection = Selection::new(&ordered, &parts.tools, &parts.offers);
+        let everything = Arc::new(selection.everything(&parts.tools));
         let mut servers = AHashMap::with_capacity(parts.servers.len() * 2);
         for server in &parts.servers {
             let view = Arc::new(selection.view(server));
             servers.entry(server.id.as_str().into()).or_insert_with(|| Arc::clone(&view));
             servers.insert(server.name.as_str().into(), view);
         }
+        let upstreams: AHashMap<Box<str>, _> =
+            ordered.iter().map(|it| (it.id.as_str().into(), Arc::clone(it))).collect();
         let credentials = parts
             .credentials
             .iter()
@@ -112,6 +116,7 @@ impl Table {
         Ok(Self {
             position,
             commands: parts.commands(),
+            is_private: ordered.iter().any(|it| is_private(it)),
             upstreams,
             credentials,
             everything,
@@ -122,6 +127,11 @@ impl Table {
             proxies,
             ended_sessions: parts.ended_sessions,
         })
+    }
+
+    /// Whether some upstreams show each caller something else.
+    pub fn is_private(&self) -> bool {
+        self.is_private
     }
 
     /// Everything the caller may see, as `/mcp` serves it.
@@ -196,6 +206,10 @@ impl Table {
     pub fn session_keys(&self) -> &SessionKeys {
         &self.session_keys
     }
+}
+
+fn is_private(upstream: &UpstreamResource) -> bool {
+    !upstream.disabled && upstream.catalog_scope == CatalogScope::Principal
 }
 
 impl<'a> Parts<'a> {

@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     connection::closed,
-    edge::{self, Client, Edge, now_ms},
+    edge::{self, Caller, Client, Edge, now_ms},
     engine::{self, Inbound, Sender, Served},
     error::{self, Failure},
     exchange::{Event, Exchange},
@@ -155,13 +155,13 @@ impl Pipe {
         let id = message.id_bytes();
         let is_request = matches!(message.kind, Kind::Request(_));
         let served = match self.caller().await {
-            Ok((table, principal)) if self.may_be_elsewhere(&message, &table, &principal) => {
+            Ok((table, principal)) if self.may_take_time(&message, &table, &principal) => {
                 let pipe = Arc::clone(self);
                 let answered = async move { pipe.carry(message, table, principal).await };
                 self.run(id, answered).await;
                 return Ok(());
             }
-            Ok((table, principal)) => self.serve(message, table, principal),
+            Ok((table, principal)) => self.serve(message, self.sender(table, principal)),
             Err(failure) if is_final(&failure) => return Err(failure),
             Err(failure) => Err(failure),
         };
@@ -198,17 +198,12 @@ impl Pipe {
         Ok((table, principal))
     }
 
-    fn serve(
-        &self,
-        message: Message,
-        table: Arc<Table>,
-        principal: Arc<Principal>,
-    ) -> Result<Served, Failure> {
+    fn serve(&self, message: Message, sender: Sender<'_>) -> Result<Served, Failure> {
         if message.method() == Some(&Method::Cancelled) {
             self.cancel(&message);
         }
         let era = version::era_of_body(&message)?;
-        let inbound = Inbound { sender: self.sender(table, principal), message };
+        let inbound = Inbound { sender, message };
         match era {
             InboundEra::Modern { version, capabilities } => {
                 engine::modern::serve(inbound, route::Client { version, capabilities })
@@ -226,37 +221,54 @@ impl Pipe {
             endpoint: self.endpoint.clone(),
             headers: None,
             now_ms: now_ms(),
+            private: None,
         }
     }
 
-    /// Whether another proxy may have to answer a request.
-    fn may_be_elsewhere(
+    /// Whether another proxy may have to answer a request, or what upstreams show to this client
+    /// alone.
+    fn may_take_time(
         &self,
         message: &Message,
         table: &Arc<Table>,
         principal: &Arc<Principal>,
     ) -> bool {
-        if !table.has_other_proxies(self.edge.proxy_id()) {
+        let has_others = table.has_other_proxies(self.edge.proxy_id());
+        if !has_others && !table.is_private() {
             return false;
         }
         let sender = self.sender(Arc::clone(table), Arc::clone(principal));
-        version::era_of_body(message)
-            .is_ok_and(|era| self.edge.may_be_elsewhere(&sender, message, &era))
+        let is_elsewhere = || {
+            version::era_of_body(message)
+                .is_ok_and(|era| self.edge.may_be_elsewhere(&sender, message, &era))
+        };
+        edge::is_private(&sender, message) || (has_others && is_elsewhere())
     }
 
-    /// Answers a request that another proxy may have to answer.
+    /// Answers a request while others are read.
     async fn carry(&self, message: Message, table: Arc<Table>, principal: Arc<Principal>) {
         let id = message.id_bytes();
+        let mut sender = self.sender(Arc::clone(&table), principal);
         let carried = match version::era_of_body(&message) {
-            Ok(era) => {
-                let sender = self.sender(Arc::clone(&table), Arc::clone(&principal));
-                self.edge.carried(&sender, &self.credential, &message, &era).await
+            Ok(era)
+                if table.has_other_proxies(self.edge.proxy_id())
+                    && self.edge.may_be_elsewhere(&sender, &message, &era) =>
+            {
+                let carried = self.edge.carried(&sender, &self.credential, &message, &era).await;
+                carried.map(|answer| (answer, era))
             }
+            Ok(era) => Ok((None, era)),
             Err(error) => Err(error.into()),
         };
         let served = match carried {
-            Ok(Some(answer)) => return self.say(answer).await,
-            Ok(None) => self.serve(message, table, principal),
+            Ok((Some(answer), _)) => return self.say(answer).await,
+            Ok((None, era)) => {
+                if edge::is_private(&sender, &message) {
+                    let caller = self.as_caller(&sender, &era);
+                    self.edge.look(&mut sender, &message, &caller).await;
+                }
+                self.serve(message, sender)
+            }
             Err(failure) => Err(failure),
         };
         match served {
@@ -267,6 +279,15 @@ impl Pipe {
             Ok(Served::Listening(hearing)) => self.tell(hearing).await,
             Ok(Served::Accepted) => {}
             Err(failure) => self.refuse(&failure, Some(&id)).await,
+        }
+    }
+
+    fn as_caller(&self, sender: &Sender<'_>, era: &InboundEra) -> Caller {
+        match (era, self.session.get()) {
+            (InboundEra::Legacy { .. }, Some(session)) => Caller::of_session(&session.claims),
+            (InboundEra::Legacy { .. }, None) | (InboundEra::Modern { .. }, _) => {
+                Caller::alone(sender, era)
+            }
         }
     }
 

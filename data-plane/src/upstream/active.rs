@@ -60,7 +60,7 @@ pub(super) enum Adapter {
 #[derive(Debug)]
 pub(crate) enum Lister {
     Modern(Arc<Endpoint>, Handshake, Capabilities),
-    Session(Arc<Endpoint>, Session),
+    Session(Arc<Endpoint>, Arc<Session>),
     /// The shared pipe, or one of its own.
     Pipe(Arc<Link>, Capabilities),
 }
@@ -299,6 +299,7 @@ impl Active {
     }
 
     pub(super) fn close_session(&self, key: &SessionKey) {
+        self.health.private().forget(key);
         match &self.adapter {
             Adapter::Http(http) => http.close_session(key),
             Adapter::Pipe(pipe) => pipe.close_session(key),
@@ -318,6 +319,7 @@ impl Active {
 
     pub(super) fn sweep(&self, idle: Duration) {
         self.keepers.sweep();
+        self.health.private().sweep(idle);
         match &self.adapter {
             Adapter::Http(http) => http.sweep(idle),
             Adapter::Pipe(pipe) => pipe.sweep(idle),
@@ -352,6 +354,11 @@ impl Lister {
         }
     }
 
+    /// Whether it is everybody's, and was opened as one of a client that can do everything.
+    pub(crate) fn is_of_all(&self) -> bool {
+        matches!(self, Self::Pipe(link, _) if link.is_of_all() && link.handshake.era == Era::Legacy)
+    }
+
     /// Whether a look as another client takes a process of its own.
     pub(crate) fn is_costly(&self) -> bool {
         matches!(self, Self::Pipe(link, _) if link.is_child() && link.handshake.era == Era::Legacy)
@@ -373,7 +380,12 @@ impl Lister {
             }
             Self::Session(endpoint, session) => {
                 let headers = session.headers.clone();
-                endpoint.ask(Era::Legacy, headers, question, bounds).await?.message
+                let asked = endpoint.ask(Era::Legacy, headers, question, bounds).await?;
+                if session.is_lost_by(&asked) {
+                    session.lose();
+                    return Err(CallFailure::SessionLost);
+                }
+                asked.message
             }
             Self::Pipe(link, capabilities) => link.ask(*capabilities, question, bounds).await,
         }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Question, SessionKey};
-use crate::mcp::{Level, Message, Notice};
+use crate::mcp::{Level, Message, Notice, subscription::Topics};
 
 /// What an upstream says that belongs to no call.
 #[derive(Debug)]
@@ -26,6 +26,9 @@ pub(crate) trait Audience: fmt::Debug + Send + Sync {
 
     /// The state of a task changed, as an upstream says on a connection that many share.
     fn task_changed(&self, upstream_id: &str, message: &Message);
+
+    /// Lists changed that `owner` alone is shown so.
+    fn lists_changed(&self, owner: &SessionKey, topics: Topics);
 
     /// Whether a legacy client has subscribed to a resource on such a connection itself.
     fn has_subscribed(&self, upstream_id: &str, uri: &str) -> bool;
@@ -47,6 +50,12 @@ impl Stage {
     pub(crate) fn updated(&self, upstream_id: &str, message: &Message) {
         if let Some(audience) = self.0.get().and_then(Weak::upgrade) {
             audience.updated(upstream_id, message);
+        }
+    }
+
+    pub(crate) fn lists_changed(&self, owner: &SessionKey, topics: Topics) {
+        if let Some(audience) = self.0.get().and_then(Weak::upgrade) {
+            audience.lists_changed(owner, topics);
         }
     }
 

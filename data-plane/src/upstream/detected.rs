@@ -21,6 +21,7 @@ use super::{
     http::{Answer, Endpoint, HttpUpstream, Session},
     keeper::Line,
     pipe::{PipeConversation, PipeUpstream},
+    private::Viewer,
 };
 use crate::mcp::{Capabilities, Declared};
 
@@ -100,6 +101,24 @@ impl DetectedUpstream {
         }
     }
 
+    /// The connection over which a viewer's calls are made.
+    pub(crate) async fn lister_of(
+        &self,
+        viewer: &Viewer,
+        bounds: Bounds,
+    ) -> Result<Lister, CallFailure> {
+        if !self.is_stream.load(Ordering::Relaxed) {
+            let listed = self.streamable.lister_of(viewer, bounds).await;
+            let is_refused = listed.as_ref().is_err_and(takes_no_post);
+            if !is_refused || !self.has_stream(bounds).await {
+                return listed;
+            }
+        }
+        let whose = (viewer.declared.clone(), &*viewer.subject);
+        let link = self.stream.link_of(&viewer.key, whose).await?;
+        Ok(Lister::Pipe(link, viewer.declared.known))
+    }
+
     async fn streamable_lister(&self, capabilities: Capabilities) -> Result<Lister, CallFailure> {
         let endpoint = Arc::clone(self.streamable.endpoint());
         let spoken = self.streamable.probe().await?;
@@ -107,7 +126,7 @@ impl DetectedUpstream {
             Era::Modern => Ok(Lister::Modern(endpoint, spoken, capabilities)),
             Era::Legacy => {
                 let session = Session::open(Arc::clone(&endpoint), capabilities.into()).await?;
-                Ok(Lister::Session(endpoint, session))
+                Ok(Lister::Session(endpoint, Arc::new(session)))
             }
         }
     }

@@ -11,8 +11,12 @@ use super::{
     News, SessionKey,
     audience::{Said, Stage},
     failure::CallFailure,
+    private::PrivateCatalogs,
 };
-use crate::mcp::{Level, Message};
+use crate::mcp::{
+    Level, Message, Notice,
+    subscription::{Topic, Topics},
+};
 
 /// Whether an upstream answers, as the last call or discovery saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,12 +40,14 @@ pub(crate) struct Health {
     last: Mutex<Option<UpstreamHealth>>,
     news: Arc<News>,
     stage: Stage,
+    private: PrivateCatalogs,
 }
 
 impl Health {
     pub(crate) fn new(upstream_id: String, news: Arc<News>, stage: Stage) -> Self {
         let (seen, last) = (AtomicU8::new(UNKNOWN), Mutex::new(None));
-        Self { upstream_id, seen, last, news, stage }
+        let private = PrivateCatalogs::default();
+        Self { upstream_id, seen, last, news, stage, private }
     }
 
     /// Passes on that a resource changed, to all who want to know.
@@ -101,6 +107,40 @@ impl Health {
             tracing::warn!(upstream_id = %self.upstream_id, "upstream {}", health.message);
         }
         self.news.went(health);
+    }
+
+    /// What the upstream shows to each caller.
+    pub(crate) fn private(&self) -> &PrivateCatalogs {
+        &self.private
+    }
+
+    /// A list changed, as the upstream says on a connection that is `owner`'s; `None`: that is
+    /// everybody's.
+    pub(crate) fn list_changed(&self, owner: Option<&SessionKey>, notice: Notice) {
+        self.catalog_is_stale();
+        let topics = Topic::told_by(notice).into_iter().collect();
+        match owner {
+            Some(owner) => self.changed_for(owner, topics),
+            None => self.private.keys().iter().for_each(|key| self.changed_for(key, topics)),
+        }
+    }
+
+    /// The lists may be others for everybody.
+    pub(crate) fn lists_may_have_changed(&self) {
+        self.catalog_is_stale();
+        self.private.keys().iter().for_each(|key| self.changed_for(key, Topics::ALL));
+    }
+
+    /// Nobody needs to be told of what he was not shown.
+    fn changed_for(&self, key: &SessionKey, topics: Topics) {
+        if self.private.changed(key) {
+            self.tell_changed(key, topics);
+        }
+    }
+
+    /// Tells a caller that lists changed which it alone is shown so.
+    pub(crate) fn tell_changed(&self, key: &SessionKey, topics: Topics) {
+        self.stage.lists_changed(key, topics);
     }
 
     /// The catalog must be read again.

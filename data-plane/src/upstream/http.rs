@@ -26,15 +26,17 @@ use self::{conversation::Cancel, endpoint::mirror_into, whole::read_whole};
 pub(crate) use self::{conversation::HttpConversation, endpoint::Endpoint, session::Session};
 use super::{
     Call, Event, SessionKey,
+    active::Lister,
     era::Handshake,
     failure::CallFailure,
     fetch::{self, Bounds},
+    private::Viewer,
     relay::Relay,
     sessions::Sessions,
     shared::Slot,
 };
 use crate::egress::OriginBody;
-use crate::mcp::{Declared, Message, code};
+use crate::mcp::{Capabilities, Declared, Message, code};
 
 /// How long a goodbye may take: DELETE, cancellations, answers to upstream requests.
 pub(crate) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -199,6 +201,36 @@ impl HttpUpstream {
             }
             (Era::Modern, _, _) => Ok(None),
         }
+    }
+
+    /// The connection over which a viewer's calls are made, see [`Self::session_for`].
+    pub(crate) async fn lister_of(
+        &self,
+        viewer: &Viewer,
+        bounds: Bounds,
+    ) -> Result<Lister, CallFailure> {
+        let Viewer { key, declared, era, subject: _ } = viewer;
+        let spoken = self.spoken(bounds).await?;
+        let endpoint = Arc::clone(&self.endpoint);
+        let session = match (spoken.era, key, era) {
+            (Era::Legacy, _, _) => Some(self.session_of(key, declared.clone()).await?),
+            (Era::Modern, SessionKey::Client(_), Era::Legacy)
+                if !self.is_modern_only.load(Relaxed) || self.sessions.peek(key).is_some() =>
+            {
+                match self.session_of(key, declared.clone()).await {
+                    Ok(session) => Some(session),
+                    // The first call will note it.
+                    Err(failure) if failure.is_refused_handshake() => None,
+                    Err(failure) => return Err(failure),
+                }
+            }
+            (Era::Modern, _, _) => None,
+        };
+        if let Some(session) = session {
+            return Ok(Lister::Session(endpoint, session));
+        }
+        let able = declared.known.without(Capabilities::of(&["roots.listChanged"]));
+        Ok(Lister::Modern(endpoint, Handshake::clone(&spoken), able))
     }
 
     /// The session that the call belongs to.

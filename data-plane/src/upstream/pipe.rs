@@ -279,7 +279,7 @@ impl PipeUpstream {
                 pace.starts = pace.starts.saturating_add(1);
                 // Another child may offer other things; other sessions of the same server not.
                 if pace.starts > 1 && matches!(self.links, Links::All(_)) {
-                    self.health.catalog_is_stale();
+                    self.health.lists_may_have_changed();
                 }
             }
             // Nothing was started: that says nothing of the command.

@@ -56,7 +56,7 @@ pub(crate) enum Taken {
     Request(Box<Message>),
     /// The upstream takes back its request with this id (raw JSON).
     Withdrawn(Bytes),
-    CatalogChanged,
+    ListChanged(Notice),
     /// The answer to a legacy client's call: the upstream wants input first.
     InputRequired(Box<Message>),
     /// It belongs to no call.
@@ -154,7 +154,7 @@ impl Relay {
                 Taken::Notification(message.body.clone())
             }
             Notice::ToolsChanged | Notice::PromptsChanged | Notice::ResourcesChanged => {
-                Taken::CatalogChanged
+                Taken::ListChanged(notice)
             }
             Notice::ResourceUpdated => Taken::ResourceUpdated(Box::new(message.clone())),
             Notice::ElicitationComplete | Notice::Acknowledged | Notice::TaskStatus => {

@@ -23,6 +23,7 @@ pub(super) fn listen(
     resources: Vec<Watched>,
 ) -> Result<Served, Failure> {
     let sender = &inbound.sender;
+    // Changes of what all see are told by what all see.
     let view = route::view(&sender.table, &sender.endpoint)?;
     let owner = SessionKey::Principal {
         subject: Arc::clone(&sender.principal.subject),

@@ -25,12 +25,12 @@ impl<'a> Item<'a> {
     /// The result of a list method.
     pub(super) fn render(
         items: impl Iterator<Item = Self>,
-        kind: ListKind,
-        era: Era,
+        (kind, era): (ListKind, Era),
+        ttl_ms: u32,
         next_cursor: Option<&str>,
     ) -> Bytes {
         let items = items.map(|item: Item<'a>| (item.name, item.definition));
-        list::result(kind, items, era, next_cursor)
+        list::result(kind, items, (era, ttl_ms), next_cursor)
     }
 }
 
@@ -49,10 +49,11 @@ impl Lists {
     pub(super) fn whole<'a, I: Iterator<Item = Item<'a>>>(
         &self,
         key: Key,
+        ttl_ms: u32,
         items: impl FnOnce() -> I,
     ) -> Bytes {
         let (kind, era, _) = key;
-        look_up(&self.results, key, || Item::render(items(), kind, era, None))
+        look_up(&self.results, key, || Item::render(items(), (kind, era), ttl_ms, None))
     }
 
     /// A hash of what is shown; the same in each process of one build.

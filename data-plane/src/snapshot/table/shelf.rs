@@ -18,8 +18,9 @@ use crate::mcp::{
 type Shown = (Box<str>, Arc<Offer>);
 
 /// What one upstream has at one endpoint.
-pub(super) struct Share<'a> {
-    pub(super) upstream: &'a UpstreamResource,
+#[derive(Clone, Debug)]
+pub(super) struct Share {
+    pub(super) upstream: Arc<UpstreamResource>,
     pub(super) offers: Vec<Arc<Offer>>,
     /// All that it offers is here, and what it does not list may be asked for too.
     pub(super) is_whole: bool,
@@ -58,7 +59,7 @@ pub struct Found {
 
 impl Shelf {
     /// The shares are in the order of the view.
-    pub(super) fn new(shares: &[Share<'_>], naming: Naming, server: &str) -> Self {
+    pub(super) fn new(shares: &[Share], naming: Naming, server: &str) -> Self {
         let mut shelf = Self { uris: marks(shares), ..Self::default() };
         for (id, uris) in &shelf.uris {
             shelf.by_marker.insert(uris.marker.clone(), Arc::clone(id));
@@ -202,10 +203,10 @@ impl Shelf {
     }
 }
 
-impl Share<'_> {
+impl Share {
     /// What can be asked of the upstream here: of a part, what the part needs.
     fn features(&self) -> Features {
-        let all = features_of(self.upstream);
+        let all = features_of(&self.upstream);
         if self.is_whole {
             return all;
         }
@@ -241,7 +242,7 @@ pub(super) fn features_of(upstream: &UpstreamResource) -> Features {
 }
 
 /// Finds URIs and templates that an upstream of an earlier name has already.
-fn marks(shares: &[Share<'_>]) -> AHashMap<Arc<str>, Arc<Uris>> {
+fn marks(shares: &[Share]) -> AHashMap<Arc<str>, Arc<Uris>> {
     let mut ordered: Vec<_> = shares.iter().collect();
     ordered.sort_by(|a, b| a.upstream.name.cmp(&b.upstream.name));
     let mut taken: AHashSet<&str> = AHashSet::new();

@@ -3,27 +3,23 @@
 
 use std::sync::Arc;
 
-use ahash::{AHashMap, AHashSet};
+use ahash::AHashMap;
 use bytes::Bytes;
-use proto::{
-    EntryKind, Era,
-    entry::EntryReference,
-    resource::{UpstreamResource, VirtualServerResource},
-    virtual_server::Naming,
-};
+use proto::{EntryKind, Era, resource::UpstreamResource, virtual_server::Naming};
 
 use super::{
     entry::ToolEntry,
     extensions::Extensions,
-    offer::Offer,
+    private::{PerCaller, PrivateCatalog},
     rendered::{Item, Lists},
-    shelf::{self, Share, Shelf},
+    shelf::{Share, Shelf},
 };
 use crate::mcp::{
     Capabilities,
     beyond::Beyond,
     feature::{Feature, Features},
     list::ListKind,
+    response::LIST_TTL_MS,
 };
 
 /// Longest instructions that a client is given, in bytes.
@@ -38,7 +34,7 @@ const PASSED_ON: [Feature; 5] = [
 ];
 
 /// Upstreams with the tasks that they offer.
-type OfTasks = Vec<(Arc<str>, Features)>;
+pub(super) type OfTasks = Vec<(Arc<str>, Features)>;
 
 /// What one endpoint has, ready to be listed and looked up.
 #[derive(Debug)]
@@ -59,63 +55,80 @@ pub struct View {
     /// What upstreams of tools shown here offer, if it is tasks; in the order of the tools.
     tasks: OfTasks,
     extensions: Extensions,
+    /// How long clients may keep its lists.
+    ttl_ms: u32,
+    /// How it is seen by each caller, where upstreams show each something else.
+    private: Option<Box<PerCaller>>,
+}
+
+/// What a view is made of, in its order.
+#[derive(Clone, Debug)]
+pub(super) struct Recipe {
+    pub(super) id: Box<str>,
+    pub(super) name: Box<str>,
+    pub(super) naming: Naming,
+    pub(super) tools: Vec<Arc<ToolEntry>>,
+    pub(super) tasks: OfTasks,
+    pub(super) shares: Vec<Share>,
+}
+
+impl Recipe {
+    /// What a tool is called here.
+    pub(super) fn name_of<'t>(&self, tool: &'t ToolEntry) -> &'t str {
+        match self.naming {
+            Naming::Prefix => &tool.name,
+            Naming::Bare => tool.original_name(),
+        }
+    }
 }
 
 impl View {
-    /// The view of `/mcp`. The slices are in order.
-    pub(super) fn of_everything(selection: &Selection<'_>, tools: &[Arc<ToolEntry>]) -> Self {
-        let enabled: Vec<_> = selection.ordered.iter().copied().filter(|it| !it.disabled).collect();
-        let mut chosen = Vec::with_capacity(tools.len());
-        for upstream in &enabled {
-            chosen.extend(selection.tools_of(&upstream.id));
-        }
-        chosen.extend(tools.iter().filter(|tool| tool.upstream_id().is_none()).cloned());
-        let tasks = selection.tasks(&chosen);
-        Self::new(("", ""), (chosen, tasks), Naming::Prefix, &selection.shares(&enabled))
+    /// `private` are those of its upstreams that show each caller something else.
+    pub(super) fn new(recipe: Recipe, private: Vec<Arc<UpstreamResource>>) -> Self {
+        let view = Self::of(&recipe, LIST_TTL_MS);
+        let is_same_for_all = private.is_empty();
+        let private = (!is_same_for_all).then(|| Box::new(PerCaller::new(recipe, private)));
+        Self { private, ..view }
     }
 
-    fn new(
-        (id, name): (&str, &str),
-        (tools, tasks): (Vec<Arc<ToolEntry>>, OfTasks),
-        naming: Naming,
-        shares: &[Share<'_>],
-    ) -> Self {
+    /// A view that is the same for all who get it.
+    pub(super) fn of(recipe: &Recipe, ttl_ms: u32) -> Self {
+        let Recipe { id, name, naming, tools, tasks, shares } = recipe;
         let mut shown: Vec<(Box<str>, Arc<ToolEntry>)> = Vec::with_capacity(tools.len());
         let mut by_name = AHashMap::with_capacity(tools.len());
         for tool in tools {
-            let shown_as = match naming {
-                Naming::Prefix => &*tool.name,
-                Naming::Bare => tool.original_name(),
-            };
+            let shown_as = recipe.name_of(tool);
             if by_name.contains_key(shown_as) {
                 tracing::warn!(
-                    server = name,
+                    server = &**name,
                     tool = &*tool.name,
                     "`{shown_as}` is taken, tool left out"
                 );
                 continue;
             }
-            by_name.insert(shown_as.into(), Arc::clone(&tool));
-            shown.push((shown_as.into(), tool));
+            by_name.insert(shown_as.into(), Arc::clone(tool));
+            shown.push((shown_as.into(), Arc::clone(tool)));
         }
         for (_, tool) in &shown {
             for alias in &tool.aliases {
                 by_name.entry(alias.as_str().into()).or_insert_with(|| Arc::clone(tool));
             }
         }
-        let shelf = Shelf::new(shares, naming, name);
+        let shelf = Shelf::new(shares, *naming, name);
         let mut view = Self {
-            id: id.into(),
-            name: name.into(),
+            id: id.clone(),
+            name: name.clone(),
             instructions: instructions(
-                shares.iter().filter(|it| it.is_whole).map(|it| it.upstream),
+                shares.iter().filter(|it| it.is_whole).map(|it| &*it.upstream),
             ),
             shown,
             by_name,
             shelf,
             relevant: Capabilities::NONE,
             lists: Lists::default(),
-            tasks,
+            tasks: tasks.clone(),
+            ttl_ms,
+            private: None,
             extensions: Extensions::default(),
         };
         view.extensions = Extensions::new(shares, |id| !view.has_upstream(|it| it != id));
@@ -128,7 +141,8 @@ impl View {
     /// one page.
     pub fn list(&self, kind: ListKind, era: Era, capabilities: Capabilities) -> Bytes {
         let capabilities = capabilities.and(self.relevant);
-        self.lists.whole((kind, era, capabilities), || self.visible(kind, capabilities))
+        let key = (kind, era, capabilities);
+        self.lists.whole(key, self.ttl_ms, || self.visible(kind, capabilities))
     }
 
     /// A page of that result: at most `size` items from `start` on. `cursor` makes the next
@@ -144,7 +158,7 @@ impl View {
         // Without a cursor nobody could ask for the rest.
         let size = if items.len() > size && next.is_none() { usize::MAX } else { size };
         let items = self.visible(kind, capabilities).skip(start).take(size);
-        Item::render(items, kind, era, next.as_deref())
+        Item::render(items, (kind, era), self.ttl_ms, next.as_deref())
     }
 
     /// A number that changes with what a list shows to callers with these capabilities.
@@ -175,6 +189,17 @@ impl View {
             definition: &offer.definition,
             needs: offer.needs,
         }))
+    }
+
+    /// The upstreams that show each caller something else.
+    pub fn private_upstreams(&self) -> &[Arc<UpstreamResource>] {
+        self.private.as_ref().map_or(&[], |private| private.upstreams())
+    }
+
+    /// This endpoint for a caller to whom these catalogs were shown, in the order of
+    /// [`Self::private_upstreams`]. Where it is not known what was, it is as for all.
+    pub fn for_caller(&self, shown: &[Option<Arc<PrivateCatalog>>]) -> Option<Arc<Self>> {
+        Some(self.private.as_ref()?.view(self, shown))
     }
 
     /// What `initialize` and `server/discover` announce: exactly what can be served here.
@@ -222,116 +247,6 @@ impl View {
     /// Names and tools in the order of the list.
     pub fn tools(&self) -> impl Iterator<Item = (&str, &Arc<ToolEntry>)> {
         self.shown.iter().map(|(name, tool)| (&**name, tool))
-    }
-}
-
-/// Upstreams and what they offer, indexed to choose from.
-pub(super) struct Selection<'a> {
-    ordered: &'a [&'a UpstreamResource],
-    upstreams: AHashMap<&'a str, &'a UpstreamResource>,
-    by_id: AHashMap<&'a str, &'a Arc<ToolEntry>>,
-    by_upstream: AHashMap<&'a str, Vec<&'a Arc<ToolEntry>>>,
-    offers: AHashMap<&'a str, Vec<Arc<Offer>>>,
-}
-
-impl<'a> Selection<'a> {
-    /// All slices are in order.
-    pub(super) fn new(
-        upstreams: &'a [&'a UpstreamResource],
-        tools: &'a [Arc<ToolEntry>],
-        offers: &'a [Arc<Offer>],
-    ) -> Self {
-        let mut by_upstream: AHashMap<_, Vec<_>> = AHashMap::new();
-        for tool in tools {
-            by_upstream.entry(tool.upstream_id().unwrap_or_default()).or_default().push(tool);
-        }
-        let mut offered: AHashMap<_, Vec<_>> = AHashMap::new();
-        for offer in offers {
-            offered.entry(&*offer.upstream_id).or_default().push(Arc::clone(offer));
-        }
-        Self {
-            ordered: upstreams,
-            upstreams: upstreams.iter().map(|upstream| (upstream.id.as_str(), *upstream)).collect(),
-            by_id: tools.iter().map(|tool| (&*tool.id, tool)).collect(),
-            by_upstream,
-            offers: offered,
-        }
-    }
-
-    fn tools_of(&self, upstream_id: &str) -> impl Iterator<Item = Arc<ToolEntry>> {
-        self.by_upstream.get(upstream_id).into_iter().flatten().map(|tool| Arc::clone(tool))
-    }
-
-    /// All that these upstreams offer besides tools.
-    fn shares<'u>(&self, upstreams: &[&'u UpstreamResource]) -> Vec<Share<'u>> {
-        let offers = |id: &str| self.offers.get(id).cloned().unwrap_or_default();
-        let whole = upstreams.iter().map(|upstream| Share {
-            upstream,
-            offers: offers(&upstream.id),
-            is_whole: true,
-        });
-        whole.collect()
-    }
-
-    /// Adds single offers to the shares of a virtual server, in its order.
-    fn add_single(&self, entries: &[EntryReference], shares: &mut Vec<Share<'a>>) {
-        for EntryReference { upstream_id, kind, original } in entries {
-            let upstream = self.upstreams.get(upstream_id.as_str()).filter(|it| !it.disabled);
-            let mut offers = self.offers.get(upstream_id.as_str()).into_iter().flatten();
-            let offer = offers.find(|it| it.kind == *kind && *it.original == **original);
-            let (Some(upstream), Some(offer)) = (upstream, offer) else { continue };
-            match shares.iter_mut().find(|share| share.upstream.id == *upstream_id) {
-                Some(share) if share.is_whole => {}
-                Some(share) => share.offers.push(Arc::clone(offer)),
-                None => {
-                    let offers = vec![Arc::clone(offer)];
-                    shares.push(Share { upstream, offers, is_whole: false });
-                }
-            }
-        }
-    }
-
-    /// The upstreams of these tools that have tasks of some kind.
-    fn tasks(&self, tools: &[Arc<ToolEntry>]) -> OfTasks {
-        let mut seen = AHashSet::new();
-        let ids = tools.iter().filter_map(|tool| tool.upstream_id()).filter(|id| seen.insert(*id));
-        let features = ids.filter_map(|id| {
-            let features = shelf::features_of(self.upstreams.get(id)?);
-            let tasks = features.and(Features::of_tasks());
-            (tasks != Features::NONE).then(|| (id.into(), tasks))
-        });
-        features.collect()
-    }
-
-    /// The selection of a virtual server: its upstreams in its order, then its single tools,
-    /// prompts and resources in its order. What is disabled or was left out is not there.
-    pub(super) fn view(&self, server: &VirtualServerResource) -> View {
-        let VirtualServerResource {
-            id,
-            name,
-            description: _,
-            upstream_ids,
-            tool_ids,
-            entries,
-            naming,
-        } = server;
-        let enabled = |id: &str| self.upstreams.get(id).copied().filter(|it| !it.disabled);
-        let upstreams: Vec<_> = upstream_ids.iter().filter_map(|id| enabled(id)).collect();
-        let mut taken = AHashSet::new();
-        let mut chosen = Vec::new();
-        let singles = tool_ids.iter().filter_map(|id| self.by_id.get(id.as_str()));
-        let singles =
-            singles.filter(|tool| tool.upstream_id().is_none_or(|id| enabled(id).is_some()));
-        let whole = upstreams.iter().flat_map(|upstream| self.tools_of(&upstream.id));
-        for tool in whole.chain(singles.map(|tool| Arc::clone(tool))) {
-            if taken.insert(tool.id.clone()) {
-                chosen.push(tool);
-            }
-        }
-        let mut shares = self.shares(&upstreams);
-        self.add_single(entries, &mut shares);
-        let tasks = self.tasks(&chosen);
-        View::new((id, name.as_str()), (chosen, tasks), *naming, &shares)
     }
 }
 

@@ -196,7 +196,10 @@ impl HttpConversation {
                 return Ok(Some((Event::InputRequired(message), None)));
             }
             Taken::Withdrawn(id) => return Ok(Some((Event::Withdrawn(id), None))),
-            Taken::CatalogChanged => self.endpoint.health.catalog_is_stale(),
+            Taken::ListChanged(notice) => {
+                let owner = self.cancel.session.as_ref().and_then(|session| session.owner());
+                self.endpoint.health.list_changed(owner, notice);
+            }
             Taken::ResourceUpdated(message) => {
                 if let Some(session) = &self.cancel.session {
                     session.pass_on(Said::Notice(Notice::ResourceUpdated, message));

@@ -146,8 +146,12 @@ impl Listening {
         match &message.kind {
             Kind::Request(_) => self.asked(message),
             Kind::Notification(notification) => match Notice::of(notification.method.as_str()) {
-                Some(Notice::ToolsChanged | Notice::PromptsChanged | Notice::ResourcesChanged) => {
-                    self.endpoint.health.catalog_is_stale();
+                Some(
+                    notice @ (Notice::ToolsChanged
+                    | Notice::PromptsChanged
+                    | Notice::ResourcesChanged),
+                ) => {
+                    self.endpoint.health.list_changed(Some(&self.owner), notice);
                 }
                 Some(notice) => self.say(Said::Notice(notice, Box::new(message))),
                 None => (),

@@ -18,8 +18,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     aside::Asides,
-    endpoint::{Endpoint, SESSION_ID, VERSION},
-    listening,
+    endpoint::{Asked, Endpoint, SESSION_ID, VERSION},
+    is_session_lost, listening,
 };
 use crate::{
     mcp::{
@@ -119,6 +119,21 @@ impl Session {
         if let Some(owner) = self.owner.get() {
             self.endpoint.health.say(owner, said);
         }
+    }
+
+    /// Whether the upstream answered that it does not know the session.
+    pub(crate) fn is_lost_by(&self, asked: &Asked) -> bool {
+        let said = match &asked.message {
+            Ok(message) => &message.body[..],
+            Err(CallFailure::HttpStatus { excerpt, .. }) => excerpt.as_bytes(),
+            Err(_) => return false,
+        };
+        self.has_id() && is_session_lost(asked.status, said)
+    }
+
+    /// Whose it is, if it is a caller's.
+    pub(crate) fn owner(&self) -> Option<&SessionKey> {
+        self.owner.get()
     }
 
     pub(super) fn endpoint(&self) -> &Arc<Endpoint> {

@@ -56,7 +56,7 @@ fn take_whole(body: Bytes, relay: &Relay) -> Result<(Answer, Option<i64>), CallF
         Taken::Notification(_)
         | Taken::Request(_)
         | Taken::Withdrawn(_)
-        | Taken::CatalogChanged
+        | Taken::ListChanged(_)
         | Taken::ResourceUpdated(_)
         | Taken::TaskStatus(_)
         | Taken::Nothing => {

@@ -110,7 +110,7 @@ impl Active {
         }
     }
 
-    pub(super) fn limits(&self) -> &Limits {
+    pub(crate) fn limits(&self) -> &Limits {
         &self.keepers.limits
     }
 

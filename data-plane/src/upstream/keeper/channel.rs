@@ -75,7 +75,7 @@ enum Source {
 
 /// What came on it.
 pub(super) enum Said {
-    CatalogChanged,
+    ListChanged(Notice),
     Updated(Box<Message>),
     TaskChanged(Box<Message>),
     Nothing,
@@ -139,9 +139,14 @@ impl Channel {
         let message = self.source.next().await?;
         match (&message.kind, notice(&message)) {
             (Kind::Response(_), _) | (_, Some(Notice::Cancelled)) => Err(CallFailure::NoResponse),
-            (_, Some(Notice::ToolsChanged | Notice::PromptsChanged | Notice::ResourcesChanged)) => {
-                Ok(Said::CatalogChanged)
-            }
+            (
+                _,
+                Some(
+                    notice @ (Notice::ToolsChanged
+                    | Notice::PromptsChanged
+                    | Notice::ResourcesChanged),
+                ),
+            ) => Ok(Said::ListChanged(notice)),
             (_, Some(Notice::ResourceUpdated)) => Ok(Said::Updated(Box::new(message))),
             (_, Some(Notice::TaskStatus)) => Ok(Said::TaskChanged(Box::new(message))),
             (

@@ -248,7 +248,7 @@ impl<'a> Listen<'a> {
     fn catch_up(&mut self, uris: &[Box<str>]) {
         let Some(active) = self.keeping.active.upgrade() else { return };
         if self.wanted().topics != Topics::default() {
-            active.health().catalog_is_stale();
+            active.health().lists_may_have_changed();
         }
         for uri in uris {
             match task_of(uri) {
@@ -262,7 +262,7 @@ impl<'a> Listen<'a> {
         let Some(active) = self.keeping.active.upgrade() else { return };
         match said {
             Said::Nothing => (),
-            Said::CatalogChanged => active.health().catalog_is_stale(),
+            Said::ListChanged(notice) => active.health().list_changed(None, notice),
             Said::TaskChanged(message) => {
                 let id = task::changed(&message).and_then(|id| unquote(id.of(message.text())));
                 if let Some(id) = id {

@@ -10,7 +10,10 @@ use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 
 use crate::{
-    mcp::{Capabilities, Level, Message, subscription::task_key},
+    mcp::{
+        Capabilities, Level, Message,
+        subscription::{Topics, task_key},
+    },
     upstream::{
         Audience, Said, SessionKey,
         failure::CallFailure,
@@ -41,6 +44,8 @@ impl Ear {
 }
 
 impl Audience for Ear {
+    fn lists_changed(&self, _: &SessionKey, _: Topics) {}
+
     fn hear(&self, _: &SessionKey, _: &str, _: Said) {}
 
     fn task_changed(&self, _: &str, message: &Message) {

@@ -118,6 +118,11 @@ impl Connection {
         matches!(self.owner, Some(SessionKey::Client(_)))
     }
 
+    /// Whether everybody's calls are made on it.
+    pub(super) fn is_of_all(&self) -> bool {
+        self.owner.is_none()
+    }
+
     /// Why the server is gone; `None` while it lives.
     pub(crate) fn ended(&self) -> Option<&CallFailure> {
         self.ended.get()
@@ -275,7 +280,7 @@ impl Connection {
                 Asking::Nobody => None,
             },
             Notice::ToolsChanged | Notice::PromptsChanged | Notice::ResourcesChanged => {
-                self.health.catalog_is_stale();
+                self.health.list_changed(self.owner.as_ref(), notice);
                 None
             }
             Notice::ResourceUpdated => {

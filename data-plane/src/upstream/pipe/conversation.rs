@@ -83,7 +83,7 @@ impl PipeConversation {
                 Taken::InputRequired(message) => return Ok(Event::InputRequired(message)),
                 Taken::Withdrawn(id) => return Ok(Event::Withdrawn(id)),
                 // The connection has seen to these.
-                Taken::CatalogChanged
+                Taken::ListChanged(_)
                 | Taken::ResourceUpdated(_)
                 | Taken::TaskStatus(_)
                 | Taken::Nothing => (),

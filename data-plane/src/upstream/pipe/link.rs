@@ -81,6 +81,11 @@ impl Link {
         self.connection.ask(speech, question, bounds).await
     }
 
+    /// Whether everybody's calls are made on it.
+    pub(crate) fn is_of_all(&self) -> bool {
+        self.connection.is_of_all()
+    }
+
     /// Whether it is a process.
     pub(crate) fn is_child(&self) -> bool {
         matches!(self.guard, Guard::Child { .. })
