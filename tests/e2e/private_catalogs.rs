@@ -262,9 +262,12 @@ async fn a_slow_upstream_delays_a_list_once_and_is_heard_when_it_answers() -> an
     take_note(&known).await?;
     check_note(&known, "up-").await?;
     late.initialize().await?;
+    let other = fixture::start(Era::Legacy, "127.0.0.1:0").await?;
+    world.ok(&["create", "upstream", "other", "--url", &other.url()]).await?;
     let mut heard = Events::of(late.listen(None).send().await?).await?;
     server.signal(Signal::STOP)?;
     let begun = Instant::now();
+    assert_eq!(late.call_text("other-echo", r#"{"message":"hi"}"#).await?, "hi");
     for _ in 0..10 {
         assert!(known.tool_names().await?.contains(&"up-note_mine".to_owned()));
     }

@@ -8,7 +8,7 @@ use super::Edge;
 use crate::{
     engine::{Sender, legacy},
     mcp::{Capabilities, Declared, Kind, Message, Method, Version, version::InboundEra},
-    route,
+    route::{self, Plan},
     session::SessionClaims,
     snapshot::table::View,
     upstream::{SessionKey, Viewer, Want},
@@ -80,6 +80,18 @@ pub(crate) fn is_private(sender: &Sender<'_>, message: &Message) -> bool {
         && sender.view().is_ok_and(|view| !view.private_upstreams().is_empty())
 }
 
+/// Whether a message names a tool or prompt of an upstream that shows all the same. Nobody is
+/// shown another under that name, so no other upstream can delay it.
+fn is_for_all(sender: &Sender<'_>, view: &View, message: &Message, client: route::Client) -> bool {
+    if !matches!(message.method(), Some(Method::ToolsCall | Method::PromptsGet)) {
+        return false;
+    }
+    let plan = route::plan((&sender.table, view), &sender.principal, message, client);
+    let Ok(Plan::Forward { target }) = plan else { return false };
+    let is_of = |id: &str| view.private_upstreams().iter().any(|upstream| *upstream.id == *id);
+    !target.upstream_id().is_some_and(is_of)
+}
+
 impl Edge {
     /// Lets the sender see what upstreams show to it alone. What it asks to do with something
     /// that it was shown before needs no newer look.
@@ -87,6 +99,9 @@ impl Edge {
         let Ok(view) = sender.view().cloned() else { return };
         let viewer = caller.viewer(sender);
         let is_list = message.method().is_some_and(Method::is_list);
+        if is_for_all(sender, &view, message, caller.client) {
+            return;
+        }
         if !is_list {
             sender.private = self.seen(&view, &viewer, Want::Known).await;
             let (Ok(seen), table) = (sender.view(), &sender.table) else { return };

@@ -1,6 +1,8 @@
 //! A connection that carries messages both ways: what comes in goes to the engines at once, what
 //! they say goes out one after the other. HTTP+SSE and WebSocket differ only in how bytes travel.
 
+mod carried;
+
 use std::{
     pin::Pin,
     sync::{Arc, OnceLock},
@@ -20,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     connection::closed,
-    edge::{self, Caller, Client, Edge, now_ms},
+    edge::{self, Client, Edge, now_ms},
     engine::{self, Inbound, Sender, Served},
     error::{self, Failure},
     exchange::{Event, Exchange},
@@ -222,72 +224,6 @@ impl Pipe {
             headers: None,
             now_ms: now_ms(),
             private: None,
-        }
-    }
-
-    /// Whether another proxy may have to answer a request, or what upstreams show to this client
-    /// alone.
-    fn may_take_time(
-        &self,
-        message: &Message,
-        table: &Arc<Table>,
-        principal: &Arc<Principal>,
-    ) -> bool {
-        let has_others = table.has_other_proxies(self.edge.proxy_id());
-        if !has_others && !table.is_private() {
-            return false;
-        }
-        let sender = self.sender(Arc::clone(table), Arc::clone(principal));
-        let is_elsewhere = || {
-            version::era_of_body(message)
-                .is_ok_and(|era| self.edge.may_be_elsewhere(&sender, message, &era))
-        };
-        edge::is_private(&sender, message) || (has_others && is_elsewhere())
-    }
-
-    /// Answers a request while others are read.
-    async fn carry(&self, message: Message, table: Arc<Table>, principal: Arc<Principal>) {
-        let id = message.id_bytes();
-        let mut sender = self.sender(Arc::clone(&table), principal);
-        let carried = match version::era_of_body(&message) {
-            Ok(era)
-                if table.has_other_proxies(self.edge.proxy_id())
-                    && self.edge.may_be_elsewhere(&sender, &message, &era) =>
-            {
-                let carried = self.edge.carried(&sender, &self.credential, &message, &era).await;
-                carried.map(|answer| (answer, era))
-            }
-            Ok(era) => Ok((None, era)),
-            Err(error) => Err(error.into()),
-        };
-        let served = match carried {
-            Ok((Some(answer), _)) => return self.say(answer).await,
-            Ok((None, era)) => {
-                if edge::is_private(&sender, &message) {
-                    let caller = self.as_caller(&sender, &era);
-                    self.edge.look(&mut sender, &message, &caller).await;
-                }
-                self.serve(message, sender)
-            }
-            Err(failure) => Err(failure),
-        };
-        match served {
-            Ok(Served::Answer(answer) | Served::Began { answer, id: _ }) => {
-                self.say(answer.into_bytes()).await;
-            }
-            Ok(Served::Relay(exchange)) => self.pump(exchange).await,
-            Ok(Served::Listening(hearing)) => self.tell(hearing).await,
-            Ok(Served::Accepted) => {}
-            Err(failure) => self.refuse(&failure, Some(&id)).await,
-        }
-    }
-
-    fn as_caller(&self, sender: &Sender<'_>, era: &InboundEra) -> Caller {
-        match (era, self.session.get()) {
-            (InboundEra::Legacy { .. }, Some(session)) => Caller::of_session(&session.claims),
-            (InboundEra::Legacy { .. }, None) | (InboundEra::Modern { .. }, _) => {
-                Caller::alone(sender, era)
-            }
         }
     }
 

@@ -77,6 +77,8 @@ struct State {
     /// Not read again before.
     rest_until: Option<Instant>,
     reading: Option<Reading>,
+    /// The last reading took so long that nobody waits for the next.
+    is_slow: bool,
     /// The caller knows that it changed.
     is_told: bool,
     used_at: Instant,
@@ -153,7 +155,9 @@ impl Active {
                 }
             }
             Err(failure) => {
-                tracing::warn!(upstream = self.name(), "{failure}; a caller sees what was known");
+                // Discovery and health tell it louder.
+                let upstream = self.name();
+                tracing::debug!(upstream, %failure, "a caller sees what was known");
                 kept.rest();
             }
         }
@@ -282,6 +286,7 @@ impl Default for Kept {
             fresh_until: None,
             rest_until: None,
             reading: None,
+            is_slow: false,
             is_told: false,
             used_at: Instant::now(),
         }))
@@ -298,7 +303,11 @@ impl Kept {
         if is_known && (is_fresh || want == Want::Known) {
             return Found::Known(state.last.clone());
         }
-        let patience = if is_known { PATIENCE } else { PATIENCE_FIRST };
+        let patience = match (state.is_slow, is_known) {
+            (true, _) => Duration::ZERO,
+            (false, true) => PATIENCE,
+            (false, false) => PATIENCE_FIRST,
+        };
         // One that was given up with its runtime is not waited for.
         if let Some(reading) = state.reading.as_ref().filter(|it| it.done.has_changed().is_ok()) {
             // Nobody waits again for what was late for another.
@@ -337,7 +346,8 @@ impl Kept {
     /// It could not be read.
     fn rest(&self) {
         let mut state = self.0.lock();
-        (state.reading, state.rest_until) = (None, Some(Instant::now() + RETRY));
+        state.is_slow = state.reading.take().is_some_and(|reading| reading.is_late);
+        state.rest_until = Some(Instant::now() + RETRY);
     }
 
     /// It was read. Gives what its caller has to be told of: what it was shown differently, and
@@ -345,6 +355,7 @@ impl Kept {
     fn put(&self, catalog: Arc<PrivateCatalog>) -> Topics {
         let mut state = self.0.lock();
         let reading = state.reading.take();
+        state.is_slow = false;
         let is_late = reading.as_ref().is_some_and(|reading| reading.is_late);
         let is_stale = reading.is_some_and(|reading| reading.is_stale);
         let ttl = Duration::from_millis(catalog.ttl_ms.into());

@@ -76,6 +76,26 @@ async fn what_failed_is_not_asked_again_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_waits_for_what_was_too_slow_until_it_has_answered() {
+    let kept = Kept::default();
+    for (is_late, patience) in [(true, PATIENCE_FIRST), (true, Duration::ZERO)] {
+        let Found::Coming(_, Some(begun), found) = kept.find(Want::Fresh) else { panic!() };
+        assert_eq!(found, patience);
+        if is_late {
+            kept.note_late();
+        }
+        kept.rest();
+        drop(begun);
+        tokio::time::advance(RETRY + Duration::from_millis(1)).await;
+    }
+    let begun = begin(&kept, Want::Fresh);
+    kept.put(Arc::new(catalog(1000, "a")));
+    drop(begun);
+    kept.note_change();
+    assert!(matches!(kept.find(Want::Fresh), Found::Coming(_, Some(_), PATIENCE)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn callers_share_what_is_the_same_and_there_is_room_for_new_ones() {
     let catalogs = PrivateCatalogs::default();
     let one = catalogs.share(catalog(1000, "a"));
