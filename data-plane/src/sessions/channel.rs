@@ -7,13 +7,12 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -106,17 +105,19 @@ pub(crate) struct EventId {
     number: u64,
 }
 
-impl fmt::Display for EventId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            Kind::General => 'g',
-            Kind::Call => 'c',
-        };
-        write!(formatter, "{kind}{}:{}", self.stream, self.number)
-    }
-}
-
 impl EventId {
+    /// Appends it as clients see it.
+    pub(crate) fn write(self, out: &mut BytesMut) {
+        out.put_u8(match self.kind {
+            Kind::General => b'g',
+            Kind::Call => b'c',
+        });
+        let mut digits = itoa::Buffer::new();
+        out.put_slice(digits.format(self.stream).as_bytes());
+        out.put_u8(b':');
+        out.put_slice(digits.format(self.number).as_bytes());
+    }
+
     /// An id that we gave.
     pub(crate) fn read(text: &[u8]) -> Option<Self> {
         let (stream, number) = std::str::from_utf8(text).ok()?.split_once(':')?;

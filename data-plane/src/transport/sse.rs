@@ -32,7 +32,9 @@ fn encode_as(id: Option<EventId>, message: &[u8]) -> Bytes {
     const HEAD: &[u8] = b"event: message\ndata: ";
     let mut out = BytesMut::with_capacity(HEAD.len() + message.len() + 48);
     if let Some(id) = id {
-        out.put_slice(format!("id: {id}\n").as_bytes());
+        out.put_slice(b"id: ");
+        id.write(&mut out);
+        out.put_u8(b'\n');
     }
     out.put_slice(HEAD);
     let mut rest = message;
@@ -52,7 +54,12 @@ fn encode_as(id: Option<EventId>, message: &[u8]) -> Bytes {
 /// it for a broken message (MCP 2025-11-25, transports).
 fn priming(reader: &Reader, version: Version) -> Option<Bytes> {
     (version >= Version::V2025_11_25)
-        .then(|| format!("id: {}\nretry: {RETRY_MS}\ndata:\n\n", reader.position()).into())
+        .then(|| {
+            let mut out = BytesMut::from(&b"id: "[..]);
+            reader.position().write(&mut out);
+            out.put_slice(format!("\nretry: {RETRY_MS}\ndata:\n\n").as_bytes());
+            out.freeze()
+        })
 }
 
 /// Messages as an event stream, with comments while it is silent: the rest of an exchange, or
@@ -66,7 +73,21 @@ pub(crate) struct Stream {
     /// What comes before everything else.
     first: Option<Bytes>,
     interval: Duration,
+    /// Fires when it may have been silent for too long.
     silence: Pin<Box<Sleep>>,
+    silent_since: Instant,
+    pace: Pace,
+}
+
+/// How an exchange's messages come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// None is there.
+    Waiting,
+    /// One came after a pause: it shall be on its way before more are looked for.
+    Sending,
+    /// One after the other.
+    Flowing,
 }
 
 impl Stream {
@@ -81,8 +102,20 @@ impl Stream {
             }
             None => (None, undelivered.map(|event| encode(event.body()))),
         };
-        let silence = Box::pin(tokio::time::sleep(interval));
-        Self { exchange: Some(exchange), reader, place: None, first, interval, silence }
+        Self { exchange: Some(exchange), reader, first, ..Self::empty(interval) }
+    }
+
+    fn empty(interval: Duration) -> Self {
+        Self {
+            exchange: None,
+            reader: None,
+            place: None,
+            first: None,
+            interval,
+            silence: Box::pin(tokio::time::sleep(interval)),
+            silent_since: Instant::now(),
+            pace: Pace::Waiting,
+        }
     }
 
     /// What is said on a stream of a session at `version`.
@@ -92,17 +125,13 @@ impl Stream {
         interval: Duration,
     ) -> Self {
         let first = priming(&reader, version);
-        let silence = Box::pin(tokio::time::sleep(interval));
         let (reader, place) = (Some(reader), Some(place));
-        Self { exchange: None, reader, place, first, interval, silence }
+        Self { reader, place, first, ..Self::empty(interval) }
     }
 
     /// A stream of one event.
     pub(crate) fn of(message: &[u8]) -> Self {
-        let silence = Box::pin(tokio::time::sleep(Duration::ZERO));
-        let first = Some(encode(message));
-        let interval = Duration::MAX;
-        Self { exchange: None, reader: None, place: None, first, interval, silence }
+        Self { first: Some(encode(message)), ..Self::empty(Duration::MAX) }
     }
 
     pub(crate) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -112,18 +141,42 @@ impl Stream {
         if self.place.as_ref().is_some_and(|place| place.poll_refused(cx).is_ready()) {
             return Poll::Ready(None);
         }
+        if self.pace == Pace::Sending {
+            // What was given is written when this returns, then we are asked again.
+            self.pace = Pace::Flowing;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         match self.poll_message(cx) {
             Poll::Ready(chunk) => {
                 if chunk.is_some() {
-                    self.silence.as_mut().reset(Instant::now() + self.interval);
+                    self.silent_since = Instant::now();
+                }
+                if self.pace == Pace::Waiting && self.exchange.is_some() {
+                    self.pace = Pace::Sending;
                 }
                 Poll::Ready(chunk)
             }
             Poll::Pending => {
-                ready!(self.silence.as_mut().poll(cx));
-                self.silence.as_mut().reset(Instant::now() + self.interval);
-                Poll::Ready(Some(COMMENT))
+                self.pace = Pace::Waiting;
+                self.poll_silence(cx).map(|()| Some(COMMENT))
             }
+        }
+    }
+
+    /// Ready when nothing was said for the whole interval. The timer is set anew only when it
+    /// fires, since that takes a lock and most streams speak long before.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.silence.as_mut().poll(cx));
+            let now = Instant::now();
+            let due = self.silent_since + self.interval;
+            if now >= due {
+                self.silent_since = now;
+                self.silence.as_mut().reset(now + self.interval);
+                return Poll::Ready(());
+            }
+            self.silence.as_mut().reset(due);
         }
     }
 
