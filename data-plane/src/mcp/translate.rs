@@ -8,7 +8,7 @@ mod uris;
 use bytes::Bytes;
 use proto::Era;
 
-pub use self::updates::updated_to_client;
+pub use self::updates::{task_to_client, updated_to_client};
 use self::{errors::error_to_client, uris::show_uris};
 use super::{
     Capabilities, Level, code, declared,

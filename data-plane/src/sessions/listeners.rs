@@ -25,9 +25,10 @@ use crate::{
         Capabilities, Message,
         message::Span,
         object::unquote,
-        subscription::{self, Topic, Topics, task_key},
+        subscription::{self, Topic, Topics, task_key, task_of},
         task,
-        translate::updated_to_client,
+        translate::task_to_client,
+        uri::Uris,
     },
     snapshot::table::{Table, View},
     upstream::{SessionKey, Wish},
@@ -51,6 +52,8 @@ pub(crate) struct Listener {
     /// Whose sessions at upstreams it hears too.
     owner: SessionKey,
     topics: Topics,
+    /// How the URIs of upstreams are shown whose tasks it hears of.
+    marks: Vec<(Box<str>, Arc<Uris>)>,
     state: Mutex<State>,
 }
 
@@ -107,6 +110,11 @@ impl Sessions {
     /// of what it wants, and before that nothing.
     pub(crate) fn listen(&self, view: &View, wanted: Wanted, honouring: Honouring) -> Hearing {
         let Wanted { id, owner, capabilities, topics, subscriptions } = wanted;
+        let mark = |it: &Subscription| {
+            task_of(&it.uri)?;
+            Some((it.upstream_id.clone(), view.shelf().uris(&it.upstream_id)?))
+        };
+        let marks = subscriptions.iter().filter_map(mark).collect();
         let state = State {
             lists: Lists::new(view, capabilities),
             subscriptions,
@@ -114,7 +122,7 @@ impl Sessions {
             is_over: false,
             waker: None,
         };
-        let listener = Arc::new(Listener { id, owner, topics, state: Mutex::new(state) });
+        let listener = Arc::new(Listener { id, owner, topics, marks, state: Mutex::new(state) });
         let all = Arc::clone(&self.listeners);
         let place = all.last.fetch_add(1, Relaxed);
         all.open.insert(place, Arc::clone(&listener));
@@ -221,7 +229,9 @@ impl Listener {
         let mut state = self.state.lock();
         let is_it = |it: &&Subscription| *it.upstream_id == *upstream_id && *it.uri == *key;
         let Some(found) = state.subscriptions.iter().find(is_it) else { return };
-        let told = updated_to_client(message, Some((span, &*found.shown)), Some(&self.id));
+        let marks = self.marks.iter().find(|(marked, _)| **marked == *upstream_id);
+        let uris = marks.map(|(_, uris)| &**uris);
+        let told = task_to_client(message, (span, &found.shown), &self.id, uris);
         state.tell(told);
         wake(state);
     }

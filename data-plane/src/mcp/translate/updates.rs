@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 
-use super::{Edits, is_claim};
+use super::{Edits, is_claim, uris::show_uris};
 use crate::mcp::{
     Message,
     message::{Span, meta_key},
     object,
+    uri::Uris,
 };
 
 /// A `notifications/resources/updated` as a client shall see it: with its own spelling of the
@@ -20,6 +21,30 @@ pub fn updated_to_client(
     if let Some((span, shown)) = uri {
         edits.replace(span, shown);
     }
+    tag(&mut edits, message, subscription);
+    edits.apply(&message.body)
+}
+
+/// The state of a task as a listening modern client shall see it: under its own id, with its
+/// subscription, and with the URIs of what came of it as the endpoint shows them.
+pub fn task_to_client(
+    message: &Message,
+    (id, shown): (Span, &[u8]),
+    subscription: &[u8],
+    uris: Option<&Uris>,
+) -> Bytes {
+    let mut edits = Edits::default();
+    edits.replace(id, shown);
+    let params = message.params().and_then(|params| params.span);
+    if let (Some(uris), Some(params)) = (uris, params) {
+        show_uris(&mut edits, message.text(), params, (uris, None));
+    }
+    tag(&mut edits, message, Some(subscription));
+    edits.apply(&message.body)
+}
+
+/// Names the subscription of a modern client, or none.
+fn tag(edits: &mut Edits, message: &Message, subscription: Option<&[u8]>) {
     let (text, key) = (message.text(), meta_key::SUBSCRIPTION_ID);
     let params = message.params();
     let meta = params.and_then(|params| params.meta.span);
@@ -46,7 +71,6 @@ pub fn updated_to_client(
         }
         (None, None) => (),
     }
-    edits.apply(&message.body)
 }
 
 #[cfg(test)]
@@ -85,5 +109,27 @@ mod tests {
             &format!(r#"{{"_meta":{{"{key}":7}},"uri":"m:a"}}"#),
         );
         check(r#"{"uri":"a"}"#, None, r#"{"uri":"m:a"}"#);
+    }
+
+    #[test]
+    fn links_in_what_came_of_a_task_are_those_of_the_endpoint() {
+        let uris = Uris {
+            marker: "m:".into(),
+            marked: ["a://1".into()].into_iter().collect(),
+            ..Uris::default()
+        };
+        let body = |id: &str, meta: &str, uri: &str| {
+            format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/tasks","params":{{{meta}"taskId":"{id}","uri":"a://1","result":{{"content":[{{"type":"resource_link","uri":"{uri}"}}]}}}}}}"#
+            )
+        };
+        let message = parse(body("t", "", "a://1").into()).unwrap();
+        let params = message.params().unwrap().span.unwrap();
+        let id = object::member(message.text(), params, "taskId").unwrap();
+        let meta = format!(r#""_meta":{{"{}":7}},"#, meta_key::SUBSCRIPTION_ID);
+        for (uris, shown) in [(Some(&uris), "m:a://1"), (None, "a://1")] {
+            let told = task_to_client(&message, (id, b"\"s\""), b"7", uris);
+            assert_eq!(told, body("s", &meta, shown));
+        }
     }
 }
