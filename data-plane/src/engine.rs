@@ -18,7 +18,7 @@ use crate::{
     error::Failure,
     exchange::{self, Exchange, Owner},
     limit::Permit,
-    mcp::{Kind, Message, level::Wanted, response::Answer},
+    mcp::{Kind, Message, declared, extension::Hears, level::Wanted, response::Answer},
     route::{self, Endpoint, Plan, RouteError},
     sessions::{Live, listeners::Hearing},
     snapshot::table::{Table, View},
@@ -112,6 +112,18 @@ impl Inbound<'_> {
         Passage::of(&self.sender, &self.message, target, client, live)
     }
 
+    /// What the client is told of extensions.
+    fn hears(&self, owner: &Owner) -> Hears {
+        if let Owner::Session { asks, .. } = owner {
+            return asks.hears;
+        }
+        let Self { sender, message } = self;
+        let span = message.params().and_then(|params| params.meta.client_capabilities);
+        let declares = || span.is_some_and(|it| declared::has_extensions(message.text(), it));
+        let view = route::view(&sender.table, &sender.endpoint);
+        view.map(|view| view.hears(declares)).unwrap_or_default()
+    }
+
     /// A place among the running calls.
     fn admit(&self) -> Result<Permit, Failure> {
         let Sender { edge, client, principal, .. } = &self.sender;
@@ -130,6 +142,7 @@ impl Inbound<'_> {
         let Outbound { target, client, written, logs, session, owner, operation, permit, tasks } =
             outbound;
         let id = self.id();
+        let hears = self.hears(&owner);
         let Self { sender, message } = self;
         let Sender { edge, table, principal, .. } = sender;
         let call = Call {
@@ -140,6 +153,7 @@ impl Inbound<'_> {
             client_version: client.version,
             capabilities: client.capabilities,
             written,
+            hears,
             logs,
             session,
             round: 0,

@@ -270,7 +270,7 @@ fn route_line(error: &RouteError) -> (StatusCode, i64, Level) {
     use StatusCode as S;
     match error {
         RouteError::UnknownServer(_) => (S::NOT_FOUND, code::REFUSED, Level::INFO),
-        // The modern era's 404 comes from the ladder, before routing.
+        // The modern era's 404 comes from the ladder, before routing, or is of the next line.
         RouteError::UnknownMethod(_) | RouteError::UnservedMethod { era: Era::Legacy, .. } => {
             (S::OK, code::METHOD_NOT_FOUND, Level::INFO)
         }

@@ -6,6 +6,7 @@ pub mod capability;
 pub mod code;
 pub mod declared;
 pub mod elicitation;
+pub mod extension;
 pub mod feature;
 pub mod input;
 pub mod level;

@@ -14,6 +14,7 @@ use crate::{
     mcp::{
         Capabilities, Declared, Kind, Level, Message, Method, Version,
         declared::Undeclarable,
+        extension,
         list::ListKind,
         message::Request,
         object,
@@ -79,6 +80,10 @@ pub enum Plan {
     Progress,
     /// The client's roots are others now.
     RootsChanged,
+    /// The client tells an upstream something that an extension is for.
+    Notify {
+        upstream_id: Arc<str>,
+    },
     /// A notification: taken, with nothing to say.
     Accept,
     /// The client takes back the request with this raw id, if it runs.
@@ -166,6 +171,10 @@ pub fn plan(
                 }
                 (Method::Progress, _) => Ok(Plan::Progress),
                 (method, _) if method.as_str() == ROOTS_CHANGED => Ok(Plan::RootsChanged),
+                (Method::Unknown(name), _) if may_call && extension::may_be_notification(name) => {
+                    let upstream_id = view.upstream_of(name).cloned();
+                    Ok(upstream_id.map_or(Plan::Accept, |upstream_id| Plan::Notify { upstream_id }))
+                }
                 _ => Ok(Plan::Accept),
             }
         }
@@ -216,12 +225,12 @@ fn plan_request(
         | Method::TasksList
         | Method::TasksUpdate
         | Method::TasksCancel => tasks::plan((table, view), principal, message, request, client),
+        Method::Unknown(name) => entries::extension(view, name, era),
         method @ (Method::Initialized
         | Method::Cancelled
         | Method::Progress
         | Method::LogMessage
-        | Method::ToolsListChanged
-        | Method::Unknown(_)) => unknown(method),
+        | Method::ToolsListChanged) => unknown(method),
     }
 }
 

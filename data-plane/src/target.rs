@@ -42,6 +42,13 @@ pub enum Asked {
         sealed: Box<str>,
         wish: Wish,
     },
+    /// What an extension is for. Its parameters name nothing that we know.
+    Extension {
+        upstream_id: Arc<str>,
+        method: Box<str>,
+        /// What a modern client says in `Mcp-Name`, if its parameters say the same.
+        mirrored: Option<Box<str>>,
+    },
     /// A page of tasks.
     Tasks {
         upstream_id: Arc<str>,
@@ -85,6 +92,7 @@ impl Target {
             | Asked::Resource { .. }
             | Asked::Completion { .. }
             | Asked::Task { .. }
+            | Asked::Extension { .. }
             | Asked::Tasks { .. } => None,
         }
     }
@@ -97,6 +105,7 @@ impl Target {
             | Asked::Resource { upstream_id, .. }
             | Asked::Completion { upstream_id, .. }
             | Asked::Task { upstream_id, .. }
+            | Asked::Extension { upstream_id, .. }
             | Asked::Tasks { upstream_id, .. } => Some(upstream_id),
         }
     }
@@ -112,15 +121,19 @@ impl Target {
                 Reference::Resource(uri) => Subject::RefUri(uri),
             },
             Asked::Task { id, .. } => Subject::Task(id),
+            Asked::Extension { .. } => Subject::Nothing,
             Asked::Tasks { cursor, .. } => Subject::Page(cursor.as_deref()),
         }
     }
 
     /// What `Mcp-Name` says towards a modern upstream (MCP 2026-07-28, transports).
     pub fn mirror_name(&self) -> Option<&str> {
+        if let Asked::Extension { mirrored, .. } = &self.asked {
+            return mirrored.as_deref();
+        }
         match self.subject() {
             Subject::Name(name) | Subject::Uri(name) | Subject::Task(name) => Some(name),
-            Subject::RefName(_) | Subject::RefUri(_) | Subject::Page(_) => None,
+            Subject::RefName(_) | Subject::RefUri(_) | Subject::Page(_) | Subject::Nothing => None,
         }
     }
 
@@ -133,7 +146,10 @@ impl Target {
     pub fn may_want_input(&self) -> bool {
         match &self.asked {
             Asked::Tool(_) | Asked::Prompt { .. } | Asked::Resource { .. } => true,
-            Asked::Completion { .. } | Asked::Task { .. } | Asked::Tasks { .. } => false,
+            Asked::Completion { .. }
+            | Asked::Task { .. }
+            | Asked::Extension { .. }
+            | Asked::Tasks { .. } => false,
         }
     }
 
@@ -143,11 +159,17 @@ impl Target {
         match &self.asked {
             Asked::Tool(tool) => tool.hints.is_read_only || tool.hints.is_idempotent,
             Asked::Task { wish, .. } => *wish != Wish::Change,
+            Asked::Extension { .. } => false,
             Asked::Prompt { .. }
             | Asked::Resource { .. }
             | Asked::Completion { .. }
             | Asked::Tasks { .. } => true,
         }
+    }
+
+    /// Whether the upstream may well not have the method.
+    pub fn is_extension(&self) -> bool {
+        matches!(&self.asked, Asked::Extension { .. })
     }
 
     /// Whether its answer may come as late as it likes.
@@ -162,6 +184,7 @@ impl Target {
             Asked::Resource { uri, .. } => uri,
             Asked::Task { id, .. } => id,
             Asked::Tasks { .. } => "tasks",
+            Asked::Extension { method, .. } => method,
             Asked::Prompt { name, .. }
             | Asked::Completion {
                 reference: Reference::Prompt(name) | Reference::Resource(name),

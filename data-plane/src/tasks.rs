@@ -110,9 +110,10 @@ impl Passage {
                 (Expected::Task, Some((id.clone(), sealed.clone())), None)
             }
             Asked::Tasks { next, .. } => (Expected::List, None, next.clone()),
-            Asked::Prompt { .. } | Asked::Resource { .. } | Asked::Completion { .. } => {
-                return None;
-            }
+            Asked::Prompt { .. }
+            | Asked::Resource { .. }
+            | Asked::Completion { .. }
+            | Asked::Extension { .. } => return None,
         };
         let passage = Self {
             manner: manner(),

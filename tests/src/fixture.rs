@@ -4,6 +4,7 @@
 
 mod answers;
 mod ask;
+mod extension;
 mod inputs;
 mod notes;
 mod pipes;
@@ -19,14 +20,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams,
-    CompleteRequestParams, CompleteResult, CompletionInfo, ContentBlock, GetPromptRequestParams,
-    GetPromptResponse, GetTaskParams, GetTaskResult, Implementation, JsonObject, ListPromptsResult,
-    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, RequestStateCodec,
+    CompleteRequestParams, CompleteResult, CompletionInfo, ContentBlock, CustomNotification,
+    CustomRequest, CustomResult, GetPromptRequestParams, GetPromptResponse, GetTaskParams,
+    GetTaskResult, Implementation, JsonObject, ListPromptsResult, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
+    ReadResourceRequestParams, ReadResourceResponse, RequestStateCodec,
     ResourceUpdatedNotificationParam, ServerCapabilities, ServerConfig, SetLevelRequestParams,
     SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskParams,
 };
-use rmcp::service::{RequestContext, SubscriptionContext, SubscriptionSink};
+use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext, SubscriptionSink};
 use rmcp::task_manager::TaskManager;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::Value;
@@ -75,6 +77,8 @@ pub struct Fixture {
     /// How often the list of tools changed.
     changes: Arc<AtomicU64>,
     notes: notes::Notes,
+    /// What clients told by way of the extension.
+    heard: Arc<std::sync::Mutex<Vec<Value>>>,
 }
 
 /// Every tool call that was begun, in order. Clones share them.
@@ -124,6 +128,7 @@ impl Fixture {
             given_up: Arc::default(),
             changes: Arc::default(),
             notes: notes::Notes::default(),
+            heard: Arc::default(),
         })
     }
 
@@ -230,7 +235,7 @@ impl ServerHandler for Fixture {
             .enable_logging()
             .enable_tasks()
             .build();
-        ServerConfig::new(capabilities)
+        ServerConfig::new(extension::declared(capabilities))
             .with_server_info(Implementation::new("lockgate-fixture", env!("CARGO_PKG_VERSION")))
             .with_instructions("Everything the conformance suite asks for.")
     }
@@ -373,6 +378,22 @@ impl ServerHandler for Fixture {
         _: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         Ok(())
+    }
+
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        self.extended(request, &context).await
+    }
+
+    async fn on_custom_notification(
+        &self,
+        notification: CustomNotification,
+        _: NotificationContext<RoleServer>,
+    ) {
+        self.hear(notification);
     }
 
     async fn get_task(

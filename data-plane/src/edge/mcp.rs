@@ -164,10 +164,12 @@ impl Edge {
             return self.subscribed(inbound, client);
         }
         let interval = self.timeouts.keep_alive;
+        let unknown = inbound.message.method().filter(|it| matches!(it, mcp::Method::Unknown(_)));
+        let unknown = unknown.cloned();
         match engine::modern::serve(inbound, client)? {
             Served::Relay(exchange) => {
                 let response = response::relay(exchange, accepts, interval).await;
-                Ok(response::with_pinned_status(response))
+                Ok(response::with_pinned_status(response, unknown.as_ref()))
             }
             served @ (Served::Answer(_)
             | Served::Began { .. }

@@ -90,6 +90,13 @@ pub(crate) fn serve_in(
             upstreams.notify_session(&SessionKey::Client(claims.id), &inbound.message.body);
             Ok(Served::Accepted)
         }
+        Ok(Plan::Notify { upstream_id }) => {
+            let (upstreams, key) = (inbound.sender.edge.upstreams(), SessionKey::Client(claims.id));
+            if let Some(active) = upstreams.find(&upstream_id) {
+                active.notify_session(&key, &inbound.message.body);
+            }
+            Ok(Served::Accepted)
+        }
         Ok(Plan::Cancel { request_id }) => {
             live.cancel(&request_id);
             Ok(Served::Accepted)
@@ -135,7 +142,7 @@ fn place(
         TicketError::DuplicateId => Failure::DuplicateId,
         TicketError::Ended => Failure::SessionUnknown,
     })?;
-    let asks = watching::asks(edge, claims);
+    let asks = watching::asks(&inbound.sender, claims);
     let owner = Owner::Session { ticket, asks, drain: edge.drain().clone() };
     Ok((owner, inbound.admit()?))
 }
@@ -184,9 +191,13 @@ pub(crate) fn serve_alone(inbound: Inbound<'_>) -> Result<Served, Failure> {
             };
             Ok(inbound.forward(outbound))
         }
-        Ok(Plan::Accept | Plan::Cancel { .. } | Plan::Progress | Plan::RootsChanged) => {
-            Ok(Served::Accepted)
-        }
+        Ok(
+            Plan::Accept
+            | Plan::Cancel { .. }
+            | Plan::Progress
+            | Plan::RootsChanged
+            | Plan::Notify { .. },
+        ) => Ok(Served::Accepted),
         Ok(Plan::Answer) => Err(RouteError::UnexpectedResponse.into()),
         Ok(Plan::Listen { .. }) => Err(LISTENS),
     }
@@ -216,6 +227,7 @@ pub(crate) fn begin(inbound: &Inbound<'_>) -> Result<(Answer, SessionClaims), Fa
             | Plan::Subscribe { .. }
             | Plan::Listen { .. }
             | Plan::RootsChanged
+            | Plan::Notify { .. }
             | Plan::Answer
             | Plan::Progress
             | Plan::Accept,

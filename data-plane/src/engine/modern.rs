@@ -16,6 +16,7 @@ use crate::{
     mcp::{
         Capabilities, Level, Message,
         level::Wanted,
+        mirror,
         response::{self, Answer},
         version,
     },
@@ -60,9 +61,13 @@ pub(crate) fn serve(inbound: Inbound<'_>, client: route::Client) -> Result<Serve
             listening::listen(&inbound, client, topics, resources)
         }
         // What a modern client says in a notification, it says by closing the stream too.
-        Ok(Plan::Accept | Plan::Cancel { .. } | Plan::Progress | Plan::RootsChanged) => {
-            Ok(Served::Accepted)
-        }
+        Ok(
+            Plan::Accept
+            | Plan::Cancel { .. }
+            | Plan::Progress
+            | Plan::RootsChanged
+            | Plan::Notify { .. },
+        ) => Ok(Served::Accepted),
         Ok(Plan::Answer) => Err(RouteError::UnexpectedResponse.into()),
         Ok(Plan::Initialize { .. } | Plan::SetLevel { .. } | Plan::Subscribe { .. }) => {
             Err(Failure::Internal("a modern client was served as a legacy one"))
@@ -107,13 +112,17 @@ fn parked_at(
 fn forward(
     mut inbound: Inbound<'_>,
     client: route::Client,
-    target: Target,
+    mut target: Target,
     operation: &mut Operation,
 ) -> Result<Served, Failure> {
     if let Some(headers) = inbound.sender.headers {
         version::check_param_headers(target.mirrored(), &inbound.message, |name| {
             headers.get(name).map(HeaderValue::as_bytes)
         })?;
+        if let Asked::Extension { mirrored, .. } = &mut target.asked {
+            let name = headers.get("mcp-name").map(HeaderValue::as_bytes);
+            *mirrored = name.and_then(|name| mirror::of_params(name, &inbound.message));
+        }
     }
     let upstream = target.upstream_id().map(|id| (id, client.capabilities));
     let mut rounds =

@@ -98,6 +98,14 @@ fn has_duplicates(text: &str, span: Span) -> bool {
     is_twice || outer.is_ok_and(|outer| outer.has_duplicates)
 }
 
+/// Whether a client that declares this knows an extension or an experiment that we do not know.
+pub fn has_extensions(text: &str, span: Span) -> bool {
+    let object = span.of(text).as_bytes();
+    let has = |name: &[u8]| memchr::memmem::find(object, name).is_some();
+    // Nearly all declare none.
+    (has(b"\"extensions\"") || has(b"\"experimental\"")) && says_more(text, span)
+}
+
 /// Whether there is anything in the object that [`Capabilities`] does not hold.
 fn says_more(text: &str, span: Span) -> bool {
     members(text, span).iter().any(|outer| {

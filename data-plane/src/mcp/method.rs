@@ -2,6 +2,8 @@
 
 use proto::Era;
 
+use super::extension;
+
 /// A method of a request or notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -114,8 +116,9 @@ impl Method {
             | Self::Cancelled
             | Self::Progress
             | Self::LogMessage
-            | Self::ToolsListChanged
-            | Self::Unknown(_) => false,
+            | Self::ToolsListChanged => false,
+            // Whether there is somebody for it, the router knows.
+            Self::Unknown(name) => extension::may_be_request(name),
         }
     }
 }

@@ -6,7 +6,10 @@ use std::{borrow::Cow, collections::BTreeSet};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
-use super::object::{Span, member, unquote};
+use super::{
+    Message,
+    object::{Span, member, members, unquote},
+};
 
 /// One parameter that a schema marks with `x-mcp-header`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +133,14 @@ pub fn decode(header: &[u8]) -> Option<Cow<'_, str>> {
         return Some(Cow::Borrowed(text));
     };
     String::from_utf8(STANDARD.decode(coded).ok()?).ok().map(Cow::Owned)
+}
+
+/// What a `Mcp-Name` header says, if a parameter of the request says the same.
+pub fn of_params(header: &[u8], message: &Message) -> Option<Box<str>> {
+    let said = decode(header)?;
+    let params = members(message.text(), message.params()?.span?);
+    let is_said = |value: Span| unquote(value.of(message.text())).as_deref() == Some(&*said);
+    params.iter().any(|it| is_said(it.value)).then(|| said.into())
 }
 
 /// Whether a decoded header value says what the body says; numbers count, not spellings.

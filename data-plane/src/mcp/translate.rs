@@ -56,6 +56,8 @@ pub enum Subject<'a> {
     Task(&'a str),
     /// `params.cursor`.
     Page(Option<&'a str>),
+    /// No parameter that we know.
+    Nothing,
 }
 
 /// Replacements in one body.
@@ -138,7 +140,7 @@ fn rename(edits: &mut Edits, message: &Message, params: &Params, subject: Subjec
         Subject::RefUri(value) => (params.reference, "uri", value),
         Subject::Task(value) => (params.span, "taskId", value),
         Subject::Page(Some(value)) => (params.span, "cursor", value),
-        Subject::Page(None) => return,
+        Subject::Page(None) | Subject::Nothing => return,
     };
     if let Some(span) = holder.and_then(|span| object::member(text, span, key)) {
         put(object::unquote(span.of(text)).as_deref(), span, value);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use proto::Principal;
+use proto::{Era, Principal};
 
 use super::{Client, Interest, Plan, RouteError, Watched, cursor::Place};
 use crate::{
@@ -216,4 +216,13 @@ fn referred(
         }
         _ => Err(WRONG),
     }
+}
+
+/// A method of an extension.
+pub(super) fn extension(view: &View, method: &str, era: Era) -> Result<Plan, RouteError> {
+    let upstream_id = view.upstream_of(method).cloned();
+    let unserved = || RouteError::UnservedMethod { method: method.into(), era };
+    let upstream_id = upstream_id.ok_or_else(unserved)?;
+    let asked = Asked::Extension { upstream_id, method: method.into(), mirrored: None };
+    Ok(Plan::Forward { target: Target { asked, uris: None } })
 }

@@ -2,13 +2,13 @@
 
 use proto::{
     Role,
-    resource::{Resource, ToolResource},
+    resource::{Resource, ToolResource, UpstreamResource},
 };
 
 use super::*;
 use crate::{
     mcp::{message::parse, subscription, translate::Subject},
-    snapshot::table::tests::{compile, key, sample, shelves, tool},
+    snapshot::table::tests::{compile, key, sample, shelves, tool, upstream},
 };
 
 const LEGACY: Client = Client { version: Version::V2025_11_25, capabilities: Capabilities::NONE };
@@ -52,6 +52,7 @@ fn describe_in(table: &Table, endpoint: &Endpoint, client: Client, message: &Mes
             format!("listen {} {uris:?}", subscription::filter(topics, std::iter::empty()))
         }
         Ok(Plan::RootsChanged) => "roots changed".to_owned(),
+        Ok(Plan::Notify { upstream_id }) => format!("notify {upstream_id}"),
         Ok(Plan::Answer) => "answer".to_owned(),
         Ok(Plan::Progress) => "progress".to_owned(),
         Ok(Plan::Accept) => "accept".to_owned(),
@@ -71,6 +72,7 @@ fn original(target: &Target) -> &str {
         | Subject::RefUri(it)
         | Subject::Task(it) => it,
         Subject::Page(it) => it.unwrap_or("first page"),
+        Subject::Nothing => target.label(),
     }
 }
 
@@ -117,6 +119,49 @@ fn each_era_has_its_methods() {
         "refuse: method not found: prompts/other",
     );
     check("", LEGACY, r#""id":1,"method":"notifications/initialized""#, "refuse: method not found");
+}
+
+/// Upstreams that declare these capabilities, `one` a server of the first alone.
+fn declaring(capabilities: &[&str]) -> Table {
+    let upstreams = ["a", "b", "c"].into_iter().zip(capabilities);
+    let resources = upstreams.map(|(id, capabilities)| {
+        let capabilities = (*capabilities).to_owned();
+        Resource::Upstream(UpstreamResource { capabilities, ..upstream(id, id) })
+    });
+    compile(&resources.collect::<Vec<_>>()).unwrap()
+}
+
+#[track_caller]
+fn extension(table: &Table, client: Client, body: &str, expected: &str) {
+    let message = parse(format!(r#"{{"jsonrpc":"2.0",{body}}}"#).into()).unwrap();
+    let found = describe_in(table, &Endpoint::Everything, client, &message);
+    assert_eq!(found, expected, "{body}");
+}
+
+#[test]
+fn a_method_of_an_extension_goes_to_who_alone_can_be_meant() {
+    let skills = r#"{"extensions":{"io.modelcontextprotocol/skills":{}}}"#;
+    let request = |method: &str| format!(r#""id":1,"method":"{method}""#);
+    let one = declaring(&["{}"]);
+    for client in [LEGACY, MODERN] {
+        extension(&one, client, &request("vendor.thing"), "forward a vendor.thing");
+        for method in ["tasks/steal", "rpc.x", "resources/directory/read", "notifications/x"] {
+            let refused = format!("refuse: method not found: {method}");
+            extension(&one, client, &request(method), &refused);
+        }
+    }
+    let two = declaring(&["{}", skills]);
+    extension(&two, MODERN, &request("skills/list"), "forward b skills/list");
+    let read = "resources/directory/read";
+    extension(&two, LEGACY, &request(read), "forward b resources/directory/read");
+    extension(&two, MODERN, &request("vendor/x"), "refuse: method not found: vendor/x");
+    let changed = r#""method":"notifications/skills/changed""#;
+    extension(&two, LEGACY, changed, "notify b");
+    extension(&two, LEGACY, r#""method":"notifications/vendor/x""#, "accept");
+    extension(&two, LEGACY, r#""method":"notifications/tasks""#, "accept");
+    let three = declaring(&[skills, "{}", skills]);
+    extension(&three, MODERN, &request("skills/list"), "refuse: method not found: skills/list");
+    extension(&three, LEGACY, changed, "accept");
 }
 
 #[test]

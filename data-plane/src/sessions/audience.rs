@@ -21,6 +21,7 @@ impl Audience for Sessions {
                     Said::Notice(Notice::TaskStatus, message) => {
                         live.task_changed(upstream_id, &message);
                     }
+                    Said::Extension(message) => live.tell_extension(&message),
                     Said::Notice(notice, message) => {
                         live.notice(upstream_id, notice, &live.in_own_tasks(upstream_id, *message));
                     }

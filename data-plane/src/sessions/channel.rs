@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{Asks, Live};
-use crate::upstream::Question;
+use crate::{mcp::Message, upstream::Question};
 
 /// General streams that one client may read at the same time; one more ends the oldest.
 const READERS_MAX: usize = 8;
@@ -373,6 +373,14 @@ impl Live {
         let asks = asks.filter(|_| self.is_listening());
         if let Some(request) = asks.and_then(|asks| self.ask(question, None, asks)) {
             self.tell(request);
+        }
+    }
+
+    /// Tells the client what an extension is for, if it listens and knows any.
+    pub(super) fn tell_extension(&self, message: &Message) {
+        let hears = self.channel.lock().asks.map(|asks| asks.hears).unwrap_or_default();
+        if message.method().is_some_and(|method| hears.takes(method.as_str())) {
+            self.tell(message.body.clone());
         }
     }
 

@@ -7,7 +7,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Cancel, Live, Ticket};
 use crate::{
-    mcp::{Capabilities, Message, Version, notice::cancelled},
+    mcp::{Capabilities, Message, Version, extension::Hears, notice::cancelled},
     upstream::Question,
 };
 
@@ -20,6 +20,7 @@ pub(crate) struct Asks {
     pub(crate) capabilities: Capabilities,
     pub(crate) patience: Duration,
     pub(crate) version: Version,
+    pub(crate) hears: Hears,
 }
 
 /// The unanswered requests of one session.
@@ -55,7 +56,10 @@ impl Live {
         call: Option<&Ticket>,
         asks: Asks,
     ) -> Option<Bytes> {
-        let is_able = question.needs().is_some_and(|needs| asks.capabilities.contains(needs));
+        let is_able = match question.needs() {
+            Some(needs) => asks.capabilities.contains(needs),
+            None => asks.hears.answers(question.method()),
+        };
         let runtime = tokio::runtime::Handle::try_current().ok()?;
         let mut questions = self.questions.lock();
         if !is_able || self.has_ended() || questions.pending.len() >= PENDING_MAX {
@@ -155,7 +159,7 @@ mod tests {
     fn asks(names: &[&str]) -> Asks {
         let capabilities = Capabilities::of(names);
         let version = Version::V2025_11_25;
-        Asks { capabilities, patience: Duration::from_secs(9), version }
+        Asks { capabilities, patience: Duration::from_secs(9), version, hears: Hears::Core }
     }
 
     fn text(bytes: Bytes) -> String {
@@ -211,6 +215,20 @@ mod tests {
             let told = text(back.recv().await.unwrap());
             assert!(told.contains(refusal) && told.contains(r#""id":7"#), "{told}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_an_extension_asks_is_for_those_who_know_some() {
+        let knows = Asks { hears: Hears::Extensions, ..asks(&[]) };
+        for (method, is_asked) in [("vendor/ask", true), ("tasks/x", false), ("rpc.x", false)] {
+            let (asked, mut back) = question("7", &format!(r#""method":"{method}""#));
+            assert_eq!(live().ask(asked, None, knows).is_some(), is_asked, "{method}");
+            let told = text(back.recv().await.unwrap());
+            // A session that is gone answers nothing either.
+            assert!(told.contains("-32601"), "{told}");
+        }
+        let (asked, _back) = question("7", r#""method":"vendor/ask""#);
+        assert!(live().ask(asked, None, asks(&["sampling"])).is_none());
     }
 
     #[tokio::test]

@@ -106,7 +106,12 @@ mod tests {
         let live = sessions.enter([1; 16], 0).unwrap();
         let patience = std::time::Duration::from_secs(9);
         let version = Version::V2025_11_25;
-        let mut reader = live.attach(Asks { capabilities: Capabilities::NONE, patience, version });
+        let mut reader = live.attach(Asks {
+            capabilities: Capabilities::NONE,
+            patience,
+            version,
+            hears: crate::mcp::extension::Hears::Core,
+        });
         live.know_task(TaskId { upstream_id: "u1".into(), id: "t".into() }, "sealed");
         let status = |id: &str| {
             let body = format!(
@@ -134,7 +139,12 @@ mod tests {
         let patience = std::time::Duration::from_secs(9);
         let version = Version::V2025_11_25;
         let capabilities = Capabilities::of(&["elicitation"]);
-        let mut reader = live.attach(Asks { capabilities, patience, version });
+        let mut reader = live.attach(Asks {
+            capabilities,
+            patience,
+            version,
+            hears: crate::mcp::extension::Hears::Core,
+        });
         live.know_task(TaskId { upstream_id: "u1".into(), id: "t".into() }, "sealed");
         let related = |id: &str| {
             format!(r#""_meta":{{"io.modelcontextprotocol/related-task":{{"taskId":"{id}"}}}}"#)

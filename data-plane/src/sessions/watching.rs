@@ -208,7 +208,12 @@ mod tests {
         let live = sessions.enter([1; 16], 0).unwrap();
         let patience = std::time::Duration::from_secs(9);
         let version = Version::V2025_11_25;
-        let reader = live.attach(Asks { capabilities: Capabilities::NONE, patience, version });
+        let reader = live.attach(Asks {
+            capabilities: Capabilities::NONE,
+            patience,
+            version,
+            hears: crate::mcp::extension::Hears::Core,
+        });
         (live, reader)
     }
 

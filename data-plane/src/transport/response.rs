@@ -13,7 +13,7 @@ use crate::{
     edge::Place,
     error::{self, Failure},
     exchange::{Event, Exchange},
-    mcp::{Version, code, response::Answer},
+    mcp::{Method, Version, code, response::Answer},
     sessions::channel::Reader,
 };
 
@@ -142,18 +142,26 @@ pub(crate) fn event_stream(body: Body) -> Response<Body> {
     response
 }
 
-/// Gives an upstream's "capability missing" the status that the revision pins to it (MCP
-/// 2026-07-28, transports); all other errors of upstreams stay in band.
-pub(crate) fn with_pinned_status(mut response: Response<Body>) -> Response<Body> {
-    if let Body::Whole(body) = response.body()
-        && is_missing_capability(body)
-    {
+/// Gives an upstream's "capability missing", and "method not found" of a method that we do not
+/// know either, the status that the revision pins to it (MCP 2026-07-28, transports); all other
+/// errors of upstreams stay in band.
+pub(crate) fn with_pinned_status(
+    mut response: Response<Body>,
+    method: Option<&Method>,
+) -> Response<Body> {
+    let Body::Whole(body) = response.body() else { return response };
+    if is_error(body, code::MISSING_CLIENT_CAPABILITY) {
         *response.status_mut() = StatusCode::BAD_REQUEST;
+    } else if let Some(Method::Unknown(_)) = method
+        && is_error(body, code::METHOD_NOT_FOUND)
+    {
+        *response.status_mut() = StatusCode::NOT_FOUND;
     }
     response
 }
 
-fn is_missing_capability(body: &[u8]) -> bool {
+/// Whether an answer is an error with this code.
+fn is_error(body: &[u8], wanted: i64) -> bool {
     #[derive(Deserialize)]
     struct Envelope {
         error: Option<Code>,
@@ -164,13 +172,19 @@ fn is_missing_capability(body: &[u8]) -> bool {
     }
     /// No such error is longer, and no long result need be searched.
     const LONGEST: usize = 16 * 1024;
-    if body.len() > LONGEST || memchr::memmem::find(body, b"-32021").is_none() {
+    if body.len() > LONGEST || !may_name(body, wanted) {
         return false;
     }
     let envelope = serde_json::from_slice::<Envelope>(body).ok();
-    envelope
-        .and_then(|it| it.error)
-        .is_some_and(|error| error.code == code::MISSING_CLIENT_CAPABILITY)
+    envelope.and_then(|it| it.error).is_some_and(|error| error.code == wanted)
+}
+
+fn may_name(body: &[u8], wanted: i64) -> bool {
+    let text: &[u8] = match wanted {
+        code::MISSING_CLIENT_CAPABILITY => b"-32021",
+        _ => b"-32",
+    };
+    memchr::memmem::find(body, text).is_some()
 }
 
 #[cfg(test)]
@@ -179,10 +193,17 @@ mod tests {
 
     #[test]
     fn only_the_error_itself_counts_as_a_missing_capability() {
-        assert!(is_missing_capability(br#"{"jsonrpc":"2.0","id":1,"error":{"code":-32021}}"#));
-        assert!(!is_missing_capability(br#"{"jsonrpc":"2.0","id":1,"result":{"code":-32021}}"#));
-        assert!(!is_missing_capability(
-            br#"{"jsonrpc":"2.0","id":-32021,"error":{"code":-32603}}"#
+        assert!(is_error(
+            br#"{"jsonrpc":"2.0","id":1,"error":{"code":-32021}}"#,
+            code::MISSING_CLIENT_CAPABILITY
         ));
+        for other in [
+            r#"{"jsonrpc":"2.0","id":1,"result":{"code":-32021}}"#,
+            r#"{"jsonrpc":"2.0","id":-32021,"error":{"code":-32603}}"#,
+        ] {
+            assert!(!is_error(other.as_bytes(), code::MISSING_CLIENT_CAPABILITY), "{other}");
+        }
+        let missing = br#"{"jsonrpc":"2.0","id":1,"error":{"code":-32601}}"#;
+        assert!(is_error(missing, code::METHOD_NOT_FOUND));
     }
 }

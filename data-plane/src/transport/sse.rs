@@ -53,13 +53,12 @@ fn encode_as(id: Option<EventId>, message: &[u8]) -> Bytes {
 /// An event without data that only gives an id to come back to. Clients of older versions take
 /// it for a broken message (MCP 2025-11-25, transports).
 fn priming(reader: &Reader, version: Version) -> Option<Bytes> {
-    (version >= Version::V2025_11_25)
-        .then(|| {
-            let mut out = BytesMut::from(&b"id: "[..]);
-            reader.position().write(&mut out);
-            out.put_slice(format!("\nretry: {RETRY_MS}\ndata:\n\n").as_bytes());
-            out.freeze()
-        })
+    (version >= Version::V2025_11_25).then(|| {
+        let mut out = BytesMut::from(&b"id: "[..]);
+        reader.position().write(&mut out);
+        out.put_slice(format!("\nretry: {RETRY_MS}\ndata:\n\n").as_bytes());
+        out.freeze()
+    })
 }
 
 /// Messages as an event stream, with comments while it is silent: the rest of an exchange, or

@@ -271,7 +271,7 @@ impl Active {
         }
     }
 
-    pub(super) fn notify_session(&self, key: &SessionKey, body: &bytes::Bytes) {
+    pub(crate) fn notify_session(&self, key: &SessionKey, body: &bytes::Bytes) {
         match &self.adapter {
             Adapter::Http(http) => {
                 if let Some(session) = http.session(key) {

@@ -12,6 +12,8 @@ use crate::mcp::{Level, Message, Notice, subscription::Topics};
 #[derive(Debug)]
 pub(crate) enum Said {
     Notice(Notice, Box<Message>),
+    /// A notification that the protocol does not have.
+    Extension(Box<Message>),
     /// Dropped, the upstream is told that nobody answers.
     Request(Question),
 }

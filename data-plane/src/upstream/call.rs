@@ -17,7 +17,9 @@ use super::{
     rounds::Rounds,
 };
 use crate::{
-    mcp::{Capabilities, Declared, Kind, Message, Method, Version, level::Wanted},
+    mcp::{
+        Capabilities, Declared, Kind, Message, Method, Version, extension::Hears, level::Wanted,
+    },
     target::Target,
     tasks::Passage,
 };
@@ -33,6 +35,8 @@ pub struct Call {
     pub capabilities: Capabilities,
     /// All that a legacy client declares, if that is more.
     pub written: Option<Arc<str>>,
+    /// What it is told of extensions.
+    pub hears: Hears,
     /// Which log messages it wants.
     pub logs: Wanted,
     pub session: SessionKey,

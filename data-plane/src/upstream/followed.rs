@@ -282,6 +282,7 @@ impl Followed {
             | Asked::Prompt { .. }
             | Asked::Resource { .. }
             | Asked::Completion { .. }
+            | Asked::Extension { .. }
             | Asked::Tasks { .. } => "",
         }
     }
@@ -299,6 +300,7 @@ fn request(call: &Call, method: &str, more: &str) -> Call {
         | Asked::Prompt { .. }
         | Asked::Resource { .. }
         | Asked::Completion { .. }
+        | Asked::Extension { .. }
         | Asked::Tasks { .. } => Box::default(),
     };
     Call {

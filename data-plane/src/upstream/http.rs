@@ -321,7 +321,7 @@ impl HttpUpstream {
             let mut stream = Box::new(stream);
             let (event, code) = Box::pin(stream.next()).await?;
             return Ok(of_era(
-                upstream.era,
+                (upstream.era, call),
                 code,
                 match event {
                     Event::Response(body) => Answer::Whole(body),
@@ -337,7 +337,7 @@ impl HttpUpstream {
         let whole = whole.inspect_err(|failure| cancel.failed(failure))?;
         cancel.done();
         match whole {
-            Some((answer, code)) => Ok(of_era(upstream.era, code, answer)),
+            Some((answer, code)) => Ok(of_era((upstream.era, call), code, answer)),
             None => Ok(Attempt::SessionLost),
         }
     }
@@ -366,9 +366,11 @@ impl HttpUpstream {
 }
 
 /// Whether an answer speaks against the era it was asked in.
-fn of_era(era: Era, code: Option<i64>, answer: Answer) -> Attempt {
+fn of_era((era, call): (Era, &Call), code: Option<i64>, answer: Answer) -> Attempt {
     let is_other = match (era, code) {
-        (_, Some(code::UNSUPPORTED_VERSION)) | (Era::Modern, Some(code::METHOD_NOT_FOUND)) => true,
+        (_, Some(code::UNSUPPORTED_VERSION)) => true,
+        // Methods of extensions may be missing in any era.
+        (Era::Modern, Some(code::METHOD_NOT_FOUND)) => !call.target.is_extension(),
         (Era::Modern | Era::Legacy, _) => false,
     };
     if is_other { Attempt::OtherEra(answer) } else { Attempt::Answered(answer) }

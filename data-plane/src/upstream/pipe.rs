@@ -388,6 +388,7 @@ fn work_of(call: &Call) -> Work {
         Asked::Resource { .. } => Work::Call("resources/read".into()),
         Asked::Completion { .. } => Work::Call("completion/complete".into()),
         Asked::Task { id, wish: _, .. } => Work::Task((**id).into()),
+        Asked::Extension { method, .. } => Work::Call((**method).into()),
         Asked::Tasks { .. } => Work::Call("tasks/list".into()),
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     mcp::{
-        Ask, Capabilities, Kind, Message, Span, ask, code,
+        Ask, Capabilities, Kind, Message, Method, Span, ask, code,
         message::{Response, parse, splice},
         response::{self, Answer},
         task::{self, Expected},
@@ -148,6 +148,11 @@ impl Question {
     /// What a client must have declared to be asked; `None` if no client knows such requests.
     pub(crate) fn needs(&self) -> Option<Capabilities> {
         ask::asked(&self.message).map(|(_, needs)| needs)
+    }
+
+    /// The request's method.
+    pub(crate) fn method(&self) -> &str {
+        self.message.method().map_or("", Method::as_str)
     }
 
     /// The request as the upstream sent it.

@@ -13,7 +13,9 @@ use super::{
 };
 use crate::{
     mcp::{
-        Kind, Level, Message, Notice, code, input,
+        Kind, Level, Message, Notice, code,
+        extension::Hears,
+        input,
         level::Wanted,
         message::{Notification, Response},
         object,
@@ -40,6 +42,7 @@ pub(crate) struct Relay {
     /// How the client is shown URIs of the upstream.
     uris: Option<Arc<Uris>>,
     is_completion: bool,
+    hears: Hears,
     tasks: Option<Arc<Passage>>,
 }
 
@@ -79,6 +82,7 @@ impl Relay {
             asked_uri: asked_uri(call),
             uris: call.target.uris.clone(),
             is_completion: matches!(call.target.asked, Asked::Completion { .. }),
+            hears: call.hears,
             tasks: call.tasks.clone(),
         }
     }
@@ -135,7 +139,14 @@ impl Relay {
     }
 
     fn notification(&self, message: &Message, notification: &Notification) -> Taken {
-        let Some(notice) = Notice::of(notification.method.as_str()) else { return Taken::Nothing };
+        let method = notification.method.as_str();
+        let Some(notice) = Notice::of(method) else {
+            if !self.hears.takes(method) {
+                return Taken::Nothing;
+            }
+            let body = translate::notification_to_client(message, self.client_era, None);
+            return Taken::Notification(body);
+        };
         match notice {
             Notice::Log if !self.logs.takes(log_level(message).as_deref()) => Taken::Nothing,
             Notice::Progress | Notice::Log => {
@@ -214,6 +225,7 @@ fn asked_uri(call: &Call) -> Option<Box<str>> {
         | Asked::Prompt { .. }
         | Asked::Completion { .. }
         | Asked::Task { .. }
+        | Asked::Extension { .. }
         | Asked::Tasks { .. } => None,
     }
 }

@@ -310,6 +310,7 @@ pub(crate) fn legacy_call(id: &str, arguments: &str) -> Call {
         client_version: Version::V2025_11_25,
         capabilities: Capabilities::of(&["roots", "sampling.tools", "sampling"]),
         written: None,
+        hears: crate::mcp::extension::Hears::Core,
         logs: Wanted::Any,
         session: SessionKey::Client([7; 16]),
         subject: "ann".into(),

@@ -10,7 +10,7 @@ use proto::{
 
 use super::{PROTOCOL_VERSION, open};
 use crate::{
-    edge::{Edge, Known},
+    edge::Known,
     engine::{Inbound, Sender, Served},
     error::Failure,
     exchange::Call,
@@ -34,14 +34,17 @@ use crate::{
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// What a session's client can be asked.
-pub(crate) fn asks(edge: &Edge, claims: &SessionClaims) -> Asks {
+pub(crate) fn asks(sender: &Sender<'_>, claims: &SessionClaims) -> Asks {
     let SessionClaims { capabilities, version, .. } = claims;
-    Asks { capabilities: *capabilities, patience: edge.timeouts().call, version: *version }
+    let (capabilities, version) = (*capabilities, *version);
+    let view = route::view(&sender.table, &sender.endpoint);
+    let hears = view.map(|view| view.hears(|| claims.written.is_some())).unwrap_or_default();
+    Asks { capabilities, patience: sender.edge.timeouts().call, version, hears }
 }
 
 /// Opens a stream for what belongs to no call; from now on the client hears of changed lists.
 pub(crate) fn attach(sender: &Sender<'_>, claims: &SessionClaims, live: &Live) -> Reader {
-    let reader = live.attach(asks(sender.edge, claims));
+    let reader = live.attach(asks(sender, claims));
     if let Ok(view) = route::view(&sender.table, &sender.endpoint) {
         live.watch_lists(view, claims.capabilities);
     }

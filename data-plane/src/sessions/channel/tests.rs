@@ -17,7 +17,8 @@ fn live() -> Arc<Live> {
 
 fn asks() -> Asks {
     let capabilities = Capabilities::of(&["roots"]);
-    Asks { capabilities, patience: Duration::from_secs(9), version: Version::V2025_11_25 }
+    let (patience, version) = (Duration::from_secs(9), Version::V2025_11_25);
+    Asks { capabilities, patience, version, hears: crate::mcp::extension::Hears::Core }
 }
 
 fn text(text: &'static str) -> Bytes {

@@ -17,6 +17,7 @@ use super::{
 use crate::mcp::{
     Capabilities,
     beyond::Beyond,
+    extension::Hears,
     feature::{Feature, Features},
     list::ListKind,
     response::LIST_TTL_MS,
@@ -221,6 +222,19 @@ impl View {
     /// The upstreams of tools shown here that have this kind of tasks.
     pub fn upstreams_with(&self, kind: Feature) -> impl Iterator<Item = &Arc<str>> {
         self.tasks.iter().filter(move |(_, features)| features.has(kind)).map(|(id, _)| id)
+    }
+
+    /// The upstream that alone can be meant by a method of an extension.
+    pub fn upstream_of(&self, method: &str) -> Option<&Arc<str>> {
+        self.extensions.upstream_of(method)
+    }
+
+    /// What clients here hear of extensions; `declares`: whether this one declares any.
+    pub fn hears(&self, declares: impl FnOnce() -> bool) -> Hears {
+        if self.extensions.only.is_some() || declares() {
+            return Hears::Extensions;
+        }
+        Hears::Core
     }
 
     /// What upstreams here declare that we do not know.

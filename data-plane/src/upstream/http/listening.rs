@@ -154,7 +154,7 @@ impl Listening {
                     self.endpoint.health.list_changed(Some(&self.owner), notice);
                 }
                 Some(notice) => self.say(Said::Notice(notice, Box::new(message))),
-                None => (),
+                None => self.say(Said::Extension(Box::new(message))),
             },
             // An answer belongs on its call's stream.
             Kind::Response(_) => (),

@@ -300,8 +300,11 @@ impl Connection {
 
     /// Passes on what belongs to no call, if it can be said whose it is.
     fn notice(&self, message: Message) {
+        let Some(owner) = &self.owner else { return };
         let notice = message.method().and_then(|method| Notice::of(method.as_str()));
-        let (Some(owner), Some(notice)) = (&self.owner, notice) else { return };
+        let Some(notice) = notice else {
+            return self.health.say(owner, Said::Extension(Box::new(message)));
+        };
         match notice {
             Notice::ToolsChanged
             | Notice::PromptsChanged
