@@ -144,6 +144,10 @@ impl Servers {
             create.extend([String::from("--command"), program]);
             create.extend(words.flat_map(|word| [String::from("--arg"), word]));
         }
+        if server.kind == "everything" {
+            // A tool of it makes resources that one session alone is shown.
+            create.extend(owned(&["--catalog-scope", "principal"]));
+        }
         if server.kind == "everything" && server.transport == Transport::Stdio {
             // It keeps what a client switched on, and does not know whose it is.
             create.extend(owned(&["--stdio-mode", "per-session"]));
