@@ -235,7 +235,7 @@ proptest! {
             // A modern claim is served only where the header says the same and all is there.
             Some(claim) if era(claim) == Some(Era::Modern) => {
                 prop_assert!(!is_legacy);
-                let is_whole = is_able && method == "tools/list";
+                let is_whole = is_able && matches!(method, "tools/list" | "x/y");
                 prop_assert_eq!(is_modern, header.as_deref() == Some(claim) && is_whole);
             }
             Some(claim) => prop_assert_eq!(is_legacy, era(claim) == Some(Era::Legacy)),
