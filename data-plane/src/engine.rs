@@ -51,6 +51,11 @@ impl Sender<'_> {
             None => route::view(&self.table, &self.endpoint),
         }
     }
+
+    /// What it is told of extensions; `declares`: whether it declares any.
+    pub(crate) fn hears(&self, declares: impl FnOnce() -> bool) -> Hears {
+        self.view().map(|view| view.hears(declares)).unwrap_or_default()
+    }
 }
 
 /// A message and its sender.
@@ -118,10 +123,10 @@ impl Inbound<'_> {
             return asks.hears;
         }
         let Self { sender, message } = self;
-        let span = message.params().and_then(|params| params.meta.client_capabilities);
-        let declares = || span.is_some_and(|it| declared::has_extensions(message.text(), it));
-        let view = route::view(&sender.table, &sender.endpoint);
-        view.map(|view| view.hears(declares)).unwrap_or_default()
+        sender.hears(|| {
+            let span = message.params().and_then(|params| params.meta.client_capabilities);
+            span.is_some_and(|it| declared::has_extensions(message.text(), it))
+        })
     }
 
     /// A place among the running calls.

@@ -37,14 +37,14 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 pub(crate) fn asks(sender: &Sender<'_>, claims: &SessionClaims) -> Asks {
     let SessionClaims { capabilities, version, .. } = claims;
     let (capabilities, version) = (*capabilities, *version);
-    let view = route::view(&sender.table, &sender.endpoint);
-    let hears = view.map(|view| view.hears(|| claims.written.is_some())).unwrap_or_default();
+    let hears = sender.hears(|| claims.written.is_some());
     Asks { capabilities, patience: sender.edge.timeouts().call, version, hears }
 }
 
 /// Opens a stream for what belongs to no call; from now on the client hears of changed lists.
 pub(crate) fn attach(sender: &Sender<'_>, claims: &SessionClaims, live: &Live) -> Reader {
     let reader = live.attach(asks(sender, claims));
+    // Changes of what all see are told by what all see.
     if let Ok(view) = route::view(&sender.table, &sender.endpoint) {
         live.watch_lists(view, claims.capabilities);
     }
