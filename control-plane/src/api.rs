@@ -8,6 +8,7 @@ mod identity;
 pub(crate) mod mask;
 mod operations;
 mod registry;
+pub(crate) mod settle;
 pub(crate) mod status;
 pub(crate) mod sync;
 

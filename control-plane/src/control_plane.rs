@@ -8,7 +8,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{
-    api::{self, authenticate, sync::SyncApi},
+    api::{
+        self, authenticate,
+        settle::{Settling, settled},
+        sync::SyncApi,
+    },
     changes::Changes,
     clock::{Clock, SystemClock},
     config::{Config, DataDir, Strictness},
@@ -156,9 +160,11 @@ impl ControlPlane {
         <L::Service as tower::Service<axum::extract::Request>>::Future: Send + 'static,
     {
         let services = self.services.clone();
+        let settling = Settling::new(&self.store, self.sync.fleet.clone());
         Router::new()
             .merge(api::routes(&services))
             .merge(rest::routes().with_state(services.clone()))
+            .route_layer(middleware::from_fn_with_state(settling, settled))
             .route_layer(door)
             .merge(api::open_routes())
             .merge(rest::open_routes().with_state(services))

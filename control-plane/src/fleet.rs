@@ -46,6 +46,8 @@ struct Inner {
     enrolled: Mutex<HashSet<String>>,
     /// Grows when a proxy may have lost its credential.
     expelled: watch::Sender<u64>,
+    /// What the proxy in this process has taken up; none: it is not connected.
+    local: watch::Sender<Option<u64>>,
     /// A proxy that was not seen for so long is forgotten.
     forget_after: Duration,
 }
@@ -79,6 +81,7 @@ impl Fleet {
             changes: watch::Sender::new(0),
             enrolled: Mutex::default(),
             expelled: watch::Sender::new(0),
+            local: watch::Sender::new(None),
             forget_after,
         };
         Self { inner: Arc::new(inner) }
@@ -111,6 +114,9 @@ impl Fleet {
         members.insert(hello.proxy_id.clone(), member);
         drop(members);
         self.inner.changes.send_modify(|number| *number += 1);
+        if !hello.is_enrolled {
+            self.inner.local.send_replace(Some(hello.position.map_or(0, |it| it.revision)));
+        }
         let (fleet, proxy_id) = (self.clone(), hello.proxy_id);
         Ok(Membership { fleet, proxy_id, stream, superseded, rejected })
     }
@@ -200,6 +206,14 @@ impl Fleet {
     /// Changes whenever a proxy may have lost its credential: who serves one looks whether it has.
     pub(crate) fn expelled(&self) -> watch::Receiver<u64> {
         self.inner.expelled.subscribe()
+    }
+
+    /// Returns when the proxy in this process, if there is one, has taken up all until `revision`
+    /// or refused it. What others run is told by [`Fleet::list`].
+    pub(crate) async fn settled(&self, revision: u64) {
+        let mut local = self.inner.local.subscribe();
+        // It lives as long as the fleet.
+        local.wait_for(|answered| answered.is_none_or(|it| it >= revision)).await.ok();
     }
 
     /// Expels proxies whose credential another control plane has taken from them.

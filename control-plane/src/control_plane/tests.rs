@@ -5,6 +5,7 @@ mod gateways;
 mod identity;
 mod proxy;
 mod rest;
+mod settling;
 mod start;
 
 use std::sync::Arc;

@@ -72,7 +72,18 @@ impl Membership {
                 }
                 Outcome::Resync => {}
             }
+            match outcome {
+                Outcome::Active | Outcome::Rejected => self.answered(member, position.revision),
+                Outcome::Resync => {}
+            }
         });
+    }
+
+    /// Who waits for the proxy in this process is told.
+    fn answered(&self, member: &Member, revision: u64) {
+        if !member.is_enrolled {
+            self.fleet.inner.local.send_replace(Some(revision));
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut Member)) {
@@ -88,7 +99,12 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.change(Member::leave);
+        self.change(|member| {
+            member.leave();
+            if !member.is_enrolled {
+                self.fleet.inner.local.send_replace(None);
+            }
+        });
         self.fleet.inner.changes.send_modify(|number| *number += 1);
     }
 }

@@ -1,5 +1,7 @@
 //! A proxy in a few lines: it takes every update and finds what it is told to find.
 
+use std::time::Duration;
+
 use futures_util::StreamExt as _;
 use proto::wire::{
     self, ProxyMessage, ReportMessage, proxy_message, report_message,
@@ -33,13 +35,18 @@ pub(super) fn refused() -> Found {
 
 /// Connects a proxy that lives as long as the control plane.
 pub(super) fn connect(fixture: &Fixture, found: Found) {
-    let tasks = &fixture.control_plane.tasks;
-    let channel = fixture.control_plane.local_channel();
-    tasks.detach(follow(channel.clone()));
-    tasks.detach(report(channel, found));
+    let channel = connect_slow(fixture, Duration::ZERO);
+    fixture.control_plane.tasks.detach(report(channel, found));
 }
 
-async fn follow(channel: Channel) {
+/// Connects one that takes its time over an update, and reports nothing.
+pub(super) fn connect_slow(fixture: &Fixture, delay: Duration) -> Channel {
+    let channel = fixture.control_plane.local_channel();
+    fixture.control_plane.tasks.detach(follow(channel.clone(), delay));
+    channel
+}
+
+async fn follow(channel: Channel, delay: Duration) {
     let (sender, messages) = mpsc::channel(8);
     let send = |message| {
         let (sender, message) = (sender.clone(), ProxyMessage { message: Some(message) });
@@ -54,6 +61,7 @@ async fn follow(channel: Channel) {
             continue;
         };
         if update.last {
+            tokio::time::sleep(delay).await;
             let outcome = wire::Outcome::Active.into();
             let applied = wire::Applied { position: update.target, outcome, ..Default::default() };
             send(proxy_message::Message::Applied(applied)).await;
