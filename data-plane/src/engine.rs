@@ -148,6 +148,7 @@ impl Inbound<'_> {
             outbound;
         let id = self.id();
         let hears = self.hears(&owner);
+        let askers = self.sender.view().map(|view| view.askers()).unwrap_or_default();
         let Self { sender, message } = self;
         let Sender { edge, table, principal, .. } = sender;
         let call = Call {
@@ -159,6 +160,7 @@ impl Inbound<'_> {
             capabilities: client.capabilities,
             written,
             hears,
+            askers,
             logs,
             session,
             round: 0,

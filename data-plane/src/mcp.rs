@@ -1,5 +1,6 @@
 //! The Model Context Protocol as plain functions: no HTTP, no pingora, no configuration, no clock.
 
+pub mod addressee;
 pub mod ask;
 pub mod beyond;
 pub mod capability;

@@ -49,7 +49,8 @@ async fn what_an_upstream_asks_during_a_call_reaches_the_caller_and_the_answer_t
                     json!({"action": "accept", "content": {"username": "ann", "email": "a@b.c"}})
                 })
                 .await?;
-            assert_eq!(elicited.0[0]["params"]["message"], "Who?");
+            let message = format!("[{upstream}] Who?");
+            assert_eq!(elicited.0[0]["params"]["message"], message, "it is said who asks");
             assert!(text(&elicited.1).contains("action=accept"), "{upstream}: {elicited:?}");
             let rooted = client
                 .converse(
@@ -65,6 +66,39 @@ async fn what_an_upstream_asks_during_a_call_reaches_the_caller_and_the_answer_t
                 )
                 .await?;
             assert!(text(&refused.1).contains("the user said no"), "{upstream}: {refused:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_knows_who_asks_is_asked_in_the_upstreams_words_and_led_to_safe_pages_only()
+-> anyhow::Result<()> {
+    let (world, _fixture) = two_ways().await?;
+    let able = json!({"elicitation": {"form": {}, "url": {}}});
+    for upstream in ["http", "pipe"] {
+        world.ok(&["create", "server", upstream, "--upstream", upstream]).await?;
+        for (path, who) in [
+            ("/mcp".to_owned(), format!("[{upstream}] ")),
+            (format!("/servers/{upstream}/mcp"), String::new()),
+        ] {
+            let mut client = world.client(&path).await?;
+            client.initialize_with(LEGACY, able.clone()).await?;
+            let page = |url: &str| {
+                format!(
+                    r#"{{"name":"{upstream}-test_elicitation_page","arguments":{{"url":"{url}"}}}}"#
+                )
+            };
+            let accept = |_: &Value| json!({"action": "accept"});
+            let (asked, response) = client.converse(&page("https://pay.example/1"), accept).await?;
+            assert_eq!(asked[0]["params"]["message"], format!("{who}Pay here"), "{path}");
+            assert_eq!(asked[0]["params"]["url"], "https://pay.example/1", "{path}");
+            assert!(text(&response).contains("action=accept"), "{path}: {response}");
+            for url in ["http://pay.example/", "javascript:alert(1)"] {
+                let (asked, response) = client.converse(&page(url), accept).await?;
+                assert_eq!(asked, Vec::<Value>::new(), "{path}: {url}");
+                assert!(text(&response).contains("action=cancel"), "{path}: {response}");
+            }
         }
     }
     Ok(())

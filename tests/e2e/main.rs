@@ -33,4 +33,5 @@ mod translate;
 mod transports;
 mod unruly_upstreams;
 mod upstream_transports;
+mod versions;
 mod ways;

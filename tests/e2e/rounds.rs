@@ -75,6 +75,35 @@ async fn what_a_legacy_upstream_asks_reaches_a_modern_client_and_the_call_goes_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_modern_upstream_asks_says_who_asks_and_leads_to_safe_pages_only()
+-> anyhow::Result<()> {
+    let server = fixture::start(Era::Modern, "127.0.0.1:0").await?;
+    let world = World::up().await?;
+    for name in ["up", "other"] {
+        world.ok(&["create", "upstream", name, "--url", &server.url()]).await?;
+    }
+    world.ok(&["create", "server", "one", "--upstream", "up"]).await?;
+    for (path, who) in [("/mcp", "[up] "), ("/servers/one/mcp", "")] {
+        let client = world.client(path).await?.able(r#"{"elicitation":{"form":{},"url":{}}}"#);
+        let page = |url: &str| {
+            format!(r#"{{"name":"up-test_elicitation_page","arguments":{{"url":"{url}"}}}}"#)
+        };
+        let (asked, response) = client.rounds(&page("https://pay.example/1"), answer).await?;
+        assert_eq!(asked[0]["params"]["message"], format!("{who}Pay here"), "{path}: {asked:?}");
+        assert!(text(&response).contains("action=accept"), "{path}: {response}");
+        let form = r#"{"name":"up-test_elicitation","arguments":{"message":"Who?"}}"#;
+        let (asked, _) = client.rounds(form, answer).await?;
+        assert_eq!(asked[0]["params"]["message"], format!("{who}Who?"), "{path}: {asked:?}");
+        for url in ["http://pay.example/", "javascript:alert(1)"] {
+            let refused = client.modern("tools/call", &page(url)).await?;
+            assert_eq!(refused.error_code()?, -32603, "{path}: {}", refused.body);
+            assert!(refused.body.contains("others could have written"), "{}", refused.body);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_asks_several_things_at_once_or_in_turn() -> anyhow::Result<()> {
     let (world, _fixture) = two_ways().await?;
     let client = world.client("/mcp").await?.able(ABLE);

@@ -19,7 +19,7 @@ use super::{bridge::Bridge, rounds};
 use crate::{
     limit::{Limiter, Limits, Permit},
     mcp::{
-        Kind, Message, Method, code, input,
+        Capabilities, Kind, Message, Method, code, input,
         message::{Outcome, Response, parse},
         response,
         task::generations::{self, Status, Task},
@@ -193,7 +193,10 @@ impl KeptTasks {
                 let is_sure = status == Some(Status::InputRequired);
                 let patience = if is_sure { SOON } else { Duration::ZERO };
                 let inputs = match kept {
-                    Some(kept) => kept.inputs(asking.upstream(), patience).await,
+                    Some(kept) => {
+                        let by = (asking.upstream(), asking.call.capabilities);
+                        kept.inputs(by, patience).await
+                    }
                     None => Vec::new(),
                 };
                 if inputs.is_empty() {
@@ -224,11 +227,16 @@ impl KeptTasks {
 }
 
 impl Kept {
-    /// What the task asks for, by `upstream`, once it asks or its result is there.
-    async fn inputs(&self, upstream: &str, patience: Duration) -> Vec<(String, String)> {
+    /// What the task asks a client for that has `able`, by `upstream`, once it asks or its result
+    /// is there.
+    async fn inputs(
+        &self,
+        (upstream, able): (&str, Capabilities),
+        patience: Duration,
+    ) -> Vec<(String, String)> {
         let look = || {
             let state = self.state.lock();
-            (state.bridge.inputs(upstream), state.outcome.is_some())
+            (state.bridge.inputs(upstream, able), state.outcome.is_some())
         };
         let mut changes = self.changes.subscribe();
         let waiting = async {

@@ -257,7 +257,8 @@ mod tests {
         let id = all.park(&alice, held).unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
         let mut taken = all.take(&id).unwrap();
-        let keys: Vec<_> = taken.bridge.inputs("up").into_iter().map(|(key, _)| key).collect();
+        let keys: Vec<_> =
+            taken.bridge.inputs("up", Capabilities::NONE).into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, ["input-2"]);
         let last = taken.events.next().await;
         assert!(matches!(last, Some(Ok(Event::Response(body))) if body == "last"));

@@ -25,7 +25,10 @@ use crate::{
     error::{self, Failure},
     exchange::Heards,
     mcp::{
-        Capabilities, Level, Message, Method, Span, code,
+        Capabilities, Level, Message, Method, Span, Version,
+        addressee::Addressee,
+        code,
+        elicitation::Askers,
         input::{self, ROUNDS_MAX},
         level::Wanted,
         message::parse,
@@ -44,7 +47,10 @@ pub(crate) struct Rounds {
     table: Arc<Table>,
     question: Question,
     parked: Arc<ParkedCalls>,
+    /// What the client can be asked on this request.
     able: Capabilities,
+    declared: Capabilities,
+    askers: Askers,
     /// What a legacy upstream has asked.
     bridge: Option<Box<Bridge>>,
     /// How often pages had to be visited before.
@@ -53,22 +59,23 @@ pub(crate) struct Rounds {
 
 impl Rounds {
     /// `upstream` is the id of the upstream that will be asked; the client can be asked for what
-    /// it has, `able`.
+    /// it has `declared`.
     pub(crate) fn of(
         sender: &Sender<'_>,
         message: &Message,
-        (upstream, able): (&str, Capabilities),
+        (upstream, declared): (&str, Capabilities),
     ) -> Option<Self> {
         let subject = Arc::clone(&sender.principal.subject);
         let question = Question::of(subject, upstream, message)?;
         let parked = Arc::clone(sender.edge.parked());
         // Only these may want input.
         let able = match message.method() {
-            Some(Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead) => able,
+            Some(Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead) => declared,
             Some(_) | None => Capabilities::NONE,
         };
         let table = Arc::clone(&sender.table);
-        Some(Self { table, question, parked, able, bridge: None, visits: 0 })
+        let askers = sender.view().map(|view| view.askers()).unwrap_or_default();
+        Some(Self { table, question, parked, able, declared, askers, bridge: None, visits: 0 })
     }
 
     /// What the request brings back.
@@ -129,7 +136,7 @@ impl Rounds {
         if !bridge.begin_round(&names) {
             return Err(Failure::TooManyRounds);
         }
-        let inputs = bridge.inputs(self.asker());
+        let inputs = bridge.inputs(self.asker(), self.able);
         let subject = &self.question.subject;
         let id = self.parked.park(subject, Held { events, bridge });
         let id = id.map_err(|_| Failure::TooManyParked)?;
@@ -148,7 +155,7 @@ impl Rounds {
         let is_error = body.len() <= ERROR_MAX && memchr::memmem::find(&body, b"-32042").is_some();
         let body = match &self.bridge {
             Some(bridge) => bridge.answer(body),
-            None => self.question.seal(self.table.session_keys(), body),
+            None => self.question.seal(self.table.session_keys(), body, &self.addressee()),
         };
         if is_error { self.send_to_pages(body) } else { body }
     }
@@ -156,6 +163,14 @@ impl Rounds {
     /// What people know the upstream by.
     fn asker(&self) -> &str {
         self.table.upstream(&self.question.upstream).map_or("", |upstream| upstream.name.as_str())
+    }
+
+    fn addressee(&self) -> Addressee<'_> {
+        Addressee {
+            capabilities: self.declared,
+            version: Version::NEWEST,
+            asker: Some(self.asker()).filter(|_| self.askers == Askers::Several),
+        }
     }
 
     /// Asks the client to visit pages, if that is what a legacy upstream wants before the call.

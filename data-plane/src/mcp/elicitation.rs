@@ -1,4 +1,4 @@
-//! What a user is asked through a gateway that stands between two eras: who asks is said, and
+//! What a user is asked through a gateway: where others may ask too, it is said who does, and
 //! nobody is sent to a page that others could have written (MCP guide §3.2).
 
 use url::{Host, Url};
@@ -9,6 +9,15 @@ use super::{
     object::{self, unquote},
     response::quote,
 };
+
+/// Who may ask the user of an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Askers {
+    /// One upstream, so that its user knows who asks.
+    #[default]
+    One,
+    Several,
+}
 
 /// Where in the parameters of an elicitation it is said that `asker` asks, and how. `params` is a
 /// span of `text`.

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::{
+    addressee::Addressee,
     ask::Ask,
     code, elicitation,
     message::{Kind, Message, Outcome, Response, ResultKey, Span, meta_key, parse, splice},
@@ -96,6 +97,34 @@ fn inputs(message: &Message, requests: Span) -> Result<Vec<Input>, Malformed> {
     object::members(text, requests).into_iter().map(input).collect()
 }
 
+/// An answer that asks for something no user should be led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the upstream wants its user to visit a page that others could have written")]
+pub struct Harmful;
+
+/// What has to be put for what in an answer that asks a modern client itself.
+pub fn edits(answer: &Message, to: &Addressee<'_>) -> Result<Vec<(Span, String)>, Harmful> {
+    let Kind::Response(Response { outcome: Outcome::Result { span, .. }, .. }) = &answer.kind
+    else {
+        return Ok(Vec::new());
+    };
+    let text = answer.text();
+    let Some(requests) = object::member(text, *span, REQUESTS) else { return Ok(Vec::new()) };
+    let mut edits = Vec::new();
+    for request in object::members(text, requests) {
+        let part = |name: &str| object::member(text, request.value, name);
+        let method = part("method").and_then(|method| object::unquote(method.of(text)));
+        let (Some(ask), Some(params)) = (method.and_then(|it| Ask::of(&it)), part("params")) else {
+            continue;
+        };
+        if ask == Ask::Elicitation && !elicitation::is_visitable(text, params) {
+            return Err(Harmful);
+        }
+        edits.extend(to.edits_of(ask, text, params));
+    }
+    Ok(edits)
+}
+
 /// `request` again, with the input and the state that its answer asked for, all raw JSON.
 pub fn retry(request: &Message, responses: &[(Bytes, Bytes)], state: Option<&[u8]>) -> Bytes {
     let Some(span) = request.params().and_then(|params| params.span) else {
@@ -169,6 +198,28 @@ pub fn requests(inputs: &[(String, String)]) -> String {
     format!("\"{REQUESTS}\":{{{}}}", inputs.join(","))
 }
 
+/// What has to be put into an error that says that pages have to be visited first, so that a
+/// legacy client's user knows who wants that: `asker`, if others may ask too.
+pub fn named_pages(answer: &Message, asker: Option<&str>) -> Result<Vec<(Span, String)>, Harmful> {
+    let Kind::Response(Response { outcome: Outcome::Error(error), .. }) = &answer.kind else {
+        return Ok(Vec::new());
+    };
+    let text = answer.text();
+    let pages = elicitations(text, *error);
+    if !pages.iter().all(|page| elicitation::is_visitable(text, *page)) {
+        return Err(Harmful);
+    }
+    let sign = |page: &Span| elicitation::signature(text, *page, asker?);
+    Ok(pages.iter().filter_map(sign).collect())
+}
+
+/// The elicitations that an error asks for.
+fn elicitations(text: &str, error: Span) -> Vec<Span> {
+    let data = object::member(text, error, "data");
+    let pages = data.and_then(|data| object::member(text, data, "elicitations"));
+    pages.map(|pages| object::elements(text, pages)).unwrap_or_default()
+}
+
 /// The pages that have to be visited first because `asker` wants it, as inputs; `None` if that is
 /// not what an answer says (MCP 2025-11-25, URL elicitation required).
 pub fn pages(answer: &Message, asker: &str) -> Option<Vec<String>> {
@@ -180,9 +231,7 @@ pub fn pages(answer: &Message, asker: &str) -> Option<Vec<String>> {
     if found != code::URL_ELICITATION_REQUIRED {
         return None;
     }
-    let data = object::member(text, *error, "data");
-    let pages = data.and_then(|data| object::member(text, data, "elicitations"));
-    let pages = pages.map(|pages| object::elements(text, pages)).unwrap_or_default();
+    let pages = elicitations(text, *error);
     let is_page = |page: &&Span| {
         object::member(text, **page, "mode").is_some_and(|mode| mode.of(text) == "\"url\"")
             && elicitation::is_visitable(text, **page)
@@ -201,14 +250,14 @@ pub fn is_accepted(text: &str, result: Span) -> bool {
     object::member(text, result, "action").is_some_and(|action| action.of(text) == "\"accept\"")
 }
 
-/// A request of a legacy server, `upstream`, as a modern client is asked it: without what only its
-/// era knows.
-pub fn as_input(request: &Message, upstream: &str) -> String {
+/// A request of a legacy server as a modern client is asked it: without what only its era knows.
+pub fn as_input(request: &Message, to: &Addressee<'_>) -> String {
     let text = request.text();
     let Kind::Request(asked) = &request.kind else { return "{}".to_owned() };
     let method = asked.method_span.of(text);
     let Some(span) = asked.params.span else { return format!(r#"{{"method":{method}}}"#) };
-    let is_elicitation = Ask::of(asked.method.as_str()) == Some(Ask::Elicitation);
+    let ask = Ask::of(asked.method.as_str());
+    let is_elicitation = ask == Some(Ask::Elicitation);
     let members = object::members(text, span);
     // Its id names it in a notification that modern clients do not get.
     let is_gone = |name: &str| is_elicitation && name == "elicitationId";
@@ -217,12 +266,17 @@ pub fn as_input(request: &Message, upstream: &str) -> String {
         let members = object::members(text, meta);
         cuts.extend(object::cuts(&members, |member| member.name == meta_key::PROGRESS_TOKEN));
     }
-    let signed = elicitation::signature(text, span, upstream).filter(|_| is_elicitation);
-    format!(r#"{{"method":{method},"params":{}}}"#, edited(text, span, cuts, signed))
+    let fitted = ask.map(|ask| to.edits_of(ask, text, span)).unwrap_or_default();
+    format!(r#"{{"method":{method},"params":{}}}"#, edited(text, span, cuts, fitted))
 }
 
-/// The text under a span without parts of it, and with one more.
-fn edited(text: &str, span: Span, cuts: Vec<Span>, added: Option<(Span, String)>) -> String {
+/// The text under a span without parts of it, and with others put for parts.
+fn edited(
+    text: &str,
+    span: Span,
+    cuts: Vec<Span>,
+    added: impl IntoIterator<Item = (Span, String)>,
+) -> String {
     let mut edits: Vec<_> = cuts.into_iter().map(|cut| (cut, String::new())).chain(added).collect();
     edits.sort_by_key(|(at, _)| at.start);
     let mut out = String::with_capacity(span.end - span.start);
@@ -255,7 +309,8 @@ mod tests {
         let request = message(&format!(
             r#"{{"jsonrpc":"2.0","id":7,"method":"elicitation/create"{params}}}"#
         ));
-        let input = as_input(&request, "up");
+        let (capabilities, version) = (crate::mcp::Capabilities::NONE, crate::mcp::Version::NEWEST);
+        let input = as_input(&request, &Addressee { capabilities, version, asker: Some("up") });
         assert_eq!(input, format!(r#"{{"method":"elicitation/create"{expected}}}"#));
     }
 
@@ -353,6 +408,20 @@ mod tests {
         );
         assert_eq!(pages(&error(r#""code":-32042"#), "up"), Some(vec![]));
         assert_eq!(pages(&error(r#""code":-32603"#), "up"), None);
+    }
+
+    #[test]
+    fn pages_of_an_error_are_named_and_not_bad_ones() {
+        let error = |who: &str, url: &str| {
+            format!(
+                r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":-32042,"message":"m","data":{{"elicitations":[{{"mode":"url","elicitationId":"e","url":"https://a/","message":"{who}Go"}},{{"mode":"url","url":"{url}","message":"{who}On","x":1.0}}]}}}}}}"#
+            )
+        };
+        let given = message(&error("", "https://b/"));
+        let named = named_pages(&given, Some("up")).unwrap();
+        assert_eq!(text(splice(&given.body, &named)), error("[up] ", "https://b/"));
+        assert_eq!(named_pages(&given, None), Ok(vec![]));
+        assert_eq!(named_pages(&message(&error("", "http://b/")), None), Err(Harmful));
     }
 
     proptest! {

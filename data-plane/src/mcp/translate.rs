@@ -1,6 +1,7 @@
 //! Puts requests into an upstream's era and its answers into the client's, by splicing:
 //! everything that is not named here keeps its bytes.
 
+pub mod content;
 mod errors;
 mod updates;
 mod uris;

@@ -7,7 +7,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Cancel, Live, Ticket};
 use crate::{
-    mcp::{Capabilities, Message, Version, extension::Hears, notice::cancelled},
+    mcp::{
+        Capabilities, Message, Version, addressee::Addressee, elicitation::Askers,
+        extension::Hears, notice::cancelled,
+    },
     upstream::Question,
 };
 
@@ -21,6 +24,18 @@ pub(crate) struct Asks {
     pub(crate) patience: Duration,
     pub(crate) version: Version,
     pub(crate) hears: Hears,
+    pub(crate) askers: Askers,
+}
+
+impl Asks {
+    fn addressee<'q>(&self, question: &'q Question) -> Addressee<'q> {
+        let Self { capabilities, version, askers, .. } = *self;
+        let asker = match askers {
+            Askers::One => None,
+            Askers::Several => question.asker(),
+        };
+        Addressee { capabilities, version, asker }
+    }
 }
 
 /// The unanswered requests of one session.
@@ -56,10 +71,8 @@ impl Live {
         call: Option<&Ticket>,
         asks: Asks,
     ) -> Option<Bytes> {
-        let is_able = match question.needs() {
-            Some(needs) => asks.capabilities.contains(needs),
-            None => asks.hears.answers(question.method()),
-        };
+        let to = asks.addressee(&question);
+        let is_able = to.takes(question.message()) || asks.hears.answers(question.method());
         let runtime = tokio::runtime::Handle::try_current().ok()?;
         let mut questions = self.questions.lock();
         if !is_able || self.has_ended() || questions.pending.len() >= PENDING_MAX {
@@ -75,7 +88,7 @@ impl Live {
                 question.expire();
             }
         });
-        let request = question.under(id.to_string().as_bytes());
+        let request = question.under(id.to_string().as_bytes(), &to);
         let call = call.filter(|_| question.is_of_call()).map(|call| Arc::clone(&call.cancel));
         let pending = Pending { id, question, call, _expiry: AbortOnDropHandle::new(expiry) };
         questions.pending.push(pending);
@@ -159,7 +172,8 @@ mod tests {
     fn asks(names: &[&str]) -> Asks {
         let capabilities = Capabilities::of(names);
         let version = Version::V2025_11_25;
-        Asks { capabilities, patience: Duration::from_secs(9), version, hears: Hears::Core }
+        let (hears, askers) = (Hears::Core, Askers::One);
+        Asks { capabilities, patience: Duration::from_secs(9), version, hears, askers }
     }
 
     fn text(bytes: Bytes) -> String {
@@ -215,6 +229,25 @@ mod tests {
             let told = text(back.recv().await.unwrap());
             assert!(told.contains(refusal) && told.contains(r#""id":7"#), "{told}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_user_is_told_who_asks_and_led_nowhere_bad() {
+        let page = |url: &str, who: &str| {
+            format!(
+                r#""method":"elicitation/create","params":{{"mode":"url","message":"{who}Go","url":"{url}"}}"#
+            )
+        };
+        let able = asks(&["elicitation", "elicitation.url"]);
+        for (askers, who) in [(Askers::One, ""), (Askers::Several, "[up] ")] {
+            let (asked, _back) = question("7", &page("https://a.example/", ""));
+            let told = text(live().ask(asked, None, Asks { askers, ..able }).unwrap());
+            assert!(told.ends_with(&format!("{}}}", page("https://a.example/", who))), "{told}");
+        }
+        let (asked, mut back) = question("7", &page("http://a.example/", ""));
+        assert!(live().ask(asked, None, able).is_none());
+        let told = text(back.recv().await.unwrap());
+        assert!(told.contains(r#""id":7"#) && told.contains(r#"{"action":"cancel"}"#), "{told}");
     }
 
     #[tokio::test]

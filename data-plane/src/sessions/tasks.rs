@@ -111,6 +111,7 @@ mod tests {
             patience,
             version,
             hears: crate::mcp::extension::Hears::Core,
+            askers: crate::mcp::elicitation::Askers::One,
         });
         live.know_task(TaskId { upstream_id: "u1".into(), id: "t".into() }, "sealed");
         let status = |id: &str| {
@@ -144,6 +145,7 @@ mod tests {
             patience,
             version,
             hears: crate::mcp::extension::Hears::Core,
+            askers: crate::mcp::elicitation::Askers::One,
         });
         live.know_task(TaskId { upstream_id: "u1".into(), id: "t".into() }, "sealed");
         let related = |id: &str| {

@@ -213,6 +213,7 @@ mod tests {
             patience,
             version,
             hears: crate::mcp::extension::Hears::Core,
+            askers: crate::mcp::elicitation::Askers::One,
         });
         (live, reader)
     }

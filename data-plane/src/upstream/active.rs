@@ -73,7 +73,8 @@ impl Upstreams {
         credential: Option<&CredentialResource>,
     ) -> Active {
         let news = Arc::clone(&self.news);
-        let health = Arc::new(Health::new(resource.id.clone(), news, self.stage.clone()));
+        let health = Health::new(resource.id.clone(), news, self.stage.clone());
+        let health = Arc::new(health.named(resource.name.as_str()));
         let adapter = self.adapter(resource, credential, &health);
         Active {
             resource: resource.clone(),

@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{
     mcp::{
-        Capabilities, Declared, Kind, Message, Method, Version, extension::Hears, level::Wanted,
+        Capabilities, Declared, Kind, Message, Method, Version, elicitation::Askers,
+        extension::Hears, level::Wanted,
     },
     target::Target,
     tasks::Passage,
@@ -37,6 +38,8 @@ pub struct Call {
     pub written: Option<Arc<str>>,
     /// What it is told of extensions.
     pub hears: Hears,
+    /// Who may ask its user.
+    pub askers: Askers,
     /// Which log messages it wants.
     pub logs: Wanted,
     pub session: SessionKey,

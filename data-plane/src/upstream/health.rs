@@ -35,6 +35,8 @@ const UP: u8 = 2;
 #[derive(Debug)]
 pub(crate) struct Health {
     upstream_id: String,
+    /// What people know it by.
+    name: Box<str>,
     /// `UNKNOWN`, `DOWN` or `UP`: calls that change nothing take no lock.
     seen: AtomicU8,
     last: Mutex<Option<UpstreamHealth>>,
@@ -47,7 +49,17 @@ impl Health {
     pub(crate) fn new(upstream_id: String, news: Arc<News>, stage: Stage) -> Self {
         let (seen, last) = (AtomicU8::new(UNKNOWN), Mutex::new(None));
         let private = PrivateCatalogs::default();
-        Self { upstream_id, seen, last, news, stage, private }
+        Self { upstream_id, name: Box::default(), seen, last, news, stage, private }
+    }
+
+    /// The same of an upstream with a name.
+    pub(crate) fn named(self, name: &str) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
+    /// What people know the upstream by; may be empty.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Passes on that a resource changed, to all who want to know.

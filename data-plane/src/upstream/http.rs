@@ -333,7 +333,8 @@ impl HttpUpstream {
             ));
         }
         cancel.unlist();
-        let whole = read_whole(response, &relay, cancel.session(), bounds).await;
+        let by = (&relay, self.endpoint.health.name());
+        let whole = read_whole(response, by, cancel.session(), bounds).await;
         let whole = whole.inspect_err(|failure| cancel.failed(failure))?;
         cancel.done();
         match whole {

@@ -1,6 +1,6 @@
 //! A request of an upstream that waits for an answer; refused when nobody gives one.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -11,7 +11,9 @@ use super::{
 };
 use crate::{
     mcp::{
-        Ask, Capabilities, Kind, Message, Method, Span, ask, code,
+        Ask, Capabilities, Kind, Message, Method, Span,
+        addressee::Addressee,
+        ask, code,
         message::{Response, parse, splice},
         response::{self, Answer},
         task::{self, Expected},
@@ -79,6 +81,16 @@ impl Back {
         match self {
             Self::Pipe(connection, serial) => connection.withdrawn(*serial),
             Self::Http(_) | Self::Round { .. } => (),
+        }
+    }
+
+    /// What people know by name of who asks, if the request does not say so already.
+    fn asker(&self) -> Option<&str> {
+        match self {
+            Self::Http(session) => Some(session.endpoint().health.name()),
+            Self::Pipe(connection, _) => Some(connection.health().name()),
+            // Such questions are put into words here.
+            Self::Round { .. } => None,
         }
     }
 
@@ -165,11 +177,18 @@ impl Question {
         id_of(&self.message)
     }
 
-    /// The request as the client shall see it: id and progress token are `id`, raw JSON.
-    pub(crate) fn under(&self, id: &[u8]) -> Bytes {
+    /// Who asks, as people know it, unless the request says so already.
+    pub(crate) fn asker(&self) -> Option<&str> {
+        self.back.as_ref().and_then(Back::asker)
+    }
+
+    /// The request as this client shall see it: id and progress token are `id`, raw JSON.
+    pub(crate) fn under(&self, id: &[u8], to: &Addressee<'_>) -> Bytes {
         let Kind::Request(request) = &self.message.kind else { return Bytes::new() };
-        let mut edits = vec![(request.id, id)];
-        edits.extend(self.token().map(|token| (token, id)));
+        let mut edits = vec![(request.id, Cow::Borrowed(id))];
+        edits.extend(self.token().map(|token| (token, Cow::Borrowed(id))));
+        let fitted = to.edits(&self.message).into_iter();
+        edits.extend(fitted.map(|(span, text)| (span, Cow::Owned(text.into_bytes()))));
         splice(&self.message.body, &edits)
     }
 

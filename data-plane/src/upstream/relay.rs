@@ -13,14 +13,15 @@ use super::{
 };
 use crate::{
     mcp::{
-        Kind, Level, Message, Notice, code,
+        Kind, Level, Message, Notice, Version, code,
+        elicitation::Askers,
         extension::Hears,
         input,
         level::Wanted,
-        message::{Notification, Response},
+        message::{Notification, Response, parse, splice},
         object,
-        response::{Answer, empty_completion},
-        translate::{self, Audience, Terms},
+        response::{self, Answer, empty_completion},
+        translate::{self, Audience, Terms, content},
         uri::Uris,
     },
     target::Asked,
@@ -31,6 +32,9 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Relay {
     client_era: Era,
+    client_version: Version,
+    /// Who may ask the client's user.
+    askers: Askers,
     /// Raw JSON.
     client_id: Bytes,
     /// What stands for id and progress token at the upstream; `None` if they pass verbatim.
@@ -75,6 +79,8 @@ impl Relay {
         let token = call.message.params().and_then(|params| params.meta.progress_token);
         Self {
             client_era: call.client_era,
+            client_version: call.client_version,
+            askers: call.askers,
             client_id: call.id(),
             ours: None,
             client_token: token.map(|token| call.message.slice(token)),
@@ -125,14 +131,14 @@ impl Relay {
         translate::request_to_upstream(&call.message, &terms)
     }
 
-    /// Sorts and translates what the upstream said.
-    pub(crate) fn take(&self, message: Message) -> Result<Taken, CallFailure> {
+    /// Sorts and translates what an upstream said that people know as `name`.
+    pub(crate) fn take(&self, message: Message, name: &str) -> Result<Taken, CallFailure> {
         let message = match &self.tasks {
             Some(tasks) => tasks.shown(message),
             None => message,
         };
         match &message.kind {
-            Kind::Response(response) => self.response(&message, response),
+            Kind::Response(response) => self.response(&message, response, name),
             Kind::Request(_) => Ok(Taken::Request(Box::new(message))),
             Kind::Notification(notification) => Ok(self.notification(&message, notification)),
         }
@@ -174,7 +180,12 @@ impl Relay {
         }
     }
 
-    fn response(&self, message: &Message, response: &Response) -> Result<Taken, CallFailure> {
+    fn response(
+        &self,
+        message: &Message,
+        response: &Response,
+        name: &str,
+    ) -> Result<Taken, CallFailure> {
         let error = era::error_of(message);
         let code = error.as_ref().map(|error| error.code);
         let Some(id) = response.id else {
@@ -204,14 +215,43 @@ impl Relay {
         if self.client_era == Era::Legacy && input::is_required(message) {
             return Ok(Taken::InputRequired(Box::new(message.clone())));
         }
-        let audience = Audience {
+        if code == Some(code::URL_ELICITATION_REQUIRED) && self.client_era == Era::Legacy {
+            return Ok(self.pages(message, name));
+        }
+        let body = translate::response_to_client(message, &self.audience());
+        let is_older = self.client_version < content::ALL_SINCE;
+        let body = if is_older { content::for_older(body, self.client_version) } else { body };
+        Ok(Taken::Response { body, code })
+    }
+
+    fn audience(&self) -> Audience<'_> {
+        Audience {
             era: self.client_era,
             id: &self.client_id,
             asked_uri: self.asked_uri.as_deref(),
             uris: self.uris.as_deref(),
+        }
+    }
+
+    /// A legacy client has to visit pages first: it is told who wants that, and led to none that
+    /// others could have written.
+    fn pages(&self, message: &Message, name: &str) -> Taken {
+        let asker = Some(name).filter(|_| self.askers == Askers::Several);
+        let named = input::named_pages(message, asker).map(|edits| match edits.as_slice() {
+            [] => message.body.clone(),
+            edits => splice(&message.body, edits),
+        });
+        let problem = match named.map(parse) {
+            Ok(Ok(named)) => {
+                let body = translate::response_to_client(&named, &self.audience());
+                return Taken::Response { body, code: Some(code::URL_ELICITATION_REQUIRED) };
+            }
+            Ok(Err(unreadable)) => unreadable.to_string(),
+            Err(harmful) => harmful.to_string(),
         };
-        let body = translate::response_to_client(message, &audience);
-        Ok(Taken::Response { body, code })
+        let code = code::INTERNAL_ERROR;
+        let body = response::error(Some(&self.client_id), code, &problem, None);
+        Taken::Response { body, code: Some(code) }
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     egress::Egress,
-    mcp::{Capabilities, Version, level::Wanted, message::parse},
+    mcp::{Capabilities, Version, addressee::Addressee, level::Wanted, message::parse},
     snapshot::table::{Table, ToolEntry},
     target::Target,
 };
@@ -227,7 +227,10 @@ impl Proxy {
                         Ok(Event::Notification(body)) => format!("notification {}", text(body)),
                         Ok(Event::Response(body)) => format!("response {}", text(body)),
                         Ok(Event::Request(question)) => {
-                            let asked = text(question.under(b"0"));
+                            let capabilities = Capabilities::all();
+                            let version = Version::NEWEST;
+                            let to = Addressee { capabilities, version, asker: None };
+                            let asked = text(question.under(b"0", &to));
                             let answer = r#"{"jsonrpc":"2.0","id":0,"result":{"given":1.0}}"#;
                             question.answer(&parse(answer.into()).unwrap());
                             format!("request {asked}")
@@ -285,10 +288,8 @@ pub(crate) fn tool() -> ToolResource {
 
 /// A question with a raw id, and what is said back to who asked. `rest` are more members.
 pub(crate) fn question(id: &str, rest: &str) -> (Question, mpsc::Receiver<Bytes>) {
-    let (pipe, said) = Connection::new(
-        Arc::new(Health::new(String::new(), Arc::default(), Stage::default())),
-        None,
-    );
+    let health = Health::new(String::new(), Arc::default(), Stage::default()).named("up");
+    let (pipe, said) = Connection::new(Arc::new(health), None);
     let body = format!(r#"{{"jsonrpc":"2.0","id":{id},{rest}}}"#);
     let question = Question::new(
         Box::new(parse(body.into()).unwrap()),
@@ -311,6 +312,7 @@ pub(crate) fn legacy_call(id: &str, arguments: &str) -> Call {
         capabilities: Capabilities::of(&["roots", "sampling.tools", "sampling"]),
         written: None,
         hears: crate::mcp::extension::Hears::Core,
+        askers: crate::mcp::elicitation::Askers::One,
         logs: Wanted::Any,
         session: SessionKey::Client([7; 16]),
         subject: "ann".into(),

@@ -38,7 +38,8 @@ pub(crate) fn asks(sender: &Sender<'_>, claims: &SessionClaims) -> Asks {
     let SessionClaims { capabilities, version, .. } = claims;
     let (capabilities, version) = (*capabilities, *version);
     let hears = sender.hears(|| claims.written.is_some());
-    Asks { capabilities, patience: sender.edge.timeouts().call, version, hears }
+    let askers = sender.view().map(|view| view.askers()).unwrap_or_default();
+    Asks { capabilities, patience: sender.edge.timeouts().call, version, hears, askers }
 }
 
 /// Opens a stream for what belongs to no call; from now on the client hears of changed lists.

@@ -9,7 +9,9 @@ use crate::{
     edge::now_ms,
     engine::parked::ParkedId,
     mcp::{
-        Kind, Message, code, input,
+        Kind, Message,
+        addressee::Addressee,
+        code, input,
         message::{Span, parse, splice},
         object,
         response::{self, quote},
@@ -146,19 +148,28 @@ impl Question {
         keys.seal_for(&self.purpose(), &[&expire_ms, state.encode().as_slice()].concat()).ok()
     }
 
-    /// The upstream's answer with its state sealed, if it wants another round.
-    pub(super) fn seal(&self, keys: &SessionKeys, answer: Bytes) -> Bytes {
+    /// The upstream's answer as its client is asked, with its state sealed, if it wants another
+    /// round.
+    pub(super) fn seal(&self, keys: &SessionKeys, answer: Bytes, to: &Addressee<'_>) -> Bytes {
+        // A task that wants input says so in the same words.
         if memchr::memmem::find(&answer, b"\"input_required\"").is_none() {
             return answer;
         }
         let Ok(message) = parse(answer.clone()) else { return answer };
-        let Some(state) = input::state_of(&message) else { return answer };
-        let Some(sealed) = self.sealed(keys, &State::Given(message.raw(state))) else {
-            // Open it could be used by anyone, so the client gets none.
-            let problem = "there is no key to seal the request's state with";
-            return response::error(Some(&self.id), code::INTERNAL_ERROR, problem, None);
+        let refused =
+            |problem: &str| response::error(Some(&self.id), code::INTERNAL_ERROR, problem, None);
+        let mut edits = match input::edits(&message, to) {
+            Ok(edits) => edits,
+            Err(harmful) => return refused(&harmful.to_string()),
         };
-        splice(&answer, &[(state, quote(&sealed).as_bytes())])
+        if let Some(state) = input::state_of(&message) {
+            let Some(sealed) = self.sealed(keys, &State::Given(message.raw(state))) else {
+                // Open it could be used by anyone, so the client gets none.
+                return refused("there is no key to seal the request's state with");
+            };
+            edits.push((state, quote(&sealed)));
+        }
+        if edits.is_empty() { answer } else { splice(&answer, &edits) }
     }
 }
 
@@ -168,9 +179,15 @@ mod tests {
     use proto::Secret;
 
     use super::*;
+    use crate::mcp::{Capabilities, Version};
 
     fn keys() -> SessionKeys {
         SessionKeys::new(&[Secret::new([7; 32])])
+    }
+
+    fn modern(asker: Option<&str>) -> Addressee<'_> {
+        let capabilities = Capabilities::of(&["sampling", "elicitation", "elicitation.url"]);
+        Addressee { capabilities, version: Version::NEWEST, asker }
     }
 
     fn question(subject: &str, upstream: &str, params: &str) -> Question {
@@ -184,7 +201,7 @@ mod tests {
     fn sealed() -> String {
         let asked = question("alice", "u1", r#""name":"t","arguments":{"n":1.0}"#);
         let answer = r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","requestState":"s \u00e9","x":1}}"#;
-        let answer = asked.seal(&keys(), Bytes::from(answer));
+        let answer = asked.seal(&keys(), Bytes::from(answer), &modern(None));
         let text = std::str::from_utf8(&answer).unwrap();
         assert!(!text.contains("u00e9") && text.ends_with(r#","x":1}}"#), "{text}");
         let (_, state) = text.split_once(r#""requestState":""#).unwrap();
@@ -231,6 +248,36 @@ mod tests {
     }
 
     #[test]
+    fn a_user_is_told_who_asks_and_led_nowhere_bad() {
+        let asked = question("alice", "u1", r#""name":"t""#);
+        let answer = |kind: &str, who: &str, url: &str, context: &str| {
+            format!(
+                r#"{{"jsonrpc":"2.0","id":1,"result":{{{kind},"inputRequests":{{"a":{{"params":{{"message":"{who}Who?","n":1.0}},"method":"elicitation/create"}},"b":{{"method":"sampling/createMessage","params":{{"message":"m"{context}}}}},"c":{{"method":"elicitation/create","params":{{"mode":"url","url":"{url}","message":"{who}Go"}}}},"d":{{"method":"roots/list"}}}}}}}}"#
+            )
+        };
+        let seal = |answer: String, to| {
+            String::from_utf8(asked.seal(&keys(), answer.into(), &modern(to)).to_vec()).unwrap()
+        };
+        let context = r#","includeContext":"allServers""#;
+        for kind in [
+            r#""resultType":"input_required""#,
+            // So says a task.
+            r#""resultType":"complete","taskId":"t","status":"input_required""#,
+        ] {
+            let given = || answer(kind, "", "https://a.example/", "");
+            assert_eq!(seal(given(), None), given());
+            let told = answer(kind, "[up] ", "https://a.example/", "");
+            assert_eq!(seal(given(), Some("up")), told);
+            assert_eq!(seal(answer(kind, "", "https://a.example/", context), Some("up")), told);
+            for url in ["http://a.example/", "java\\u0073cript:alert(1)"] {
+                let refused = seal(answer(kind, "", url, ""), None);
+                assert!(refused.starts_with(r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603"#));
+                assert!(refused.contains("a page that others could have written"), "{refused}");
+            }
+        }
+    }
+
+    #[test]
     fn other_answers_stay_as_they_are() {
         let asked = question("alice", "u1", r#""name":"t""#);
         for answer in [
@@ -238,7 +285,7 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{}}}"#,
             r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"\"input_required\""}}"#,
         ] {
-            assert_eq!(asked.seal(&keys(), Bytes::from(answer)), answer);
+            assert_eq!(asked.seal(&keys(), Bytes::from(answer), &modern(None)), answer);
         }
     }
 

@@ -18,7 +18,8 @@ fn live() -> Arc<Live> {
 fn asks() -> Asks {
     let capabilities = Capabilities::of(&["roots"]);
     let (patience, version) = (Duration::from_secs(9), Version::V2025_11_25);
-    Asks { capabilities, patience, version, hears: crate::mcp::extension::Hears::Core }
+    let (hears, askers) = Default::default();
+    Asks { capabilities, patience, version, hears, askers }
 }
 
 fn text(text: &'static str) -> Bytes {

@@ -17,6 +17,7 @@ use super::{
 use crate::mcp::{
     Capabilities,
     beyond::Beyond,
+    elicitation::Askers,
     extension::Hears,
     feature::{Feature, Features},
     list::ListKind,
@@ -56,6 +57,8 @@ pub struct View {
     /// What upstreams of tools shown here offer, if it is tasks; in the order of the tools.
     tasks: OfTasks,
     extensions: Extensions,
+    /// Who may ask the users of this endpoint.
+    askers: Askers,
     /// How long clients may keep its lists.
     ttl_ms: u32,
     /// How it is seen by each caller, where upstreams show each something else.
@@ -131,7 +134,12 @@ impl View {
             ttl_ms,
             private: None,
             extensions: Extensions::default(),
+            askers: Askers::One,
         };
+        let first = view.upstream_ids().next().map(ToOwned::to_owned);
+        if view.has_upstream(|id| first.as_deref() != Some(id)) {
+            view.askers = Askers::Several;
+        }
         view.extensions = Extensions::new(shares, |id| !view.has_upstream(|it| it != id));
         let all = ListKind::ALL.into_iter().flat_map(|kind| view.items(kind));
         view.relevant = all.fold(Capabilities::NONE, |all, item| all.or(item.needs));
@@ -249,8 +257,18 @@ impl View {
 
     /// Whether anything here is of an upstream of which this is true.
     pub fn has_upstream(&self, is: impl Fn(&str) -> bool) -> bool {
-        self.shelf.upstreams().any(&is)
-            || self.shown.iter().filter_map(|(_, tool)| tool.upstream_id()).any(is)
+        self.upstream_ids().any(is)
+    }
+
+    /// The upstreams of what is here; one may come often.
+    fn upstream_ids(&self) -> impl Iterator<Item = &str> {
+        let of_tools = self.shown.iter().filter_map(|(_, tool)| tool.upstream_id());
+        self.shelf.upstreams().chain(of_tools)
+    }
+
+    /// Who may ask the users of this endpoint.
+    pub fn askers(&self) -> Askers {
+        self.askers
     }
 
     /// The tool that is called `name` here, or by an alias.

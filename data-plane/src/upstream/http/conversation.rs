@@ -186,7 +186,7 @@ impl HttpConversation {
     }
 
     fn take(&mut self, message: Message) -> Result<Option<(Event, Option<i64>)>, CallFailure> {
-        match self.relay.take(message)? {
+        match self.relay.take(message, self.endpoint.health.name())? {
             Taken::Response { body, code } => return Ok(Some((Event::Response(body), code))),
             Taken::Notification(body) => return Ok(Some((Event::Notification(body), None))),
             Taken::Request(request) => {

@@ -136,7 +136,7 @@ impl Session {
         self.owner.get()
     }
 
-    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+    pub(in crate::upstream) fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
 

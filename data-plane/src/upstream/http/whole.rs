@@ -14,10 +14,10 @@ use crate::{
     },
 };
 
-/// Reads an answer that is no stream; `None` if the session is lost.
+/// Reads an answer that is no stream, of an upstream with a name; `None` if the session is lost.
 pub(super) async fn read_whole(
     response: Response<OriginBody>,
-    relay: &Relay,
+    (relay, name): (&Relay, &str),
     session: Option<&Session>,
     bounds: &Bounds,
 ) -> Result<Option<(Answer, Option<i64>)>, CallFailure> {
@@ -31,7 +31,7 @@ pub(super) async fn read_whole(
         }
         return match other {
             Some(media) => Err(CallFailure::ContentType(media)),
-            None => take_whole(body, relay).map(Some),
+            None => take_whole(body, (relay, name)).map(Some),
         };
     }
     let body = Box::pin(fetch::read_refusal(response.into_body(), bounds)).await;
@@ -43,14 +43,17 @@ pub(super) async fn read_whole(
         return Ok(None);
     }
     // Modern upstreams answer errors with a status of its own; the body is what counts.
-    take_whole(body.clone(), relay)
+    take_whole(body.clone(), (relay, name))
         .map(Some)
         .map_err(|_| CallFailure::HttpStatus { status: code, excerpt: fetch::excerpt(&body) })
 }
 
-fn take_whole(body: Bytes, relay: &Relay) -> Result<(Answer, Option<i64>), CallFailure> {
+fn take_whole(
+    body: Bytes,
+    (relay, name): (&Relay, &str),
+) -> Result<(Answer, Option<i64>), CallFailure> {
     let message = parse(body).map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
-    match relay.take(message)? {
+    match relay.take(message, name)? {
         Taken::Response { body, code } => Ok((Answer::Whole(body), code)),
         Taken::InputRequired(message) => Ok((Answer::Input(message), None)),
         Taken::Notification(_)

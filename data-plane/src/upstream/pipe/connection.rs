@@ -118,6 +118,11 @@ impl Connection {
         matches!(self.owner, Some(SessionKey::Client(_)))
     }
 
+    /// What is known of the server.
+    pub(in crate::upstream) fn health(&self) -> &Health {
+        &self.health
+    }
+
     /// Whether everybody's calls are made on it.
     pub(super) fn is_of_all(&self) -> bool {
         self.owner.is_none()

@@ -65,7 +65,7 @@ impl PipeConversation {
                 Some(_) => Box::pin(self.next_in_turn()).await?,
             };
             self.patience.heard();
-            match self.relay.take(message)? {
+            match self.relay.take(message, self.link.connection.health().name())? {
                 Taken::Response { body, code: _ } => return Ok(Event::Response(body)),
                 Taken::Notification(body) => return Ok(Event::Notification(body)),
                 // Modern servers ask in their answers; requests they may not send.
