@@ -77,7 +77,8 @@ impl Front {
         Self { edge, doors, drain, per_ip: PerIp::default() }
     }
 
-    /// Serves one connection to its end.
+    /// Serves one connection to its end. What few connections are is boxed, so that the others do
+    /// not carry its size for as long as they last.
     async fn serve(&self, session: Stream, mut closing: ShutdownWatch) -> Option<()> {
         let digest = session.get_socket_digest()?;
         let address = *digest.peer_addr()?.as_inet()?;
@@ -87,7 +88,7 @@ impl Front {
             self.per_ip.enter(address.ip(), self.edge.connections_allowed(address.ip()))?;
         let _open = self.edge.telemetry().connection();
         if self.doors.of(local) == Door::Peer {
-            return peer::door::serve(&self.edge, session, address, closing).await;
+            return Box::pin(peer::door::serve(&self.edge, session, address, closing)).await;
         }
         let limits = self.edge.timeouts();
         let timers = Timers { head: limits.head, idle: limits.idle };
@@ -99,7 +100,7 @@ impl Front {
         self.edge.upstreams().settle();
         let result = match stream.protocol() {
             Protocol::Http1 => self.http1(stream, requests, client).await,
-            Protocol::Http2 => self.http2(stream, requests, client).await,
+            Protocol::Http2 => Box::pin(self.http2(stream, requests, client)).await,
         };
         if let Err(error) = result {
             tracing::debug!(peer = %address, %error, "connection ended");

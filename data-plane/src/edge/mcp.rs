@@ -238,12 +238,13 @@ impl Edge {
     pub(super) fn pipe(self: &Arc<Self>, sender: &Sender<'_>) -> Result<pipe::End, Failure> {
         let Sender { client, principal, endpoint, headers, .. } = sender;
         let place = self.room(sender)?;
+        let authorization = headers.and_then(|headers| headers.get(header::AUTHORIZATION));
         Ok(Pipe::open(Opening {
             edge: Arc::clone(self),
             client: Client::new(client.peer, client.door),
             endpoint: endpoint.clone(),
             principal: Arc::clone(principal),
-            authorization: headers.and_then(|headers| headers.get(header::AUTHORIZATION)).cloned(),
+            authorization: authorization.map(headers::detached),
             place,
         }))
     }

@@ -20,6 +20,7 @@ use crate::{
     error::Failure,
     limit::{self, LimitError, Limiter, Permit},
     snapshot::table::Table,
+    transport::headers,
 };
 
 /// All open streams and pipes, by principal.
@@ -110,7 +111,7 @@ impl Edge {
         let permit = self.room(sender)?;
         let header = sender.headers.and_then(|headers| headers.get(header::AUTHORIZATION));
         let reader = Reader {
-            authorization: header.cloned().unwrap_or(HeaderValue::from_static("")),
+            authorization: header.map_or(HeaderValue::from_static(""), headers::detached),
             subject: Arc::clone(&sender.principal.subject),
             owner: legacy::foreign(sender).map(|claims| claims.owner.as_ref().into()),
             is_refused: AtomicBool::new(false),

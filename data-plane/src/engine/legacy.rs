@@ -23,6 +23,7 @@ use crate::{
     sessions::{Live, TicketError},
     target::Target,
     telemetry::Operation,
+    transport::headers::detached,
     upstream::SessionKey,
 };
 
@@ -283,7 +284,7 @@ pub(crate) fn open(sender: &Sender<'_>) -> Result<Arc<Known>, Failure> {
     }
     let live = sender.edge.sessions().enter(claims.id, *now_ms).ok_or(Failure::SessionUnknown)?;
     let known = Arc::new(Known {
-        header: header.clone(),
+        header: detached(header),
         table: Arc::downgrade(table),
         principal: Arc::clone(principal),
         claims,

@@ -51,6 +51,15 @@ impl Accepts {
     }
 }
 
+/// The same value in memory of its own: the headers of a request share its buffer, and who keeps
+/// one of them keeps the whole of it.
+pub(crate) fn detached(value: &HeaderValue) -> HeaderValue {
+    let copy = HeaderValue::from_bytes(value.as_bytes());
+    let mut copy = copy.unwrap_or_else(|_| value.clone());
+    copy.set_sensitive(value.is_sensitive());
+    copy
+}
+
 /// Refuses clients that ask for a stream and do not take one.
 pub(crate) fn check_takes_events(headers: &HeaderMap) -> Result<(), Failure> {
     let is_anything =
@@ -228,6 +237,17 @@ pub(crate) fn is_preflight(method: &Method) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kept_header_does_not_keep_its_request() {
+        let request = bytes::Bytes::from(b"Bearer x\r\nand kilobytes more".to_vec());
+        let mut shared = HeaderValue::from_maybe_shared(request.slice(..8)).unwrap();
+        shared.set_sensitive(true);
+        let kept = detached(&shared);
+        assert!(kept == "Bearer x" && kept.is_sensitive());
+        drop(shared);
+        assert!(request.is_unique());
+    }
 
     fn accept(text: Option<&'static str>) -> Option<Accepts> {
         let mut headers = HeaderMap::new();

@@ -143,7 +143,8 @@ impl Pipe {
     pub(crate) async fn read(self: &Arc<Self>, body: Bytes) -> Result<(), Failure> {
         let mut id = None;
         match edge::parse(body, &mut id) {
-            Ok(message) => self.take(message).await,
+            // Boxed, since a pipe is idle most of the time.
+            Ok(message) => Box::pin(self.take(message)).await,
             Err(failure) => {
                 self.refuse(&failure, id.as_deref()).await;
                 Ok(())
