@@ -1,7 +1,9 @@
 //! `make bench`: direct, bare proxy and Lockgate in turns, the same calls, every answer checked.
 
+mod idle;
 mod stdio;
 mod streams;
+mod training;
 
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -145,9 +147,10 @@ async fn main() -> anyhow::Result<()> {
             let count = arguments.next().map_or(Ok(streams::STREAMS), |count| count.parse())?;
             streams::run(&Setup::start().await?, count).await
         }
+        Some("--train") => training::run(Setup::start().await?).await,
         Some(other) => {
             anyhow::bail!(
-                "usage: bench [--streams [COUNT] | --stdio [PROGRAM ARGUMENT...]], not {other}"
+                "usage: bench [--streams [COUNT] | --stdio [PROGRAM ARGUMENT...] | --train], not {other}"
             )
         }
     }

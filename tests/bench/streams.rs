@@ -4,14 +4,13 @@
 use std::io::Write;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
 use tests::bench::{CLIENT_TOOL, Session, UPSTREAM_TOOL};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::idle::{Kind, Stream};
 use super::{Setup, float, mib};
 
 /// Idle streams, unless told otherwise.
@@ -26,32 +25,42 @@ const EVENTS: u64 = 200;
 
 /// Measures and prints.
 pub(super) async fn run(setup: &Setup, count: usize) -> anyhow::Result<()> {
-    raise_file_limit();
     let mut out = std::io::stdout();
     delays(setup, &mut out).await?;
+    hold(setup, count, &mut out).await
+}
+
+/// Opens so many streams of each kind, and lets some of them hear of a change.
+pub(super) async fn hold(setup: &Setup, count: usize, out: &mut impl Write) -> anyhow::Result<()> {
+    raise_file_limit();
     let listeners = LISTENERS.min(count);
-    let before = setup.gateway.process().resident()?;
-    let mut streams = Vec::with_capacity(count);
-    while streams.len() < count {
-        let end = (streams.len() + BATCH).min(count);
-        let batch = (streams.len()..end).map(|number| {
-            let hears = number < listeners;
-            Stream::open(setup, if hears { r#"{"toolsListChanged":true}"# } else { "{}" })
-        });
-        streams.extend(try_join_all(batch).await?);
+    let mut streams = Vec::with_capacity(Kind::ALL.len() * count);
+    for kind in Kind::ALL {
+        let before = setup.gateway.process().resident()?;
+        let all = streams.len() + count;
+        while streams.len() < all {
+            let end = (streams.len() + BATCH).min(all);
+            let batch = (streams.len()..end).map(|number| {
+                let hears = number < listeners;
+                Stream::open(setup, kind, if hears { r#"{"toolsListChanged":true}"# } else { "{}" })
+            });
+            let opened = try_join_all(batch).await.with_context(|| kind.name())?;
+            streams.extend(opened);
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let after = setup.gateway.process().resident()?;
+        #[expect(clippy::cast_precision_loss, reason = "a count of streams is far below 2^52")]
+        let each = float(after.saturating_sub(before)) / 1024.0 / count as f64;
+        let verdict = if each <= TARGET_KIB { "held" } else { "MISSED" };
+        writeln!(
+            out,
+            "{count} idle streams, {}: RSS {} before, {} with them: {each:.1} KiB each (target <= {TARGET_KIB} KiB: {verdict})",
+            kind.name(),
+            mib(before),
+            mib(after)
+        )?;
     }
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let after = setup.gateway.process().resident()?;
-    #[expect(clippy::cast_precision_loss, reason = "a count of streams is far below 2^52")]
-    let each = float(after.saturating_sub(before)) / 1024.0 / count as f64;
-    let verdict = if each <= TARGET_KIB { "held" } else { "MISSED" };
-    writeln!(
-        out,
-        "\n{count} idle streams: RSS {} before, {} with them: {each:.1} KiB each (target <= {TARGET_KIB} KiB: {verdict})",
-        mib(before),
-        mib(after)
-    )?;
-    changes(setup, streams, listeners, &mut out).await
+    changes(setup, streams, listeners, out).await
 }
 
 /// Lets a list change, and waits until everybody has heard.
@@ -119,45 +128,6 @@ async fn delays(setup: &Setup, out: &mut impl Write) -> anyhow::Result<()> {
         writeln!(out, "| {name} | {p50} | {p99} |")?;
     }
     Ok(())
-}
-
-/// A client that listens.
-struct Stream {
-    stream: TcpStream,
-    read: Vec<u8>,
-}
-
-impl Stream {
-    async fn open(setup: &Setup, filter: &str) -> anyhow::Result<Self> {
-        let rest = setup.gateway_url.strip_prefix("http://").context("not plain http")?;
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let body = format!(
-            r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{{"notifications":{filter},"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{{}}}}}}}}"#
-        );
-        let head = format!(
-            "POST /{path} HTTP/1.1\r\nhost: {authority}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\naccept: application/json, text/event-stream\r\nmcp-protocol-version: 2026-07-28\r\nmcp-method: subscriptions/listen\r\ncontent-length: {}\r\n\r\n",
-            setup.token,
-            body.len()
-        );
-        let mut stream = TcpStream::connect(authority).await?;
-        stream.write_all(format!("{head}{body}").as_bytes()).await?;
-        let mut stream = Self { stream, read: Vec::new() };
-        stream.until("subscriptions/acknowledged").await?;
-        Ok(stream)
-    }
-
-    /// Reads until `text` comes, and forgets all before it.
-    async fn until(&mut self, text: &str) -> anyhow::Result<()> {
-        loop {
-            let found = String::from_utf8_lossy(&self.read).contains(text);
-            if found {
-                self.read = Vec::new();
-                return Ok(());
-            }
-            let count = self.stream.read_buf(&mut self.read).await?;
-            ensure!(count > 0, "closed after {}", String::from_utf8_lossy(&self.read));
-        }
-    }
 }
 
 /// Each stream takes a descriptor.

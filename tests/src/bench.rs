@@ -25,6 +25,9 @@ pub const RESULT: &str = r#""result":{"content":[{"type":"text","text":"{\"forec
 /// Size of the body of one call.
 pub const BODY_BYTES: usize = 303;
 
+/// How clients of the legacy era begin.
+pub const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
+
 /// Claims as ContextForge signs them.
 #[derive(Serialize, Deserialize)]
 pub struct Claims {
@@ -63,8 +66,7 @@ impl Session {
             id: None,
             next: 0,
         };
-        let hello = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
-        session.post(hello.to_owned()).await?;
+        session.post(INITIALIZE.to_owned()).await?;
         session
             .post(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.to_owned())
             .await?;
@@ -80,18 +82,32 @@ impl Session {
         Ok(response.into_body().collect().await?.to_bytes())
     }
 
+    /// Opens the stream for what belongs to no call.
+    pub async fn listen(&mut self) -> anyhow::Result<Incoming> {
+        let request = Request::get(&self.path).header(header::ACCEPT, "text/event-stream");
+        Ok(self.exchange(request, Bytes::new()).await?.into_body())
+    }
+
     async fn send(&mut self, body: String) -> anyhow::Result<Response<Incoming>> {
-        let mut request = Request::post(&self.path)
-            .header(header::HOST, &self.authority)
-            .header(header::AUTHORIZATION, &self.token)
+        let request = Request::post(&self.path)
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json, text/event-stream");
+        self.exchange(request, body.into()).await
+    }
+
+    async fn exchange(
+        &mut self,
+        request: http::request::Builder,
+        body: Bytes,
+    ) -> anyhow::Result<Response<Incoming>> {
+        let mut request = request
+            .header(header::HOST, &self.authority)
+            .header(header::AUTHORIZATION, &self.token);
         if let Some(id) = &self.id {
             request = request.header("mcp-session-id", id);
         }
         self.sender.ready().await?;
-        let response =
-            self.sender.send_request(request.body(Full::new(Bytes::from(body)))?).await?;
+        let response = self.sender.send_request(request.body(Full::new(body))?).await?;
         let status = response.status();
         ensure!(status.is_success(), "status {status}");
         Ok(response)

@@ -63,6 +63,11 @@ impl ControlPlane {
         &self.process
     }
 
+    /// Ends it politely and gives the exit code.
+    pub async fn stop(&mut self) -> anyhow::Result<i32> {
+        self.process.terminate(PATIENCE).await
+    }
+
     /// Ends it as a power cut would.
     pub async fn kill(&mut self) {
         self.process.kill().await;
@@ -190,6 +195,11 @@ impl Proxy {
     /// A client of the endpoint `path`.
     pub fn client(&self, path: &str, token: &str) -> Client {
         Client::new(&format!("{}{path}", self.url), Some(token))
+    }
+
+    /// Ends it politely and gives the exit code.
+    pub async fn stop(&mut self) -> anyhow::Result<i32> {
+        self.process.terminate(PATIENCE).await
     }
 
     /// Ends it as a power cut would.

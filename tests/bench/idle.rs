@@ -1,0 +1,156 @@
+//! Clients that hold a stream of some kind open and do nothing.
+
+use anyhow::{Context, ensure};
+use futures_util::{SinkExt, StreamExt};
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tests::bench::{CLIENT_TOOL, INITIALIZE, Session};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use super::Setup;
+
+/// How a client listens.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// `subscriptions/listen` of the modern era.
+    Listen,
+    /// GET of a legacy session.
+    Get,
+    /// HTTP+SSE of 2024-11-05.
+    Sse,
+    WebSocket,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 4] = [Self::Listen, Self::Get, Self::Sse, Self::WebSocket];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Listen => "subscriptions/listen",
+            Self::Get => "GET of a session",
+            Self::Sse => "HTTP+SSE",
+            Self::WebSocket => "WebSocket",
+        }
+    }
+}
+
+/// A client that listens.
+pub(super) enum Stream {
+    Raw(Raw),
+    /// The session keeps the connection.
+    Get(Box<Session>, Incoming),
+    WebSocket(Box<WebSocketStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Connects; `filter`: what to be told of, where that has to be said.
+    pub(super) async fn open(setup: &Setup, kind: Kind, filter: &str) -> anyhow::Result<Self> {
+        match kind {
+            Kind::Listen => Raw::listen(setup, filter).await.map(Self::Raw),
+            Kind::Sse => Raw::sse(setup).await.map(Self::Raw),
+            Kind::Get => {
+                let mut session =
+                    Session::open(&setup.gateway_url, &setup.token, CLIENT_TOOL).await?;
+                let mut stream = session.listen().await?;
+                // The priming event.
+                stream.frame().await.context("no event")??;
+                Ok(Self::Get(Box::new(session), stream))
+            }
+            Kind::WebSocket => web_socket(setup).await,
+        }
+    }
+
+    /// Reads until `text` comes, and forgets all before it.
+    pub(super) async fn until(&mut self, text: &str) -> anyhow::Result<()> {
+        match self {
+            Self::Raw(raw) => raw.until(text).await,
+            Self::Get(_session, stream) => loop {
+                let data = stream.frame().await.context("ended")??.into_data();
+                if data.is_ok_and(|data| String::from_utf8_lossy(&data).contains(text)) {
+                    return Ok(());
+                }
+            },
+            Self::WebSocket(socket) => loop {
+                if socket.next().await.context("ended")??.to_text()?.contains(text) {
+                    return Ok(());
+                }
+            },
+        }
+    }
+}
+
+/// A connection whose bytes are looked at as they come.
+pub(super) struct Raw {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Raw {
+    async fn listen(setup: &Setup, filter: &str) -> anyhow::Result<Self> {
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{{"notifications":{filter},"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{{}}}}}}}}"#
+        );
+        let headers = format!(
+            "content-type: application/json\r\naccept: application/json, text/event-stream\r\nmcp-protocol-version: 2026-07-28\r\nmcp-method: subscriptions/listen\r\ncontent-length: {}\r\n",
+            body.len()
+        );
+        Self::send(setup, "POST /mcp", &headers, &body).await?.after("acknowledged").await
+    }
+
+    async fn sse(setup: &Setup) -> anyhow::Result<Self> {
+        let headers = "accept: text/event-stream\r\n";
+        Self::send(setup, "GET /sse", headers, "").await?.after("event: endpoint").await
+    }
+
+    async fn send(setup: &Setup, line: &str, headers: &str, body: &str) -> anyhow::Result<Self> {
+        let authority = authority(setup)?;
+        let mut stream = TcpStream::connect(authority).await?;
+        let request = format!(
+            "{line} HTTP/1.1\r\nhost: {authority}\r\nauthorization: Bearer {}\r\n{headers}\r\n{body}",
+            setup.token
+        );
+        stream.write_all(request.as_bytes()).await?;
+        Ok(Self { stream, read: Vec::new() })
+    }
+
+    async fn after(mut self, text: &str) -> anyhow::Result<Self> {
+        self.until(text).await?;
+        Ok(self)
+    }
+
+    async fn until(&mut self, text: &str) -> anyhow::Result<()> {
+        loop {
+            let found = String::from_utf8_lossy(&self.read).contains(text);
+            if found {
+                self.read = Vec::new();
+                return Ok(());
+            }
+            let count = self.stream.read_buf(&mut self.read).await?;
+            ensure!(count > 0, "closed after {}", String::from_utf8_lossy(&self.read));
+        }
+    }
+}
+
+async fn web_socket(setup: &Setup) -> anyhow::Result<Stream> {
+    let authority = authority(setup)?;
+    let mut request = format!("ws://{authority}/ws").into_client_request()?;
+    let headers = request.headers_mut();
+    headers.insert(AUTHORIZATION, format!("Bearer {}", setup.token).parse()?);
+    headers.insert(SEC_WEBSOCKET_PROTOCOL, "mcp".parse()?);
+    let stream = TcpStream::connect(authority).await?;
+    let (mut socket, _) = client_async(request, stream).await?;
+    socket.send(Message::text(INITIALIZE)).await?;
+    let hello = socket.next().await.context("closed")??;
+    ensure!(hello.to_text()?.contains("serverInfo"), "it said {hello}");
+    Ok(Stream::WebSocket(Box::new(socket)))
+}
+
+fn authority(setup: &Setup) -> anyhow::Result<&str> {
+    let rest = setup.gateway_url.strip_prefix("http://").context("not plain http")?;
+    Ok(rest.split_once('/').map_or(rest, |(authority, _)| authority))
+}
