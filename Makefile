@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Postgres, redis and Node fixtures are started by the tests themselves.
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help up test check bench soak interop deps deps-test
+.PHONY: help up test check dist bench soak interop deps deps-test
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -35,8 +35,12 @@ check: deps ## fmt, clippy, doc, dependencies
 	else echo "make check: cargo-deny is not installed, dependencies were not checked (cargo install cargo-deny)" >&2; fi
 	@echo "make check: clean"
 
-bench: deps ## direct, bare hyper proxy, Lockgate; interleaved, under five minutes (ARGS=--stdio: a shared command)
-	cargo build --profile dist --locked --workspace --bins
+dist: deps ## what packages carry: TARGET/dist/lockgate, its code placed by what a run of it does
+	@.ci/deps dist
+	RUSTFLAGS="$(RUSTFLAGS) -C link-arg=-Wl,--emit-relocs" cargo build --profile dist --locked --workspace --bins
+	deploy/layout "$(TARGET)/dist"
+
+bench: dist ## direct, bare hyper proxy, Lockgate; interleaved, under five minutes (ARGS=--streams, --stdio)
 	chrt --batch 0 "$(TARGET)/dist/bench" $(ARGS)
 
 soak: deps-test ## the long runs: 200 crash rounds, 10,000 clients that come and go (ARGS)
