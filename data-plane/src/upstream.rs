@@ -21,6 +21,7 @@ mod private;
 mod question;
 mod relay;
 mod rest;
+mod room;
 mod rounds;
 mod sessions;
 mod shared;

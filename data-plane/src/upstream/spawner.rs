@@ -20,11 +20,14 @@ use tokio::{
     io::AsyncWriteExt as _,
     process::{Child, ChildStdin, Command},
     runtime::{Builder, Handle},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::mpsc,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::stderr;
+use super::{
+    room::{Place, Room},
+    stderr,
+};
 use crate::lines::{Line, Lines};
 
 /// How long a child gets after its input was closed, and again after SIGTERM.
@@ -96,8 +99,7 @@ pub(crate) struct Spawner {
     children: TaskTracker,
     stop: CancellationToken,
     /// For the children of all upstreams.
-    places: Arc<Semaphore>,
-    pub(crate) places_max: usize,
+    pub(crate) room: Room,
 }
 
 impl Spawner {
@@ -115,18 +117,7 @@ impl Spawner {
                 tracker.wait().await;
             });
         })?;
-        let places = Arc::new(Semaphore::new(places_max));
-        Ok(Self { handle, children, stop, places, places_max })
-    }
-
-    /// Whether there is no place left.
-    pub(crate) fn is_full(&self) -> bool {
-        self.places.available_permits() == 0
-    }
-
-    /// A place for one more child; `None` if there are as many as there may be.
-    pub(crate) fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).try_acquire_owned().ok()
+        Ok(Self { handle, children, stop, room: Room::new(places_max) })
     }
 
     /// The runtime of the thread; what runs there must not block.
@@ -141,12 +132,14 @@ impl Spawner {
         self.children.wait().await;
     }
 
-    /// Starts a child whose input is fed from `input`. Must run on [`Self::handle`].
+    /// Starts a child whose input is fed from `input`, and which has `places` until it is gone.
+    /// Must run on [`Self::handle`].
     pub(crate) fn spawn<L: Listener>(
         &self,
         program: &Program,
         input: mpsc::Receiver<Bytes>,
         listener: Arc<L>,
+        places: [Place; 2],
     ) -> io::Result<Running> {
         let mut child = command(program).spawn()?;
         let stop = self.stop.child_token();
@@ -174,7 +167,8 @@ impl Spawner {
             };
             pumps.spawn_on(reading, &self.handle);
         }
-        let watched = Watched { child, stop: stop.clone(), overlong, line_max: program.line_max };
+        let line_max = program.line_max;
+        let watched = Watched { child, stop: stop.clone(), overlong, line_max, places };
         let watching = async move {
             let mut reason = watched.watch(&mut pumps).await;
             let said = std::mem::take(&mut *tail.lock());
@@ -267,6 +261,8 @@ struct Watched {
     stop: CancellationToken,
     overlong: CancellationToken,
     line_max: usize,
+    /// Free for others when the process is gone.
+    places: [Place; 2],
 }
 
 impl Watched {
@@ -287,6 +283,7 @@ impl Watched {
         };
         self.stop.cancel();
         signal(group, Signal::KILL);
+        drop(self.places);
         pumps.close();
         // A process that left the group may hold the pipes open for ever.
         drop(tokio::time::timeout(GRACE, pumps.wait()).await);

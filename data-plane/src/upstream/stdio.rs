@@ -3,20 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use proto::{Era, upstream::StdioMode};
-use tokio::{
-    runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::runtime::Handle;
 
 use super::{
     failure::CallFailure,
     fetch::Bounds,
     pipe::{Connection, Fresh, Guard, Link, Wanted, refusal},
+    room::{Claim, Place, Room},
     spawner::{Program, Spawner},
 };
 
 /// How long a child may take to start, downloads by `npx` and `uvx` included.
 const START_TIMEOUT: Duration = Duration::from_mins(2);
+/// How long a child waits for the end of another in whose place it comes. Twice as long as one
+/// takes that has to be killed.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The way to a child of an upstream.
 #[derive(Debug)]
@@ -24,9 +25,8 @@ pub(crate) struct Stdio {
     spawner: Arc<Spawner>,
     program: Program,
     mode: StdioMode,
-    /// For so many children.
-    places: Arc<Semaphore>,
-    places_max: usize,
+    /// For the children of this upstream.
+    room: Room,
 }
 
 impl Stdio {
@@ -37,8 +37,7 @@ impl Stdio {
         mode: StdioMode,
         places_max: usize,
     ) -> Self {
-        let places = Arc::new(Semaphore::new(places_max));
-        Self { spawner, program, mode, places, places_max }
+        Self { spawner, program, mode, room: Room::new(places_max) }
     }
 
     /// Whether all clients share one child.
@@ -53,8 +52,10 @@ impl Stdio {
 
     /// Starts a child and finds out what it speaks. Runs on the spawner's thread.
     pub(crate) async fn open(&self, wanted: Wanted) -> Result<Link, CallFailure> {
+        let claims = Arc::new(self.claim()?);
+        let places = self.places(&claims).await?;
         let bounds = Bounds::of_step(&wanted.limits, START_TIMEOUT);
-        let child = self.spawn(&wanted, bounds)?;
+        let child = self.spawn(&wanted, bounds, (Arc::clone(&claims), places))?;
         if wanted.era == Some(Era::Legacy) {
             return child.greet_legacy().await;
         }
@@ -64,7 +65,8 @@ impl Stdio {
             // Some legacy servers end when the first message is not `initialize`.
             Err(CallFailure::Exited(_)) => {
                 drop(child);
-                self.spawn(&wanted, bounds)?
+                let places = self.places(&claims).await?;
+                self.spawn(&wanted, bounds, (claims, places))?
             }
             Err(failure) => return Err(failure),
         };
@@ -72,28 +74,40 @@ impl Stdio {
         Ok(child.link(handshake))
     }
 
-    fn spawn(&self, wanted: &Wanted, bounds: Bounds) -> Result<Fresh, CallFailure> {
-        let place = self.place()?;
+    fn spawn(
+        &self,
+        wanted: &Wanted,
+        bounds: Bounds,
+        (claims, places): (Arc<[Claim; 2]>, [Place; 2]),
+    ) -> Result<Fresh, CallFailure> {
         let (connection, input) = Connection::new(Arc::clone(&wanted.health), wanted.owner.clone());
         let running = self
             .spawner
-            .spawn(&self.program, input, Arc::clone(&connection))
+            .spawn(&self.program, input, Arc::clone(&connection), places)
             .map_err(|error| not_spawned(&self.program.command, &error))?;
-        let guard = Guard::Child { _running: running, _places: place };
+        let guard = Guard::Child { _running: running, _claims: claims };
         Ok(Fresh { connection, guard, bounds, declared: wanted.declared.clone() })
     }
 
     /// Whether no child more can be started.
     pub(crate) fn is_full(&self) -> bool {
-        self.places.available_permits() == 0 || self.spawner.is_full()
+        self.room.is_full() || self.spawner.room.is_full()
     }
 
-    /// A place among the children of this upstream and one among those of the proxy.
-    fn place(&self) -> Result<[OwnedSemaphorePermit; 2], CallFailure> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        let place = place.map_err(|_| CallFailure::TooManyChildren(self.places_max))?;
-        let other = self.spawner.place();
-        Ok([place, other.ok_or(CallFailure::ProxyFull(self.spawner.places_max))?])
+    /// The right to a place among the children of this upstream and to one among those of the
+    /// proxy.
+    fn claim(&self) -> Result<[Claim; 2], CallFailure> {
+        let claim = self.room.claim().ok_or(CallFailure::TooManyChildren(self.room.max()))?;
+        let all = &self.spawner.room;
+        Ok([claim, all.claim().ok_or(CallFailure::ProxyFull(all.max()))?])
+    }
+
+    /// The places themselves, when those that had them before are gone.
+    async fn places(&self, [own, all]: &[Claim; 2]) -> Result<[Place; 2], CallFailure> {
+        let waiting = async { Some([own.place().await?, all.place().await?]) };
+        let places = tokio::time::timeout(PLACE_TIMEOUT, waiting).await.ok().flatten();
+        // What cannot even be killed has them still.
+        places.ok_or(CallFailure::TooManyChildren(self.room.max()))
     }
 }
 

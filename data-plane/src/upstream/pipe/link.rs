@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use proto::Era;
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
 use super::connection::Connection;
@@ -18,6 +18,7 @@ use crate::{
         era::{self, Handshake, Speech, Uninitialized, Verdict},
         failure::CallFailure,
         fetch::Bounds,
+        room::Claim,
         spawner::Running,
     },
 };
@@ -29,8 +30,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What ends when the pipe is dropped.
 #[derive(Debug)]
 pub(crate) enum Guard {
-    /// A child, with its place among the children.
-    Child { _running: Running, _places: [OwnedSemaphorePermit; 2] },
+    /// A child, with its claims to places among the children.
+    Child { _running: Running, _claims: Arc<[Claim; 2]> },
     /// The tasks of a connection.
     Tasks { _stop: DropGuard },
 }

@@ -44,7 +44,13 @@ async fn run(script: &str) -> Script {
     };
     let spawner = Arc::new(spawner);
     let (inner, handle) = (Arc::clone(&spawner), spawner.handle().clone());
-    let running = handle.spawn(async move { inner.spawn(&program, fed, listener) }).await;
+    let starting = async move {
+        let claim = inner.room.claim().unwrap();
+        let room = Room::new(8);
+        let places = [claim.place().await.unwrap(), room.claim().unwrap().place().await.unwrap()];
+        inner.spawn(&program, fed, listener, places)
+    };
+    let running = handle.spawn(starting).await;
     let running = running.unwrap().unwrap();
     let spawner = Arc::into_inner(spawner).unwrap();
     Script { spawner, input, lines, ended, running: Some(running) }

@@ -359,3 +359,67 @@ async fn a_session_has_a_child_of_its_own_and_there_are_only_so_many() {
     wait_until_gone(answer["result"]["content"].as_str().unwrap()).await;
     assert_eq!(proxy.run(of(2)).await, two);
 }
+
+/// Children of which an argument contains `mark`, without what they start themselves.
+fn children_with(mark: &str) -> usize {
+    let is_marked = |directory: &Path| {
+        let line = std::fs::read(directory.join("cmdline")).unwrap_or_default();
+        memchr::memmem::find(&line, mark.as_bytes()).is_some()
+    };
+    let is_leader = |directory: &Path| {
+        let stat = std::fs::read_to_string(directory.join("stat")).unwrap_or_default();
+        let group = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(2));
+        group.is_some_and(|group| directory.ends_with(group))
+    };
+    let directories = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    directories.filter(|it| is_marked(it) && is_leader(it)).count()
+}
+
+#[tokio::test]
+async fn sessions_that_come_and_go_never_have_more_processes_than_there_is_room_for() {
+    let mark = format!("mark-{}", uuid::Uuid::new_v4());
+    let mut resource = server(LEGACY, PID);
+    resource.era = Some(Era::Legacy);
+    let Transport::Stdio(stdio) = &mut resource.transport else { panic!("no command") };
+    stdio.mode = StdioMode::PerSession;
+    // It takes no notice of the end of its input.
+    let script = stdio.args.last_mut().unwrap();
+    script.push_str(&format!("while True: time.sleep(1000) # {mark}\n"));
+    let limits = Limits {
+        call_timeout: Duration::from_secs(30),
+        children_per_upstream: 3,
+        ..crate::upstream::testing::limits()
+    };
+    let proxy = Arc::new(Proxy::limited(vec![resource], Vec::new(), limits));
+    let most = async {
+        let mut most = 0;
+        loop {
+            most = most.max(children_with(&mark));
+            assert!(most <= 3, "{most} processes run");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let visitors = futures_util::future::join_all((0..3_u8).map(|visitor| {
+        let proxy = Arc::clone(&proxy);
+        async move {
+            for session in 0..3_u8 {
+                let mut call = legacy_call("1", "{}");
+                call.session = SessionKey::Client([visitor * 16 + session; 16]);
+                let key = call.session.clone();
+                let answer = proxy.run(call).await.remove(0);
+                // Each finds room, if not at once.
+                assert!(answer.contains("content"), "{answer}");
+                proxy.upstreams.close_session(&key);
+            }
+        }
+    }));
+    let start = std::time::Instant::now();
+    tokio::select! {
+        () = most => (),
+        _ = visitors => (),
+    }
+    // Otherwise they would not have had to wait for each other.
+    assert!(start.elapsed() > Duration::from_secs(4), "{:?}", start.elapsed());
+    proxy.upstreams.shutdown().await;
+    assert_eq!(children_with(&mark), 0);
+}
