@@ -84,6 +84,18 @@ impl EgressError {
             Self::Tls { .. } => FailureReason::Tls,
         }
     }
+
+    /// What those are told who need not know where upstreams are.
+    pub(crate) fn for_caller(&self) -> &'static str {
+        match self {
+            Self::Dns { .. } => "its name was not found",
+            Self::Refused { .. } => "it is at an address that may not be called",
+            Self::Connect { .. } => "no connection",
+            Self::Timeout { .. } => "no connection in time",
+            Self::Tls { .. } => "TLS failed",
+            Self::NoHost(_) => "its URL has no host",
+        }
+    }
 }
 
 /// A pooled client whose connections went through the door.

@@ -73,7 +73,7 @@ pub(crate) enum Failure {
     Route(#[from] RouteError),
     #[error("the request was cancelled")]
     Cancelled,
-    #[error("{0}")]
+    #[error("{}", .0.for_caller())]
     Call(CallError),
     #[error("the upstream ended its answer without a response")]
     NoResponse,
@@ -240,11 +240,15 @@ impl Failure {
         let Line { status, code, level } = self.line();
         let status = status.as_u16();
         let detail = if let Self::Internal(detail) = self { detail } else { "" };
+        let whole: &dyn std::fmt::Display = match self {
+            Self::Call(error) => error,
+            failure => failure,
+        };
         match level {
-            Level::ERROR => tracing::error!(status, code, detail, "{self}"),
-            Level::WARN => tracing::warn!(status, code, "{self}"),
-            Level::INFO => tracing::info!(status, code, "{self}"),
-            _ => tracing::debug!(status, code, "{self}"),
+            Level::ERROR => tracing::error!(status, code, detail, "{whole}"),
+            Level::WARN => tracing::warn!(status, code, "{whole}"),
+            Level::INFO => tracing::info!(status, code, "{whole}"),
+            _ => tracing::debug!(status, code, "{whole}"),
         }
     }
 

@@ -1,10 +1,11 @@
 //! Why a call to an upstream failed: situations with facts, never strings to match on.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use proto::upstream::FailureReason;
 
+use super::spawner::Ended;
 use crate::egress::EgressError;
 
 /// A failed call, with the upstream's name for people and `data.upstream`.
@@ -28,12 +29,15 @@ pub enum CallFailure {
     Unreachable(#[from] Arc<EgressError>),
     #[error("could not be started: {0}")]
     Spawn(String),
+    /// It has failed before and is not tried now.
+    #[error("{now}; last: {last}")]
+    Again { now: Box<Self>, last: String },
     #[error("runs {0} processes already, which is as many as it may")]
     TooManyChildren(usize),
     #[error("cannot be started: this proxy runs {0} processes already, which is as many as it may")]
     ProxyFull(usize),
     #[error("ended while it was working: {0}")]
-    Exited(String),
+    Exited(Ended),
     #[error("is overloaded: its queue of {0} messages is full")]
     Busy(usize),
     #[error("refused the gateway with HTTP {status}: check its credential")]
@@ -96,6 +100,7 @@ impl CallFailure {
                 FailureReason::Spawn
             }
             Self::Unreachable(error) => error.reason(),
+            Self::Again { now, last: _ } => now.reason(step),
             Self::Auth { .. } => FailureReason::Auth,
             Self::HttpStatus { .. } => FailureReason::HttpStatus,
             Self::Silent(_) | Self::TooLong(_) | Self::NoTurn(_) => FailureReason::Timeout,
@@ -135,7 +140,8 @@ impl CallFailure {
     pub(crate) fn is_down(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable(_)
+            Self::Again { .. }
+                | Self::Unreachable(_)
                 | Self::Spawn(_)
                 | Self::Exited(_)
                 | Self::Broken(_)
@@ -144,5 +150,75 @@ impl CallFailure {
                 | Self::Initialize(_)
                 | Self::Incompatible(_)
         )
+    }
+
+    /// The same for callers of tools: without a server's last words, its error pages and its
+    /// addresses, which are for the log and for those who administer it.
+    pub(crate) fn for_caller(&self) -> Cow<'static, str> {
+        match self {
+            Self::Unreachable(error) => format!("cannot be reached: {}", error.for_caller()).into(),
+            Self::Exited(ended) => format!("ended while it was working: {}", ended.how).into(),
+            Self::HttpStatus { status, excerpt: _ } => format!("answered HTTP {status}").into(),
+            Self::Again { now, last: _ } => now.for_caller(),
+            Self::Unknown
+            | Self::Disabled
+            | Self::StdioRefused
+            | Self::Spawn(_)
+            | Self::TooManyChildren(_)
+            | Self::ProxyFull(_)
+            | Self::Busy(_)
+            | Self::Auth { .. }
+            | Self::ContentType(_)
+            | Self::NotJsonRpc(_)
+            | Self::WrongId
+            | Self::TooLarge { .. }
+            | Self::NoResponse
+            | Self::Broken(_)
+            | Self::Silent(_)
+            | Self::TooLong(_)
+            | Self::Refused { .. }
+            | Self::NoTurn(_)
+            | Self::TooManyRounds
+            | Self::Unheard(_)
+            | Self::Declined { .. }
+            | Self::SessionLost
+            | Self::Initialize(_)
+            | Self::Incompatible(_)
+            | Self::Gone => self.to_string().into(),
+        }
+    }
+}
+
+impl CallError {
+    /// What a caller is told.
+    pub(crate) fn for_caller(&self) -> String {
+        format!("upstream `{}` {}", self.upstream, self.failure.for_caller())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_are_told_what_happened_and_nothing_of_the_inside() {
+        let ended = Ended { how: "it ended with exit status: 9".into(), said: "key sk-1".into() };
+        let source = std::io::ErrorKind::ConnectionRefused.into();
+        let address = "10.1.2.3:80".parse().unwrap();
+        let refused = EgressError::Connect { address, source };
+        let page = CallFailure::HttpStatus { status: 500, excerpt: "at /srv/app".to_owned() };
+        let last = format!("ended: {ended}");
+        let waits = CallFailure::Spawn("it failed 3 times".to_owned());
+        for (failure, told, kept) in [
+            (CallFailure::Exited(ended), "working: it ended with exit status: 9", "sk-1"),
+            (page, "answered HTTP 500", "/srv/app"),
+            (CallFailure::Unreachable(Arc::new(refused)), "reached: no connection", "10.1.2.3"),
+            (CallFailure::Again { now: Box::new(waits), last }, "it failed 3 times", "sk-1"),
+        ] {
+            let error = CallError { upstream: "up".to_owned(), failure };
+            assert!(error.to_string().contains(kept), "{error}");
+            let caller = error.for_caller();
+            assert!(caller.starts_with("upstream `up` ") && caller.ends_with(told), "{caller}");
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{
     ffi::OsString,
-    io,
+    fmt, io,
     path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::Arc,
@@ -77,7 +77,23 @@ pub(crate) struct Program {
 pub(crate) trait Listener: Send + Sync + 'static {
     fn line(&self, line: Bytes);
     /// The child is gone; nothing more will come.
-    fn ended(&self, reason: String);
+    fn ended(&self, end: Ended);
+}
+
+/// How a child came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub how: String,
+    /// Its last words on stderr, which may hold secrets; empty if it said nothing.
+    pub said: String,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { how, said } = self;
+        formatter.write_str(how)?;
+        if said.is_empty() { Ok(()) } else { write!(formatter, "; it said: {said}") }
+    }
 }
 
 /// A running child. Dropping it ends the child and all of its process group.
@@ -170,12 +186,9 @@ impl Spawner {
         let line_max = program.line_max;
         let watched = Watched { child, stop: stop.clone(), overlong, line_max, places };
         let watching = async move {
-            let mut reason = watched.watch(&mut pumps).await;
+            let how = watched.watch(&mut pumps).await;
             let said = std::mem::take(&mut *tail.lock());
-            if !said.is_empty() {
-                reason.push_str(&format!("; it said: {said}"));
-            }
-            listener.ended(reason);
+            listener.ended(Ended { how, said });
         };
         self.children.spawn_on(watching, &self.handle);
         Ok(Running { stop })

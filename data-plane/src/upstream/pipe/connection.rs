@@ -28,7 +28,7 @@ use crate::{
         fetch::Bounds,
         health::Health,
         question,
-        spawner::Listener,
+        spawner::{Ended, Listener},
     },
 };
 
@@ -352,8 +352,8 @@ impl Listener for Connection {
         }
     }
 
-    fn ended(&self, reason: String) {
-        self.end(CallFailure::Exited(reason));
+    fn ended(&self, end: Ended) {
+        self.end(CallFailure::Exited(end));
     }
 }
 

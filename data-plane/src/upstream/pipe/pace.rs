@@ -83,13 +83,14 @@ impl Pace {
 
     /// How long to wait for the next start; an error if that is too long for a call.
     pub(super) fn wait(&self) -> Result<Duration, CallFailure> {
-        let (failures, last) = (self.failures, &self.last);
+        let failures = self.failures;
+        let again = |now| CallFailure::Again { now: Box::new(now), last: self.last.clone() };
         if self.opened == Opened::Child && self.recent.len() >= FAILURES_MAX {
             let minutes = WINDOW.as_secs() / 60;
-            return Err(CallFailure::Spawn(format!(
+            return Err(again(CallFailure::Spawn(format!(
                 "it failed {FAILURES_MAX} times within {minutes} min and waits for \
-                 `lockgate refresh upstream`; last: {last}"
-            )));
+                 `lockgate refresh upstream`"
+            ))));
         }
         let now = Instant::now();
         let wait = self.not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
@@ -97,14 +98,14 @@ impl Pace {
             return Ok(wait);
         }
         let seconds = wait.as_secs_f32().ceil();
-        Err(match self.opened {
+        Err(again(match self.opened {
             Opened::Child => CallFailure::Spawn(format!(
-                "it failed {failures} times and is started again in {seconds} s; last: {last}"
+                "it failed {failures} times and is started again in {seconds} s"
             )),
             Opened::Connection => CallFailure::Broken(format!(
-                "it failed {failures} times and is tried again in {seconds} s; last: {last}"
+                "it failed {failures} times and is tried again in {seconds} s"
             )),
-        })
+        }))
     }
 }
 

@@ -6,7 +6,7 @@ use super::*;
 
 struct Heard {
     lines: mpsc::Sender<Bytes>,
-    ended: Mutex<Option<tokio::sync::oneshot::Sender<String>>>,
+    ended: Mutex<Option<tokio::sync::oneshot::Sender<Ended>>>,
 }
 
 impl Listener for Heard {
@@ -14,8 +14,8 @@ impl Listener for Heard {
         self.lines.try_send(line).unwrap();
     }
 
-    fn ended(&self, reason: String) {
-        self.ended.lock().take().unwrap().send(reason).ok();
+    fn ended(&self, end: Ended) {
+        self.ended.lock().take().unwrap().send(end).ok();
     }
 }
 
@@ -23,7 +23,7 @@ struct Script {
     spawner: Spawner,
     input: mpsc::Sender<Bytes>,
     lines: mpsc::Receiver<Bytes>,
-    ended: tokio::sync::oneshot::Receiver<String>,
+    ended: tokio::sync::oneshot::Receiver<Ended>,
     running: Option<Running>,
 }
 
@@ -69,7 +69,8 @@ async fn lines_go_in_and_out_and_the_end_is_told_with_the_last_words() {
     script.input.send(Bytes::from_static(b"this")).await.unwrap();
     assert_eq!(script.line().await, "got this");
     let reason = script.ended.await.unwrap();
-    assert_eq!(reason, "it ended with exit status: 3; it said: oh no");
+    assert_eq!(reason.how, "it ended with exit status: 3");
+    assert_eq!(reason.to_string(), "it ended with exit status: 3; it said: oh no");
 }
 
 #[tokio::test]
@@ -91,7 +92,7 @@ async fn a_dropped_child_that_ignores_everything_is_killed_with_its_own_children
     let pids = [script.line().await, script.line().await];
     assert!(pids.iter().all(|pid| Path::new(&format!("/proc/{pid}")).exists()));
     script.running.take();
-    assert_eq!(script.ended.await.unwrap(), "it was stopped");
+    assert_eq!(script.ended.await.unwrap().to_string(), "it was stopped");
     script.spawner.shutdown().await;
     for pid in pids {
         assert!(is_gone(&pid), "process {pid} is left");
@@ -106,5 +107,5 @@ fn is_gone(pid: &str) -> bool {
 #[tokio::test]
 async fn an_endless_line_ends_the_child() {
     let script = run("yes | tr -d '\\n'").await;
-    assert_eq!(script.ended.await.unwrap(), "a line was longer than 1000 bytes");
+    assert_eq!(script.ended.await.unwrap().to_string(), "a line was longer than 1000 bytes");
 }
