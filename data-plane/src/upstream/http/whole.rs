@@ -6,13 +6,17 @@ use http::{Response, StatusCode};
 use super::{Answer, Session};
 use crate::{
     egress::OriginBody,
-    mcp::message::parse,
+    mcp::{Kind, code, message::parse},
     upstream::{
+        era::error_of,
         failure::CallFailure,
         fetch::{self, Bounds},
         relay::{Relay, Taken},
     },
 };
+
+/// Codes with which the transports of SDKs refuse sessions.
+const TRANSPORT_CODES: [i64; 3] = [-32000, -32001, code::INVALID_REQUEST];
 
 /// Reads an answer that is no stream, of an upstream with a name; `None` if the session is lost.
 pub(super) async fn read_whole(
@@ -39,7 +43,11 @@ pub(super) async fn read_whole(
     if matches!(code, 401 | 403) {
         return Err(CallFailure::Auth { status: code });
     }
-    if session.is_some_and(Session::has_id) && is_session_lost(status, &body) {
+    let has_session = session.is_some_and(Session::has_id);
+    if has_session
+        && !is_of_call(status, &body, relay.upstream_id())
+        && is_session_lost(status, &body)
+    {
         return Ok(None);
     }
     // Modern upstreams answer errors with a status of its own; the body is what counts.
@@ -66,6 +74,22 @@ fn take_whole(
             Err(CallFailure::NotJsonRpc("a message that is no response".to_owned()))
         }
     }
+}
+
+/// Whether a refusal is the answer to our request `id` (raw JSON), whatever it speaks of: a tool
+/// may know sessions of its own. Some servers answer so for the transport, with its codes.
+pub(super) fn is_of_call(status: StatusCode, body: &Bytes, id: &[u8]) -> bool {
+    if status != StatusCode::BAD_REQUEST {
+        return false;
+    }
+    let Ok(message) = parse(body.clone()) else { return false };
+    let is_ours = matches!(message.kind, Kind::Response(_)) && message.id() == Some(id);
+    let is_of_transport = error_of(&message).is_some_and(|error| {
+        let text = error.message.to_ascii_lowercase();
+        let says = ["session id", "session not found", "not initialized"];
+        TRANSPORT_CODES.contains(&error.code) && says.iter().any(|says| text.contains(says))
+    });
+    is_ours && !is_of_transport
 }
 
 /// 404, or a 400 that speaks of sessions, as server-everything answers.

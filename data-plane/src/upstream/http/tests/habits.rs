@@ -73,3 +73,28 @@ async fn a_server_without_a_stream_keeps_its_session_whatever_it_says_to_get() {
     assert!(log.iter().any(|what| what == "GET"), "{log:?}");
     assert_eq!(log.iter().filter(|what| *what == "initialize").count(), 1, "{log:?}");
 }
+
+#[tokio::test]
+async fn a_refusal_that_answers_the_call_is_its_answer_whatever_it_speaks_of() {
+    let log = Log::default();
+    let upstream = legacy_server(Arc::clone(&log), |seen| {
+        let (id, about) = (seen.member("/id"), seen.member("/params/arguments/about"));
+        let code = if about == "transport" { -32000 } else { -32602 };
+        let message = if about == "transport" {
+            "Bad Request: No valid session ID provided"
+        } else {
+            "your session id is not valid"
+        };
+        let error = format!(r#"{{"code":{code},"message":"{message}"}}"#);
+        answer(400, "application/json", format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#))
+    });
+    let proxy = Proxy::new(upstream.await);
+    let greetings = || log.lock().iter().filter(|seen| seen.contains("initialize")).count();
+    let events = proxy.run(legacy_call("1", r#"{"about":"a tool"}"#)).await;
+    assert!(events.len() == 1 && events[0].contains("your session id"), "{events:?}");
+    let before = greetings();
+    // Some servers say with the call's id that they do not know the session.
+    let lost = proxy.run(legacy_call("2", r#"{"about":"transport"}"#)).await;
+    assert_eq!(lost, ["upstream `up` lost its session twice"]);
+    assert!(before < greetings(), "{before}");
+}
