@@ -10,6 +10,7 @@ mod mirrored;
 mod remote;
 mod repeat;
 mod session;
+mod wishes;
 
 use std::sync::Arc;
 

@@ -23,7 +23,7 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    fn start(arguments: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<Self> {
+    pub(super) fn start(arguments: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<Self> {
         Self::run("connect", arguments, variables)
     }
 
@@ -85,6 +85,11 @@ impl Pipe {
         let answer = self.answer(0).await?;
         self.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await?;
         Ok(answer)
+    }
+
+    /// Ends it as a crash would.
+    pub(super) async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
     }
 
     /// Closes the input and gives the exit code.
@@ -226,6 +231,69 @@ async fn a_server_that_forgets_the_session_is_initialized_again() -> anyhow::Res
     assert!(answer.pointer("/result").is_some_and(|it| it.to_string().contains("yes")), "{answer}");
     assert_eq!(pipe.end().await?, 0);
     Ok(())
+}
+
+/// Says what it wants to hear of, loses its session, and wants to hear of the same.
+async fn wishes_outlive_the_session<F>(
+    (verb, flag): (&str, &str),
+    fixture: fixture::Server,
+    again: impl AsyncFnOnce(String) -> anyhow::Result<F>,
+) -> anyhow::Result<()> {
+    let (url, address) = (fixture.url(), fixture.address().to_string());
+    let mut pipe = Pipe::run(verb, &[flag, &url], &[])?;
+    pipe.initialize(json!({})).await?;
+    let uris = ["test://static-text", "test://watched-resource"];
+    for (id, uri) in [(1, uris[0]), (2, uris[1])] {
+        pipe.send(&request(id, "resources/subscribe", json!({"uri": uri}))).await?;
+        pipe.answer(id).await?;
+    }
+    pipe.send(&request(3, "resources/unsubscribe", json!({"uri": uris[0]}))).await?;
+    pipe.answer(3).await?;
+    pipe.send(&request(4, "logging/setLevel", json!({"level": "error"}))).await?;
+    pipe.answer(4).await?;
+    let wishes = format!("Error {}", uris[1]);
+    pipe.send(&call(5, "test_wishes", json!({}))).await?;
+    assert_eq!(text(&pipe.answer(5).await?), Some(&*wishes));
+    drop(fixture);
+    let _forgetful = again(address).await?;
+    pipe.send(&call(6, "test_wishes", json!({}))).await?;
+    let mut updated = Vec::new();
+    let answer = loop {
+        let message = pipe.message().await?;
+        match message.get("method").and_then(Value::as_str) {
+            Some("notifications/resources/updated") => {
+                updated.extend(message.pointer("/params/uri").cloned());
+            }
+            _ if message.get("id") == Some(&6.into()) => break message,
+            _ => anyhow::bail!("nobody asked for {message}"),
+        }
+    };
+    assert_eq!(text(&answer), Some(&*wishes), "{answer}");
+    assert_eq!(updated, [uris[1]], "it may have changed meanwhile");
+    assert_eq!(pipe.end().await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_begins_anew_hears_of_what_the_old_one_did() -> anyhow::Result<()> {
+    let fixture = fixture::start(Era::Legacy, "127.0.0.1:0").await?;
+    let connect = ("connect", "--url");
+    wishes_outlive_the_session(connect, fixture, async |address| again(&address).await).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_begins_anew_hears_of_what_the_old_one_did() -> anyhow::Result<()> {
+    let fixture = fixture::start_sse(Era::Legacy, "127.0.0.1:0").await?;
+    wishes_outlive_the_session(("translate", "--connect-sse"), fixture, async |address| {
+        for _ in 0..100 {
+            if let Ok(server) = fixture::start_sse(Era::Legacy, &address).await {
+                return Ok(server);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::bail!("{address} is still taken")
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

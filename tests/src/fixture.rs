@@ -77,6 +77,7 @@ pub struct Fixture {
     /// How often the list of tools changed.
     changes: Arc<AtomicU64>,
     notes: notes::Notes,
+    wishes: notes::Wishes,
     /// What clients told by way of the extension.
     heard: Arc<std::sync::Mutex<Vec<Value>>>,
 }
@@ -128,6 +129,7 @@ impl Fixture {
             given_up: Arc::default(),
             changes: Arc::default(),
             notes: notes::Notes::default(),
+            wishes: notes::Wishes::default(),
             heard: Arc::default(),
         })
     }
@@ -326,17 +328,19 @@ impl ServerHandler for Fixture {
 
     async fn subscribe(
         &self,
-        _: SubscribeRequestParams,
+        request: SubscribeRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
+        self.wishes.add(request.uri);
         Ok(())
     }
 
     async fn unsubscribe(
         &self,
-        _: UnsubscribeRequestParams,
+        request: UnsubscribeRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
+        self.wishes.remove(&request.uri);
         Ok(())
     }
 
@@ -374,9 +378,10 @@ impl ServerHandler for Fixture {
 
     async fn set_level(
         &self,
-        _: SetLevelRequestParams,
+        request: SetLevelRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
+        self.wishes.add(format!("{:?}", request.level));
         Ok(())
     }
 

@@ -125,6 +125,7 @@ impl Running {
 
     /// The handshake comes before everything else.
     async fn initialize(self: &Arc<Self>, message: Message) {
+        self.remote.wishes.lock().note(&message);
         match self.remote.initialize(&message).await {
             Ok(answer) => self.client.say(answer.body).await,
             Err(failure) => self.client.fail(message.id(), &failure).await,
@@ -178,6 +179,9 @@ impl Running {
         let (id, cancel) = (message.id_bytes(), CancellationToken::new());
         let era = era_of(&message);
         let is_subscription = is_subscription(&message);
+        if era == Era::Legacy {
+            self.remote.wishes.lock().note(&message);
+        }
         let request = Request { id: id.clone(), era, is_subscription, cancel: cancel.clone() };
         if !self.register(request) {
             let problem = "the request id is in use by a running call";
@@ -236,7 +240,7 @@ impl Running {
 
     /// Begins a session in the place of one that the server has forgotten.
     async fn renew(self: &Arc<Self>, lost: &Arc<Session>) -> Result<Arc<Session>, CallFailure> {
-        let renewed = self.remote.renew(lost).await?;
+        let renewed = self.remote.renew(lost, &self.client).await?;
         self.listen(Arc::clone(&renewed));
         Ok(renewed)
     }

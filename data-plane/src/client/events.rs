@@ -121,6 +121,7 @@ impl Running {
             }
             None => return,
         };
+        self.remote.wishes.lock().note(&message);
         let Some(serial) = self.waiting.lock().note(&message) else {
             if let Err(failure) = self.post(message.body, Repeat::IfBroken).await {
                 tracing::warn!(%failure, "a message was lost");

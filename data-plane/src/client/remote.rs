@@ -19,6 +19,7 @@ use super::{
     end::ClientEnd,
     repeat::Repeat,
     session::Session,
+    wishes::Wishes,
 };
 use crate::{
     egress::{Egress, HttpClient, Provenance},
@@ -42,6 +43,8 @@ pub(super) struct Remote {
     pub(super) session: ArcSwapOption<Session>,
     /// Held while a session begins in the place of another.
     pub(super) renewing: tokio::sync::Mutex<()>,
+    /// What a session that begins in the place of another is told.
+    pub(super) wishes: Mutex<Wishes>,
     /// Parameters of tools that travel in headers too, learned when a server asks for them.
     pub(super) mirrored: Mutex<AHashMap<String, Arc<[MirrorParam]>>>,
 }
@@ -93,6 +96,7 @@ impl Remote {
             limits,
             session: ArcSwapOption::empty(),
             renewing: tokio::sync::Mutex::default(),
+            wishes: Mutex::default(),
             mirrored: Mutex::default(),
         })
     }

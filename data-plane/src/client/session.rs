@@ -15,11 +15,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     carry::response_to,
+    end::ClientEnd,
     remote::{Remote, STEP},
     repeat::{RECONNECT_FOR, Repeat},
 };
 use crate::{
-    mcp::Message,
+    mcp::{Message, Method},
     upstream::{Bounds, CallFailure, INITIALIZED, error_of, result_of},
 };
 
@@ -96,8 +97,13 @@ impl Remote {
         Ok(answer)
     }
 
-    /// Begins a session like the lost one; callers that come meanwhile share it.
-    pub(super) async fn renew(&self, lost: &Arc<Session>) -> Result<Arc<Session>, CallFailure> {
+    /// Begins a session like the lost one; callers that come meanwhile share it. The client is told
+    /// what it may have missed.
+    pub(super) async fn renew(
+        &self,
+        lost: &Arc<Session>,
+        client: &ClientEnd,
+    ) -> Result<Arc<Session>, CallFailure> {
         let _renewing = self.renewing.lock().await;
         if let Some(session) = self.session().filter(|session| !Arc::ptr_eq(session, lost)) {
             return Ok(session);
@@ -114,8 +120,35 @@ impl Remote {
             let bounds = Bounds::of_step(&self.limits, STEP);
             let request = (session.headers.clone(), Bytes::from_static(INITIALIZED.as_bytes()));
             self.post(request, Repeat::IfBroken, &bounds).await?;
+            self.wish_again(&session).await;
+            let told = self.wishes.lock().may_have_changed();
+            for told in told {
+                client.say(told).await;
+            }
         }
         Ok(session)
+    }
+
+    /// Says again what the client wants to hear of.
+    async fn wish_again(&self, session: &Session) {
+        let again = self.wishes.lock().again();
+        for message in again {
+            let bounds = Bounds::of_step(&self.limits, STEP);
+            let request = (session.headers.clone(), message.body.clone());
+            let answered = async {
+                let response = self.post(request, Repeat::IfBroken, &bounds).await?;
+                response_to(&message, response, &bounds).await
+            };
+            // What was refused before is refused again, else the server has changed its mind.
+            let refused = match answered.await {
+                Ok(answer) => error_of(&answer).map(|error| error.message.into_owned()),
+                Err(failure) => Some(failure.to_string()),
+            };
+            if let Some(refused) = refused {
+                let method = message.method().map(Method::as_str).unwrap_or_default();
+                tracing::warn!(method, refused, "the new session does not take what the old did");
+            }
+        }
     }
 
     /// Says goodbye to the server.

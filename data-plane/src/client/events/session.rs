@@ -12,6 +12,7 @@ use crate::{
     client::{
         remote::STEP,
         repeat::{Repeat, pause},
+        wishes::is_answer,
     },
     mcp::{Kind, message::parse},
     upstream::{Bounds, CallFailure, EventReader, INITIALIZED, sse::SseEvent},
@@ -103,7 +104,18 @@ impl Running {
         let posted = self.post_to(target.clone(), hello.body.clone(), Repeat::IfUnsent);
         bounds.within(async { tokio::try_join!(posted, answered).map(drop) }).await??;
         let initialized = Bytes::from_static(INITIALIZED.as_bytes());
-        self.post_to(target.clone(), initialized, Repeat::IfBroken).await
+        self.post_to(target.clone(), initialized, Repeat::IfBroken).await?;
+        let (again, told) = {
+            let wishes = self.remote.wishes.lock();
+            (wishes.again(), wishes.may_have_changed())
+        };
+        for message in again {
+            self.post_to(target.clone(), message.body, Repeat::IfBroken).await?;
+        }
+        for told in told {
+            self.client.say(told).await;
+        }
+        Ok(())
     }
 
     /// Hands out a message, unless it answers what nobody waits for.
@@ -113,7 +125,7 @@ impl Running {
         }
         match parse(event.data.clone()) {
             Ok(answer) if matches!(answer.kind, Kind::Response(_)) => {
-                if self.waiting.lock().is_late(&answer) {
+                if is_answer(&answer) || self.waiting.lock().is_late(&answer) {
                     return;
                 }
             }
