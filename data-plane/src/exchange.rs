@@ -90,6 +90,8 @@ pub(crate) struct Exchange {
     permit: Option<Permit>,
     /// It has no stream on which the client could be asked.
     is_mute: bool,
+    /// The client has been asked something.
+    has_asked: bool,
     /// Where its messages go when nobody polls it any more, for a client that comes back.
     outlet: Option<Arc<Outlet>>,
 }
@@ -97,7 +99,14 @@ pub(crate) struct Exchange {
 enum State {
     Calling(Call),
     Relaying(Heards),
+    /// Questions are taken back before the answer.
+    Ending(Box<Ending>),
     Done,
+}
+
+struct Ending {
+    told: Vec<Bytes>,
+    answer: Bytes,
 }
 
 impl Exchange {
@@ -109,7 +118,7 @@ impl Exchange {
         permit: Permit,
     ) -> Self {
         let (state, permit) = (State::Calling(call), Some(permit));
-        Self { state, id, owner, operation, permit, is_mute: false, outlet: None }
+        Self { state, id, owner, operation, permit, is_mute: false, has_asked: false, outlet: None }
     }
 
     /// A call that goes on after its client was asked. `id` is of the request that it answers.
@@ -120,20 +129,33 @@ impl Exchange {
         permit: Permit,
     ) -> Self {
         let (state, permit) = (State::Relaying(events), Some(permit));
-        Self { state, id, owner, operation, permit, is_mute: false, outlet: None }
+        Self { state, id, owner, operation, permit, is_mute: false, has_asked: false, outlet: None }
     }
 
     /// The next message for the client. Failures are responses too; `None` after the response.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         if let Owner::Session { ticket, .. } = &self.owner
-            && !matches!(self.state, State::Done)
+            && matches!(self.state, State::Calling(_) | State::Relaying(_))
             && ticket.poll_cancelled(cx).is_ready()
         {
             return self.fail(&Failure::Cancelled);
         }
+        if self.has_asked
+            && let Some(message) = self.taken_back()
+        {
+            return Poll::Ready(Some(Event::Message(message)));
+        }
         loop {
             let next = match &mut self.state {
                 State::Done => return Poll::Ready(None),
+                State::Ending(ending) => {
+                    if let Some(told) = ending.told.pop() {
+                        return Poll::Ready(Some(Event::Message(told)));
+                    }
+                    let answer = std::mem::take(&mut ending.answer);
+                    self.state = State::Done;
+                    return Poll::Ready(Some(Event::Response(answer)));
+                }
                 State::Calling(call) => match call.as_mut().poll(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Err(error)) => Some(Err(error)),
@@ -152,9 +174,9 @@ impl Exchange {
             };
             let message = match next {
                 Some(Ok(upstream::Event::Response(body))) => {
-                    self.state = State::Done;
                     self.operation.succeed();
-                    return Poll::Ready(Some(Event::Response(self.owner.answer(body))));
+                    let answer = self.owner.answer(body);
+                    return self.end(answer);
                 }
                 Some(Ok(upstream::Event::InputRequired(_))) => {
                     return self.fail(&Failure::NobodyToAsk);
@@ -175,8 +197,12 @@ impl Exchange {
     /// dropped. A modern client is asked by an answer, later.
     fn ask(&mut self, question: Question) -> Option<Bytes> {
         match &mut self.owner {
-            Owner::Session { ticket, asks, .. } if !self.is_mute => ticket.ask(question, *asks),
+            Owner::Session { ticket, asks, .. } if !self.is_mute => {
+                self.has_asked = true;
+                ticket.ask(question, *asks)
+            }
             Owner::Session { ticket, asks, .. } => {
+                self.has_asked = true;
                 ticket.ask_aside(question, *asks);
                 None
             }
@@ -264,10 +290,37 @@ impl Exchange {
     }
 
     fn fail(&mut self, failure: &Failure) -> Poll<Option<Event>> {
-        self.state = State::Done;
         self.operation.fail(failure);
         failure.log();
-        Poll::Ready(Some(Event::Response(error::response(failure, Some(&self.id)))))
+        self.end(error::response(failure, Some(&self.id)))
+    }
+
+    /// The answer, after what the client is told of questions that are open still.
+    fn end(&mut self, answer: Bytes) -> Poll<Option<Event>> {
+        self.state = State::Done;
+        if let (true, Owner::Session { ticket, .. }) = (self.has_asked, &self.owner) {
+            let mut told = ticket.take_back();
+            if self.is_mute {
+                told.drain(..).for_each(|told| ticket.tell_aside(told));
+            }
+            if let Some(first) = told.pop() {
+                self.state = State::Ending(Box::new(Ending { told, answer }));
+                return Poll::Ready(Some(Event::Message(first)));
+            }
+        }
+        Poll::Ready(Some(Event::Response(answer)))
+    }
+
+    /// What to tell the client of a question that has expired.
+    fn taken_back(&self) -> Option<Bytes> {
+        let Owner::Session { ticket, .. } = &self.owner else { return None };
+        if !self.is_mute {
+            return ticket.taken_back();
+        }
+        while let Some(told) = ticket.taken_back() {
+            ticket.tell_aside(told);
+        }
+        None
     }
 }
 
@@ -292,6 +345,7 @@ impl Drop for Exchange {
             operation: self.operation.take(),
             permit: self.permit.take(),
             is_mute: self.outlet.is_none(),
+            has_asked: self.has_asked,
             outlet: self.outlet.take(),
         };
         runtime.spawn(async move {

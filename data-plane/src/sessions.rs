@@ -23,13 +23,13 @@ use dashmap::DashMap;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
+pub(crate) use self::{questions::Asks, watching::Subscription};
 use self::{
     channel::{Channel, End, Reader},
     listeners::Listeners,
     questions::Questions,
     watching::{Lists, Subscriptions},
 };
-pub(crate) use self::{questions::Asks, watching::Subscription};
 use crate::{tasks::KnownTasks, upstream::Question};
 
 /// The random part of a session id.
@@ -72,6 +72,8 @@ struct Running {
 struct Cancel {
     is_cancelled: AtomicBool,
     waker: AtomicWaker,
+    /// What the client is to be told of questions that nobody waits for any more.
+    taken_back: Mutex<Vec<Bytes>>,
 }
 
 /// Why a call cannot begin.
@@ -151,6 +153,7 @@ impl Sessions {
         let mut idle = Vec::new();
         self.live.retain(|id, live| {
             let is_read = live.prune_streams();
+            live.tasks.lock().prune();
             let keep = is_read
                 || live.last_used_ms.load(Relaxed) > idle_since_ms
                 || !live.calls.lock().is_empty();
@@ -228,6 +231,12 @@ impl Cancel {
         self.is_cancelled.store(true, std::sync::atomic::Ordering::Release);
         self.waker.wake();
     }
+
+    /// Lets the call tell its client.
+    fn take_back(&self, told: Bytes) {
+        self.taken_back.lock().push(told);
+        self.waker.wake();
+    }
 }
 
 impl Ticket {
@@ -256,6 +265,18 @@ impl Ticket {
         self.live.withdraw(id, Some(self))
     }
 
+    /// What to tell the client of a question that has expired. Who polls for cancellation is
+    /// woken when there is something.
+    pub(crate) fn taken_back(&self) -> Option<Bytes> {
+        self.cancel.taken_back.lock().pop()
+    }
+
+    /// The call is over: what to tell the client of its questions that are open still.
+    pub(crate) fn take_back(&self) -> Vec<Bytes> {
+        let expired = std::mem::take(&mut *self.cancel.taken_back.lock());
+        [expired, self.live.forget_questions(self)].concat()
+    }
+
     /// Opens the stream on which this call's messages travel.
     pub(crate) fn attach(&self) -> Reader {
         self.live.attach_call()
@@ -278,7 +299,8 @@ impl Drop for Ticket {
             calls.swap_remove(at);
         }
         drop(calls);
-        self.live.forget_questions(self);
+        // Whoever could tell the client is gone.
+        drop(self.live.forget_questions(self));
     }
 }
 

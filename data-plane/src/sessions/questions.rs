@@ -84,8 +84,8 @@ impl Live {
         let live = Arc::downgrade(self);
         let expiry = runtime.spawn(async move {
             tokio::time::sleep(asks.patience).await;
-            if let Some(question) = live.upgrade().and_then(|live| live.take(id)) {
-                question.expire();
+            if let Some(live) = live.upgrade() {
+                live.expire(id);
             }
         });
         let request = question.under(id.to_string().as_bytes(), &to);
@@ -103,8 +103,20 @@ impl Live {
 
     /// Gives the client's response to who asked; false if nobody did.
     pub(crate) fn answer(&self, response: &Message) -> bool {
-        let question = response.id().and_then(number).and_then(|id| self.take(id));
-        question.map(|question| question.answer(response)).is_some()
+        let asked = response.id().and_then(number).and_then(|id| self.take(id));
+        asked.map(|asked| asked.question.answer(response)).is_some()
+    }
+
+    /// The client has thought for too long: it need not ask its user any more.
+    fn expire(&self, id: u64) {
+        let Some(Pending { question, call, .. }) = self.take(id) else { return };
+        question.expire();
+        let told = cancelled(id.to_string().as_bytes());
+        match call {
+            // On the stream on which it was asked.
+            Some(call) => call.take_back(told),
+            None => drop(self.tell(told)),
+        }
     }
 
     /// Gives the client's progress to who asked; what nobody waits for is dropped.
@@ -129,12 +141,13 @@ impl Live {
         Some(cancelled(withdrawn.id.to_string().as_bytes()))
     }
 
-    /// The call is over: nobody waits for answers to what it asked.
-    pub(super) fn forget_questions(&self, call: &Ticket) {
+    /// The call is over: nobody waits for answers to what it asked. What to tell the client.
+    pub(super) fn forget_questions(&self, call: &Ticket) -> Vec<Bytes> {
         let mut questions = self.questions.lock();
         let forgotten: Vec<_> = questions.pending.extract_if(.., |it| it.is_of(call)).collect();
         drop(questions);
-        drop(forgotten);
+        let told = forgotten.iter().map(|it| cancelled(it.id.to_string().as_bytes()));
+        told.collect()
     }
 
     /// The session is over.
@@ -143,10 +156,10 @@ impl Live {
         drop(forgotten);
     }
 
-    fn take(&self, id: u64) -> Option<Question> {
+    fn take(&self, id: u64) -> Option<Pending> {
         let mut questions = self.questions.lock();
         let at = questions.pending.iter().position(|it| it.id == id)?;
-        Some(questions.pending.swap_remove(at).question)
+        Some(questions.pending.swap_remove(at))
     }
 }
 
@@ -271,8 +284,13 @@ mod tests {
         let (of_call, mut told) = question("1", SAMPLING);
         let (other, mut untold) = question("1", SAMPLING);
         let asks = asks(&["sampling"]);
-        assert!(live.ask(of_call, Some(&call), asks).is_some());
+        let asked = id_of(&live.ask(of_call, Some(&call), asks).unwrap());
         assert!(live.ask(other, None, asks).is_some());
+        // Its client's dialog is to be closed.
+        let [told_client] = call.take_back().try_into().unwrap();
+        let told_client = text(told_client);
+        assert!(told_client.contains("notifications/cancelled"), "{told_client}");
+        assert!(told_client.contains(&format!(r#""requestId":{asked}"#)), "{told_client}");
         drop(call);
         assert!(text(told.recv().await.unwrap()).contains("-32601"));
         assert!(untold.try_recv().is_err());
@@ -310,12 +328,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_thinks_too_long_has_not_answered() {
         let live = live();
+        let mut reader = live.attach(asks(&["sampling"]));
         let (asked, mut back) = question("5", SAMPLING);
         let request = live.ask(asked, None, asks(&["sampling"])).unwrap();
         assert!(text(back.recv().await.unwrap()).contains("did not answer in time"));
         let id = id_of(&request);
+        let told = text(reader.next().await.unwrap());
+        assert!(told.contains(&format!(r#""requestId":{id}"#)), "{told}");
         let late = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#);
         assert!(!live.answer(&parse(late.into()).unwrap()));
+        // What was asked during a call is taken back where it was asked.
+        let call = live.begin(Bytes::from_static(b"1"), 9).unwrap();
+        let (asked, mut back) = question("6", SAMPLING);
+        let request = live.ask(asked, Some(&call), asks(&["sampling"])).unwrap();
+        assert!(call.taken_back().is_none());
+        assert!(text(back.recv().await.unwrap()).contains("did not answer in time"));
+        tokio::task::yield_now().await;
+        let told = text(call.taken_back().unwrap());
+        assert!(told.contains(&format!(r#""requestId":{}"#, id_of(&request))), "{told}");
+        assert!(call.take_back().is_empty());
     }
 
     #[tokio::test]

@@ -65,16 +65,24 @@ impl KnownTasks {
 
     /// Keeps an answer for a while; the oldest go first.
     pub(crate) fn keep(&mut self, task: TaskId, outcome: Outcome) {
-        let now = Instant::now();
-        self.outcomes.push_back((task, outcome, now + OUTCOME_TTL));
+        self.prune();
+        self.outcomes.push_back((task, outcome, Instant::now() + OUTCOME_TTL));
         let size = |all: &VecDeque<(TaskId, Outcome, Instant)>| -> usize {
             all.iter().map(|(_, outcome, _)| outcome.answer.len()).sum()
         };
-        while self.outcomes.len() > OUTCOMES_MAX
-            || size(&self.outcomes) > OUTCOME_BYTES_MAX
-            || self.outcomes.front().is_some_and(|(.., until)| *until <= now)
-        {
+        while self.outcomes.len() > OUTCOMES_MAX || size(&self.outcomes) > OUTCOME_BYTES_MAX {
             self.outcomes.pop_front();
+        }
+    }
+
+    /// Forgets answers that were kept for long enough.
+    pub(crate) fn prune(&mut self) {
+        let now = Instant::now();
+        while self.outcomes.front().is_some_and(|(.., until)| *until <= now) {
+            self.outcomes.pop_front();
+        }
+        if self.outcomes.is_empty() {
+            self.outcomes = VecDeque::new();
         }
     }
 
@@ -131,5 +139,8 @@ mod tests {
         assert_eq!(known.outcomes.len(), 1, "a big one stays alone");
         tokio::time::advance(OUTCOME_TTL).await;
         assert_eq!(known.outcome(&task(1000)), None);
+        // Though nothing more comes.
+        known.prune();
+        assert!(known.outcomes.is_empty());
     }
 }
