@@ -89,17 +89,21 @@ pub(crate) struct Shared {
     pub(crate) proxy_id: String,
     pub(crate) current: Arc<Current>,
     pub(crate) upstreams: Arc<Upstreams>,
+    pub(crate) outbox: Arc<Outbox>,
 }
 
 impl Edge {
     pub(crate) fn new(config: &Config, shared: Shared) -> Self {
-        let Shared { drain, proxy_id, current, upstreams } = shared;
+        let Shared { drain, proxy_id, current, upstreams, outbox } = shared;
         let trust = Trust {
             hosts: config.allowed_hosts.clone(),
             origins: config.allowed_origins.clone(),
             proxies: config.trusted_proxies.clone(),
         };
         let sessions = Arc::new(Sessions::default());
+        for ended in outbox.waiting(None, now_ms()) {
+            sessions.end(ended.id, ended.expire_time_ms);
+        }
         let audience: Weak<Sessions> = Arc::downgrade(&sessions);
         upstreams.admit(audience);
         let (root_path, answers) = match &config.source {
@@ -123,7 +127,7 @@ impl Edge {
             upstreams,
             sessions,
             peers: Arc::default(),
-            outbox: Arc::default(),
+            outbox,
             limiter: Limiter::new(&limit::Limits::default()),
             places: Places::new(config.limits.streams_per_principal),
             streams: Arc::default(),

@@ -48,6 +48,7 @@ use crate::{
     drain::Drain,
     edge::{Edge, Shared},
     egress::Egress,
+    peer::outbox::Outbox,
     server::{Listeners, Parts, Shell, Use},
     snapshot::{current::Current, stream::Snapshot},
     upstream::Upstreams,
@@ -80,19 +81,21 @@ impl DataPlane {
             move |table| upstreams.reconcile(table)
         }));
         let page_size = config.limits.page_size;
-        let (snapshot, proxy_id) = match &config.source {
+        let (snapshot, proxy_id, outbox) = match &config.source {
             Source::ControlPlane(_) => {
                 let snapshot = Snapshot::open(&config.data_dir, Arc::clone(&current), page_size)?;
                 let proxy_id = snapshot.identity().id.clone();
-                (Some(snapshot), proxy_id)
+                let outbox = Outbox::open(snapshot.directory());
+                (Some(snapshot), proxy_id, outbox)
             }
-            Source::Upstream(_) => (None, uuid::Uuid::new_v4().to_string()),
+            Source::Upstream(_) => (None, uuid::Uuid::new_v4().to_string(), Outbox::default()),
         };
         let shared = Shared {
             drain: Drain::new(config.timeouts.drain_delay, config.timeouts.drain),
             proxy_id: proxy_id.clone(),
             current: Arc::clone(&current),
             upstreams,
+            outbox: Arc::new(outbox),
         };
         let edge = Arc::new(Edge::new(&config, shared));
         let threads = config.threads;

@@ -55,6 +55,43 @@ async fn calls_go_on_without_the_control_plane_and_it_converges_when_it_is_back(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_session_stays_deleted_although_its_proxy_dies_before_it_can_tell()
+-> anyhow::Result<()> {
+    let mut control = ControlPlane::start().await?;
+    let (mut first, second) = (control.proxy().await?, control.proxy().await?);
+    let token = control.ok(&["token", "create", "--name", "mine"]).await?;
+    control.ok(&["token", "create", "--name", "gone"]).await?;
+    // What takes a token away is on disk before it is acknowledged, and with it all before it.
+    control.ok(&["token", "revoke", "gone"]).await?;
+    control.settled(&[]).await?;
+    let mut client = first.client("/mcp", &token);
+    eventually("the proxy knows the token", Duration::from_secs(5), || {
+        let mut client = client.clone();
+        async move { client.initialize().await.map(|_| true) }
+    })
+    .await?;
+    client.initialize().await?;
+    let mut lasting = client.clone();
+    lasting.initialize().await?;
+    control.kill().await;
+    assert_eq!(client.delete().send().await?.status(), 204);
+    first.kill().await;
+    first.start_again().await?;
+    assert_eq!(client.legacy("ping", "{}").await?.status, 404, "it was forgotten");
+    assert_eq!(lasting.legacy("ping", "{}").await?.status, 200, "others go on");
+
+    // And all others hear of it, once there is somebody to tell.
+    control.start_again().await?;
+    let elsewhere = client.scattered(&format!("{}/mcp", second.url()));
+    first.kill().await;
+    first.start_again().await?;
+    eventually("the other proxy refuses it", Duration::from_secs(30), || async {
+        Ok(elsewhere.legacy("tools/list", "{}").await?.status == 404)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_with_neither_disk_nor_control_plane_says_so() -> anyhow::Result<()> {
     let mut control = ControlPlane::start().await?;
     let (sync, token) = (control.sync().to_owned(), control.join_token().await?);

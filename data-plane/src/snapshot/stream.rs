@@ -103,6 +103,11 @@ impl Snapshot {
         &self.identity
     }
 
+    /// Where this proxy keeps what is its own.
+    pub(crate) fn directory(&self) -> &Path {
+        self.disk.directory()
+    }
+
     /// The way from this proxy to its control plane, for all that it says to it.
     pub fn link(&self, control: Control, addresses: Addresses) -> Link {
         let directory = self.disk.directory().to_owned();
