@@ -129,7 +129,10 @@ impl Background {
     }
 
     async fn sweep(&self) {
-        let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+        // Whoever wants sessions to end sooner wants it noticed, too.
+        let half = self.edge.timeouts().session_idle / 2;
+        let every = half.clamp(Duration::from_millis(10), SWEEP_INTERVAL);
+        let mut interval = tokio::time::interval(every);
         while self.stop.run_until_cancelled(interval.tick()).await.is_some() {
             self.edge.sweep();
         }

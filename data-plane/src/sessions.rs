@@ -1,8 +1,10 @@
 //! The live state of legacy sessions: what runs, how to stop it, and which ids have ended.
 //!
 //! A session's facts are sealed in its id, so a session that is not in this
-//! table (after a restart, or of another proxy) is adopted without a word.
+//! table (after a restart, or of another proxy) is adopted without a word. What an idle one wants
+//! to hear of is kept aside.
 
+mod asleep;
 mod audience;
 pub(crate) mod channel;
 pub(crate) mod listeners;
@@ -23,8 +25,9 @@ use dashmap::DashMap;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
-pub(crate) use self::{questions::Asks, watching::Subscription};
+pub(crate) use self::{asleep::Asleep, questions::Asks, watching::Subscription};
 use self::{
+    asleep::Sleepers,
     channel::{Channel, End, Reader},
     listeners::Listeners,
     questions::Questions,
@@ -42,6 +45,7 @@ pub(crate) struct Sessions {
     /// Ids deleted here, until the configuration tells of them, or the time in ms at which they
     /// would have expired.
     ended: DashMap<SessionId, i64>,
+    sleepers: Sleepers,
     listeners: Arc<Listeners>,
     /// The proxy ends: streams are told to come back elsewhere.
     is_leaving: Arc<AtomicBool>,
@@ -118,12 +122,18 @@ impl Sessions {
         Some(Arc::clone(&live))
     }
 
+    /// What is kept of a session that was idle, for who has entered it.
+    pub(crate) fn sleeper(&self, id: &SessionId) -> Option<Asleep> {
+        self.sleepers.take(id)
+    }
+
     /// Ends a session for good: its calls are cancelled, its id is refused until it expires.
     pub(crate) fn end(&self, id: SessionId, expire_ms: i64) {
         self.ended.insert(id, expire_ms);
         if let Some((_, live)) = self.live.remove(&id) {
             live.end();
         }
+        self.sleepers.take(&id);
     }
 
     /// Ends the live sessions that `has_ended` knows, which it gives. Their ids are refused by
@@ -138,6 +148,7 @@ impl Sessions {
             }
             !ends
         });
+        self.sleepers.end_where(has_ended);
         ended
     }
 
@@ -160,10 +171,14 @@ impl Sessions {
             if !keep {
                 // Whoever still holds it must look it up again.
                 live.ended.store(true, Relaxed);
+                if let Some(asleep) = live.fall_asleep() {
+                    self.sleepers.add(*id, asleep);
+                }
                 idle.push(*id);
             }
             keep
         });
+        self.sleepers.prune(now_ms);
         idle
     }
 

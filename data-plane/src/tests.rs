@@ -5,6 +5,7 @@ mod edge;
 mod events;
 mod forward;
 mod harness;
+mod idle;
 mod listen;
 mod mcp;
 mod relay;

@@ -41,6 +41,8 @@ pub(super) struct Channel {
     outlets: Vec<Arc<Outlet>>,
     /// How the client may be asked outside of calls, once it has listened.
     asks: Option<Asks>,
+    /// What the client is told first when it listens again.
+    missed: Vec<Bytes>,
 }
 
 /// What a stream carries.
@@ -335,12 +337,20 @@ impl Live {
             oldest.end(End::Done);
         }
         let outlet = channel.open(Kind::General);
+        for missed in std::mem::take(&mut channel.missed) {
+            outlet.push(missed);
+        }
         if self.has_ended() {
             outlet.end(End::Done);
         } else if self.is_leaving.load(Relaxed) {
             outlet.end(End::Leaving);
         }
         outlet.read(0)
+    }
+
+    /// Tells the client once it listens.
+    pub(super) fn missed(&self, told: Vec<Bytes>) {
+        self.channel.lock().missed = told;
     }
 
     /// Opens the stream of a call.

@@ -52,6 +52,11 @@ impl KnownTasks {
         self.tasks.push_back(Known { task, sealed: sealed.into(), is_cancelled: false });
     }
 
+    /// How many are known.
+    pub(crate) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// The client has been told that the task is cancelled.
     pub(crate) fn note_cancelled(&mut self, task: &TaskId) {
         for known in self.tasks.iter_mut().filter(|known| known.task == *task) {

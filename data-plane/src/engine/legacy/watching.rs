@@ -22,7 +22,7 @@ use crate::{
     route::{self, Interest},
     session::SessionClaims,
     sessions::{
-        Asks, Live, Subscription,
+        Asks, Asleep, Live, Subscription,
         channel::{EventId, Reader},
     },
     snapshot::table::Table,
@@ -70,6 +70,23 @@ pub(crate) fn listen(sender: &Sender<'_>) -> Result<(Reader, Version), Failure> 
         None => return Err(Failure::StreamGone),
     };
     Ok((reader, claims.version))
+}
+
+/// A session that was idle goes on: its upstreams tell it again what they told before.
+pub(super) fn wake(
+    sender: &Sender<'_>,
+    (claims, live): (&SessionClaims, &Arc<Live>),
+    asleep: Asleep,
+) {
+    let owner = SessionKey::Client(claims.id);
+    for subscription in live.wake(asleep) {
+        let declared = Declared { known: claims.capabilities, written: claims.written.clone() };
+        let who = (&owner, declared, &*sender.principal.subject);
+        let Subscription { upstream_id, uri, shown: _ } = &subscription;
+        if let Some(wish) = sender.edge.upstreams().wish(upstream_id, who, uri) {
+            live.hold(&subscription, wish);
+        }
+    }
 }
 
 /// `logging/setLevel`, for all upstreams of the session.
