@@ -166,7 +166,7 @@ impl Upstreams {
     pub fn reconcile(&self, table: &Arc<Table>) {
         let old = self.active.load();
         let mut new = AHashMap::with_capacity(table.upstreams.len());
-        for (id, resource) in &table.upstreams {
+        for (id, resource) in &*table.upstreams {
             let credential = credential_of(table, resource.credential_id.as_deref());
             let kept =
                 old.get(&**id).filter(|active| active.is_configured_as(resource, credential));
@@ -193,7 +193,7 @@ impl Upstreams {
     fn tend(&self, table: &Table, active: &AHashMap<String, Arc<Active>>) {
         self.wishes.prune(|id| !active.contains_key(id));
         let Some(runtime) = self.egress.home().known() else { return };
-        for (id, resource) in &table.upstreams {
+        for (id, resource) in &*table.upstreams {
             if let Some(active) = active.get(&**id) {
                 let tells = Tells::read(resource.era, &resource.capabilities);
                 active.tend(tells, &self.wishes, &runtime);

@@ -121,7 +121,7 @@ struct World {
 
 fn applier() -> Applier<()> {
     let is_poison = |it: &Resource| matches!(it, Resource::Tool(tool) if tool.id == "poison");
-    let compile: Compile<()> = Box::new(move |mut resources, _| {
+    let compile: Compile<()> = Box::new(move |mut resources, _, _| {
         if !Iterator::any(&mut resources, is_poison) {
             return Ok(());
         }

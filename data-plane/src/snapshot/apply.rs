@@ -5,7 +5,12 @@
 //! proved by hash, and a bookmark never claims more than was received.
 
 use prost::Message as _;
-use proto::{Applied, Outcome, Position, proxy::FieldError, resource::Resource, wire};
+use proto::{
+    Applied, Outcome, Position,
+    proxy::FieldError,
+    resource::{Resource, kind},
+    wire,
+};
 
 use super::content::{Content, ContentError};
 
@@ -19,10 +24,22 @@ const MESSAGE_MAX: usize = 1024;
 
 /// Makes what requests are served from; the errors name resource and field.
 pub type Compile<T> = Box<
-    dyn Fn(&mut dyn Iterator<Item = &Resource>, &Position) -> Result<T, Vec<FieldError>>
+    dyn Fn(
+            &mut dyn Iterator<Item = &Resource>,
+            &Position,
+            Changed<'_>,
+        ) -> Result<T, Vec<FieldError>>
         + Send
         + Sync,
 >;
+
+/// What an update changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed<'a> {
+    Anything,
+    /// Only which sessions have ended, since the configuration at this position.
+    EndedSessions(&'a Position),
+}
 
 /// The other side broke the protocol: the stream must be closed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -116,7 +133,7 @@ impl<T> Applier<T> {
     /// Starts from what was on disk.
     pub fn restore(&mut self, content: Content) -> Result<T, Vec<FieldError>> {
         let position = content.position().cloned().unwrap_or_default();
-        let table = (self.compile)(&mut content.resources(), &position)?;
+        let table = (self.compile)(&mut content.resources(), &position, Changed::Anything)?;
         self.received = position.revision;
         self.content = content;
         Ok(table)
@@ -208,6 +225,7 @@ impl<T> Applier<T> {
     fn complete(&mut self, update: wire::Update) -> Result<Result<Change<T>, Refusal>, Violation> {
         let is_snapshot = update.base.is_none();
         let bytes = update.encode_to_vec();
+        let before = self.content.position().cloned();
         let undo = match self.content.apply(update) {
             Ok(undo) => undo,
             Err(ContentError::NoTarget) => return Err(Violation::NoTarget),
@@ -219,7 +237,13 @@ impl<T> Applier<T> {
             Err(ContentError::Refused(errors)) => return Ok(Err(Refusal::Invalid(errors))),
         };
         let position = self.content.position().cloned().unwrap_or_default();
-        let compiled = (self.compile)(&mut self.content.resources(), &position);
+        let changed = match &before {
+            Some(before) if Content::changes_only(&undo, kind::ENDED_SESSIONS) => {
+                Changed::EndedSessions(before)
+            }
+            Some(_) | None => Changed::Anything,
+        };
+        let compiled = (self.compile)(&mut self.content.resources(), &position, changed);
         match compiled {
             Err(errors) => {
                 self.content.undo(undo);

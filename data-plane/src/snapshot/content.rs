@@ -158,6 +158,14 @@ impl Content {
         self.position = position;
     }
 
+    /// Whether the update that gave `undo` changed nothing but resources of this kind.
+    pub fn changes_only(undo: &Undo, kind: &str) -> bool {
+        match &undo.previous {
+            Previous::Whole(_) => false,
+            Previous::Some(entries) => entries.iter().all(|(key, _)| key.kind == kind),
+        }
+    }
+
     /// Whether the update that gave `undo` removed or replaced a token, key or credential.
     pub fn takes_grants(&self, undo: &Undo) -> bool {
         let taken = |key: &wire::ResourceKey, old: &Entry| {

@@ -39,28 +39,28 @@ use crate::{
 };
 
 /// Everything that a proxy knows, immutable. Requests hold an `Arc` of it from begin to end.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Table {
     pub position: Position,
     /// Ids of enabled upstreams that are commands.
-    commands: AHashSet<Box<str>>,
+    commands: Arc<AHashSet<Box<str>>>,
     /// By id; disabled ones are here too.
-    pub upstreams: AHashMap<Box<str>, Arc<UpstreamResource>>,
+    pub upstreams: Arc<AHashMap<Box<str>, Arc<UpstreamResource>>>,
     /// By id.
-    pub credentials: AHashMap<Box<str>, Arc<CredentialResource>>,
+    pub credentials: Arc<AHashMap<Box<str>, Arc<CredentialResource>>>,
     everything: Arc<View>,
     /// Some enabled upstreams show each caller something else.
     is_private: bool,
     /// By id and by name; a name wins over an id.
-    servers: AHashMap<Box<str>, Arc<View>>,
-    trust: Trust,
+    servers: Arc<AHashMap<Box<str>, Arc<View>>>,
+    trust: Arc<Trust>,
     session_keys: SessionKeys,
     /// Most items of one page of a list; 0: lists have one page.
     pub page_size: usize,
     /// By id.
-    proxies: AHashMap<Box<str>, Arc<ProxyResource>>,
+    proxies: Arc<AHashMap<Box<str>, Arc<ProxyResource>>>,
     /// Sessions that their clients have deleted, here or elsewhere.
-    ended_sessions: AHashSet<[u8; 16]>,
+    ended_sessions: Arc<AHashSet<[u8; 16]>>,
 }
 
 /// Resources sorted by kind.
@@ -106,27 +106,44 @@ impl Table {
         }
         let upstreams: AHashMap<Box<str>, _> =
             ordered.iter().map(|it| (it.id.as_str().into(), Arc::clone(it))).collect();
-        let credentials = parts
+        let credentials: AHashMap<_, _> = parts
             .credentials
             .iter()
             .map(|it| (it.id.as_str().into(), Arc::new((*it).clone())))
             .collect();
         let proxies = parts.proxies.iter();
-        let proxies = proxies.map(|it| (it.id.as_str().into(), Arc::new((*it).clone()))).collect();
+        let proxies: AHashMap<_, _> =
+            proxies.map(|it| (it.id.as_str().into(), Arc::new((*it).clone()))).collect();
         Ok(Self {
             position,
-            commands: parts.commands(),
+            commands: parts.commands().into(),
             is_private: ordered.iter().any(|it| is_private(it)),
-            upstreams,
-            credentials,
+            upstreams: upstreams.into(),
+            credentials: credentials.into(),
             everything,
-            servers,
-            trust,
+            servers: servers.into(),
+            trust: trust.into(),
             session_keys,
             page_size: 0,
-            proxies,
-            ended_sessions: parts.ended_sessions,
+            proxies: proxies.into(),
+            ended_sessions: parts.ended_sessions.into(),
         })
+    }
+
+    /// The same configuration with the ended sessions of `resources`, which differ in nothing else.
+    /// It shares all the rest.
+    #[must_use]
+    pub fn with_ended<'a>(
+        &self,
+        resources: impl Iterator<Item = &'a Resource>,
+        position: Position,
+    ) -> Self {
+        let ended = resources.filter_map(|resource| {
+            let Resource::EndedSessions(ended) = resource else { return None };
+            Some(ended.sessions.iter().map(|session| session.id))
+        });
+        let ended: AHashSet<_> = ended.flatten().collect();
+        Self { position, ended_sessions: ended.into(), ..self.clone() }
     }
 
     /// Whether some upstreams show each caller something else.
@@ -172,7 +189,10 @@ impl Table {
 
     /// Says whom this proxy serves, where no control plane does.
     pub(crate) fn admit(&mut self, admission: Admission) {
-        self.trust.admission = admission;
+        // Nobody else can hold what was just made.
+        if let Some(trust) = Arc::get_mut(&mut self.trust) {
+            trust.admission = admission;
+        }
     }
 
     /// Passes on an upstream's instructions without a heading, since there is no other.

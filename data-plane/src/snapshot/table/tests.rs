@@ -5,7 +5,7 @@ mod entries;
 use proto::{
     EntryKind, Era, Role, Secret, UpstreamName,
     entry::EntryReference,
-    resource::{ToolResource, ToolTarget},
+    resource::{EndedSession, EndedSessionsResource, ToolResource, ToolTarget},
     upstream::{CatalogScope, Transport},
     virtual_server::Naming,
 };
@@ -316,4 +316,22 @@ fn thousands_of_tools_compile_quickly() {
     table.everything().list(ListKind::Tools, Era::Legacy, Capabilities::NONE);
     // Unoptimised builds on a busy machine are many times slower than what is promised.
     assert!(started.elapsed() < std::time::Duration::from_secs(5));
+}
+
+#[test]
+fn sessions_that_end_cost_no_more_than_themselves() {
+    let mut resources = sample();
+    let base = compile(&resources).unwrap();
+    let ended = |id: u8| EndedSession { id: [id; 16], expire_time_ms: 1 };
+    let sessions = vec![ended(1), ended(2)];
+    let part = EndedSessionsResource { name: "0".to_owned(), sessions };
+    resources.push(Resource::EndedSessions(part));
+    let position = Position { revision: 7, ..Position::default() };
+    let table = base.with_ended(resources.iter(), position.clone());
+    assert_eq!(table.position, position);
+    assert!(table.has_ended(&[1; 16]) && table.has_ended(&[2; 16]) && !base.has_ended(&[1; 16]));
+    assert!(Arc::ptr_eq(table.everything(), base.everything()));
+    assert!(Arc::ptr_eq(table.server("dev").unwrap(), base.server("dev").unwrap()));
+    let none = table.with_ended(sample().iter(), Position::default());
+    assert!(!none.has_ended(&[1; 16]), "what has expired is forgotten");
 }
