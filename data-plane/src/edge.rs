@@ -120,7 +120,7 @@ impl Edge {
             telemetry: Arc::default(),
             drain,
             forward: Forward::new(config.management.clone()),
-            parked: Arc::new(ParkedCalls::new(&proxy_id)),
+            parked: Arc::new(ParkedCalls::new(&proxy_id, config.timeouts.session_idle)),
             kept: Arc::default(),
             proxy_id,
             current,

@@ -189,6 +189,11 @@ impl Sessions {
         self.listeners.end_all();
     }
 
+    /// How many modern clients listen.
+    pub(crate) fn listener_count(&self) -> usize {
+        self.listeners.len()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.live.len()
     }

@@ -334,9 +334,11 @@ fn credential_of<'a>(table: &'a Table, id: Option<&str>) -> Option<&'a Credentia
 fn sweep(upstreams: Weak<Upstreams>) -> DropGuard {
     let stop = CancellationToken::new();
     let stopped = stop.clone();
+    let half = upstreams.upgrade().map(|upstreams| upstreams.limits.session_idle / 2);
+    let every = half.unwrap_or(SWEEP_INTERVAL).clamp(Duration::from_millis(10), SWEEP_INTERVAL);
     let sweeping = async move {
         loop {
-            tokio::time::sleep(SWEEP_INTERVAL).await;
+            tokio::time::sleep(every).await;
             let Some(upstreams) = upstreams.upgrade() else { return };
             for active in upstreams.active.load().values() {
                 active.sweep(upstreams.limits.session_idle);

@@ -10,6 +10,8 @@ use tests::world::{World, program};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
+use super::connect::{self, Pipe};
+
 /// Cycles of `make test`; `LOCKGATE_SOAK=1` runs [`SOAK`], another number as many.
 const CYCLES: usize = 300;
 const SOAK: usize = 10_000;
@@ -18,6 +20,12 @@ const LOOKS: usize = 12;
 const AT_ONCE: usize = 4;
 /// How much the second half of the cycles may add.
 const GROWTH_MAX: u64 = 2 << 20;
+
+/// Seconds after which nothing is kept for clients that have gone without a word.
+const IDLE: &str = "4";
+/// Of so many cycles one has modern clients, and one a `connect` that is killed.
+const MODERN_EVERY: usize = 3;
+const CONNECT_EVERY: usize = 50;
 
 const UPSTREAMS: [&str; 4] = ["http", "sse", "ws", "pipe"];
 
@@ -30,6 +38,8 @@ struct Held {
     resident: u64,
     sessions: String,
     upstream_sessions: String,
+    listeners: String,
+    parked: String,
 }
 
 async fn held(world: &World, token: &str) -> anyhow::Result<Held> {
@@ -48,6 +58,8 @@ async fn held(world: &World, token: &str) -> anyhow::Result<Held> {
         resident: process.resident()?,
         sessions: metric("lockgate_sessions")?,
         upstream_sessions: metric("lockgate_upstream_sessions")?,
+        listeners: metric("lockgate_listeners")?,
+        parked: metric("lockgate_calls_parked")?,
     })
 }
 
@@ -69,7 +81,50 @@ impl Visitors {
         let slow = SLOW.replace("UPSTREAM", upstream);
         cycle(&self.client, index).await?;
         self.leave_events(&slow).await?;
-        self.leave_socket(&slow).await
+        self.leave_socket(&slow).await?;
+        if index.is_multiple_of(MODERN_EVERY) {
+            self.leave_listening().await?;
+            self.leave_modern_calls(upstream).await?;
+        }
+        if index.is_multiple_of(CONNECT_EVERY) {
+            self.kill_connect(upstream).await?;
+        }
+        Ok(())
+    }
+
+    /// A modern client that listens and is killed.
+    async fn leave_listening(&self) -> anyhow::Result<()> {
+        let filter = r#"{"notifications":{"toolsListChanged":true,"resourceSubscriptions":["test://watched-resource"]}}"#;
+        let request = self.client.modern_request("subscriptions/listen", filter)?;
+        let mut stream = request.send().await?.error_for_status()?.bytes_stream();
+        let first = stream.next().await.context("no acknowledgement")??;
+        anyhow::ensure!(String::from_utf8_lossy(&first).contains("acknowledged"), "{first:?}");
+        Ok(())
+    }
+
+    /// A modern client that is killed during a call, and one that is asked and never answers.
+    async fn leave_modern_calls(&self, upstream: &str) -> anyhow::Result<()> {
+        let slow = format!(r#"{{"name":"{upstream}-sleep","arguments":{{"milliseconds":60000}}}}"#);
+        let slow = self.client.modern("tools/call", &slow);
+        tokio::time::timeout(Duration::from_millis(30), slow).await.ok();
+        let client = self.client.clone().able(r#"{"elicitation":{}}"#);
+        let asking =
+            format!(r#"{{"name":"{upstream}-test_elicitation","arguments":{{"message":"Who?"}}}}"#);
+        let asked = client.modern("tools/call", &asking).await?.json()?;
+        let is_asked = asked.pointer("/result/resultType") == Some(&"input_required".into());
+        // One principal may let only so many wait.
+        let is_refused = asked.to_string().contains("wait for input");
+        anyhow::ensure!(is_asked || is_refused, "{asked}");
+        Ok(())
+    }
+
+    /// A `connect` that is killed during a call.
+    async fn kill_connect(&self, upstream: &str) -> anyhow::Result<()> {
+        let mut pipe = Pipe::start(&["--url", &self.url, "--token", &self.token], &[])?;
+        pipe.initialize(serde_json::json!({})).await?;
+        let sleep = format!("{upstream}-sleep");
+        pipe.send(&connect::call(1, &sleep, serde_json::json!({"milliseconds": 1000}))).await?;
+        pipe.kill().await
     }
 
     /// A client of HTTP+SSE that is killed while it is served.
@@ -146,6 +201,8 @@ async fn rest(world: &World, token: &str, descriptors: usize) -> anyhow::Result<
         held.children > 0
             || held.sessions != "0"
             || held.upstream_sessions != "0"
+            || held.listeners != "0"
+            || held.parked != "0"
             // Pooled connections of clients and to upstreams may stay.
             || held.descriptors > descriptors + 24
     };
@@ -172,7 +229,7 @@ async fn clients_that_come_and_go_leave_nothing_behind() -> anyhow::Result<()> {
     let sse = start_sse(Era::Legacy, any).await?;
     let socket = start_websocket(Era::Legacy, any, Subprotocol::Mcp).await?;
     let child = program("fixture")?.display().to_string();
-    let world = World::up().await?;
+    let world = World::up_with(&[], &[("LOCKGATE_SESSION_IDLE", IDLE)]).await?;
     world.ok(&["create", "upstream", "http", "--url", &http.url()]).await?;
     world.ok(&["create", "upstream", "sse", "--url", &sse.url(), "--transport", "sse"]).await?;
     world.ok(&["create", "upstream", "ws", "--url", &socket.url()]).await?;

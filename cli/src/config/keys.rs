@@ -51,6 +51,7 @@ pub(super) const KEYS: &[Key] = &[
     key("page_size", Kind::Text, &[]),
     key("call_timeout", Kind::Text, &[]),
     key("max_call_duration", Kind::Text, &[]),
+    key("session_idle", Kind::Text, &[]),
     key("drain_delay", Kind::Text, &[]),
     key("drain_timeout", Kind::Text, &[]),
     key("peer_listen", Kind::List, &[]),

@@ -57,6 +57,7 @@ pub(crate) struct Settings {
     pub page_size: usize,
     pub call_timeout: Option<Duration>,
     pub max_call_duration: Option<Duration>,
+    pub session_idle: Option<Duration>,
     pub drain_delay: Option<Duration>,
     pub drain_timeout: Option<Duration>,
     /// None: the role's default; empty: no listener.
@@ -112,6 +113,7 @@ impl Settings {
             page_size: reader.number("page_size").unwrap_or_default(),
             call_timeout: reader.seconds("call_timeout"),
             max_call_duration: reader.seconds("max_call_duration"),
+            session_idle: reader.seconds("session_idle"),
             drain_delay: reader.seconds("drain_delay"),
             drain_timeout: reader.seconds("drain_timeout"),
             peer_listen: reader.peer_listen(),

@@ -134,6 +134,7 @@ fn timeouts(settings: &Settings) -> Timeouts {
     Timeouts {
         call: or(settings.call_timeout, usual.call),
         call_total: or(settings.max_call_duration, usual.call_total),
+        session_idle: or(settings.session_idle, usual.session_idle).max(Duration::from_secs(1)),
         drain_delay: or(settings.drain_delay, usual.drain_delay),
         drain: or(settings.drain_timeout, usual.drain),
         ..usual

@@ -49,6 +49,8 @@ impl Edge {
         let table = self.current.load();
         let gauges = Gauges {
             sessions: self.sessions.len(),
+            listeners: self.sessions.listener_count(),
+            parked: self.parked.len(),
             upstream_sessions: self.upstreams.open_count(),
             revision: table.as_ref().map_or(0, |table| table.position.revision),
             upstreams: table.map(|table| self.upstreams_of(&table)).unwrap_or_default(),

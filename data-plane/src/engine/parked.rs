@@ -20,7 +20,7 @@ use crate::{
     upstream::Event,
 };
 
-/// How long a call waits for its client.
+/// How long a call waits for its client at most.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(10);
 /// Calls that may wait at the same time, of one principal and at all.
 const PRINCIPAL_MAX: usize = 16;
@@ -35,6 +35,7 @@ pub(crate) type ParkedId = [u8; 16];
 #[derive(Debug)]
 pub(crate) struct ParkedCalls {
     proxy_id: Box<str>,
+    patience: Duration,
     calls: DashMap<ParkedId, Arc<Parked>>,
     /// What was taken up, and until when that matters.
     spent: DashMap<ParkedId, Instant>,
@@ -76,7 +77,8 @@ impl std::fmt::Debug for Parked {
 }
 
 impl ParkedCalls {
-    pub(crate) fn new(proxy_id: &str) -> Self {
+    /// Calls wait for their clients no longer than `patience`.
+    pub(crate) fn new(proxy_id: &str, patience: Duration) -> Self {
         let limits = Limits {
             principal_in_flight_max: PRINCIPAL_MAX,
             in_flight_max: MAX,
@@ -84,10 +86,16 @@ impl ParkedCalls {
         };
         Self {
             proxy_id: proxy_id.into(),
+            patience: patience.min(PATIENCE),
             calls: DashMap::new(),
             spent: DashMap::new(),
             places: Limiter::new(&limits),
         }
+    }
+
+    /// How many calls wait.
+    pub(crate) fn len(&self) -> usize {
+        self.calls.len()
     }
 
     /// The proxy that these calls wait at.
@@ -106,7 +114,7 @@ impl ParkedCalls {
         let id = rand::random();
         let waiting = Waiting { held, last: None, _place: place };
         let parked = Arc::new(Parked { held: Mutex::new(Some(waiting)), keeper: Mutex::default() });
-        let keeper = keep(id, Arc::downgrade(self), Arc::downgrade(&parked));
+        let keeper = keep((id, self.patience), Arc::downgrade(self), Arc::downgrade(&parked));
         *parked.keeper.lock() = Some(AbortOnDropHandle::new(tokio::spawn(keeper)));
         self.calls.insert(id, parked);
         Ok(id)
@@ -175,11 +183,11 @@ impl Waiting {
 }
 
 /// Hears a parked call's upstream, and ends the call when its time is over.
-async fn keep(id: ParkedId, all: Weak<ParkedCalls>, parked: Weak<Parked>) {
+async fn keep((id, patience): (ParkedId, Duration), all: Weak<ParkedCalls>, parked: Weak<Parked>) {
     let hearing = std::future::poll_fn(|cx| {
         parked.upgrade().map_or(Poll::Ready(()), |parked| parked.poll(cx))
     });
-    if tokio::time::timeout(PATIENCE, hearing).await.is_ok() {
+    if tokio::time::timeout(patience, hearing).await.is_ok() {
         return;
     }
     let waiting = parked.upgrade().and_then(|parked| parked.held.lock().take());
@@ -212,7 +220,7 @@ mod tests {
     }
 
     fn all() -> (Arc<ParkedCalls>, Arc<str>) {
-        (Arc::new(ParkedCalls::new("p1")), Arc::from("alice"))
+        (Arc::new(ParkedCalls::new("p1", Duration::MAX)), Arc::from("alice"))
     }
 
     #[tokio::test]

@@ -186,8 +186,7 @@ impl Listeners {
         self.each(Listener::end);
     }
 
-    #[cfg(test)]
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.open.len()
     }
 

@@ -15,6 +15,8 @@ use super::{METHODS, OUTCOMES, REFUSALS, Telemetry, VERSIONS};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gauges {
     pub(crate) sessions: usize,
+    pub(crate) listeners: usize,
+    pub(crate) parked: usize,
     pub(crate) upstream_sessions: usize,
     pub(crate) revision: u64,
     /// Name of each upstream, and whether it answered when it was last used.
@@ -49,13 +51,15 @@ impl Collector for Scrape {
         self.refused(&mut encoder)?;
         self.upstreams(&mut encoder)?;
         let Telemetry { connections, calls, .. } = &*self.telemetry;
-        let Gauges { sessions, upstream_sessions, revision, ref upstreams, is_draining } =
-            self.gauges;
+        let Gauges { upstream_sessions, revision, ref upstreams, is_draining, .. } = self.gauges;
+        let Gauges { sessions, listeners, parked, .. } = self.gauges;
         let signed = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         for (name, help, value) in [
             ("lockgate_connections", "Open client connections", connections.load(Relaxed)),
             ("lockgate_operations_running", "Operations being served", calls.load(Relaxed)),
             ("lockgate_sessions", "Legacy sessions used here lately", signed(sessions)),
+            ("lockgate_listeners", "Open subscriptions of modern clients", signed(listeners)),
+            ("lockgate_calls_parked", "Calls that wait for a client's input", signed(parked)),
             (
                 "lockgate_upstream_sessions",
                 "Open sessions, connections and processes at upstreams",
