@@ -13,6 +13,7 @@ mod durability;
 mod extensions;
 mod failure;
 mod fleet;
+mod floods;
 mod forgeries;
 mod instances;
 mod interaction;

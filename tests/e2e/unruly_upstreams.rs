@@ -13,17 +13,21 @@ use super::ways::{WAYS, Way};
 
 const PING: &str = r#"{"jsonrpc":"2.0","id":"p","method":"ping"}"#;
 /// Every transport of an upstream.
-const TRANSPORTS: [&str; 4] = ["http", "sse", "ws", "pipe"];
+pub(super) const TRANSPORTS: [&str; 4] = ["http", "sse", "ws", "pipe"];
 
 /// Servers that behave like this, one of each transport.
-struct Servers {
+pub(super) struct Servers {
     http: Upstream,
     piped: [Piped; 2],
 }
 
 impl Servers {
     /// Registers them as `{transport}-{name}`.
-    async fn start(world: &World, name: &str, behaviour: Behaviour) -> anyhow::Result<Self> {
+    pub(super) async fn start(
+        world: &World,
+        name: &str,
+        behaviour: Behaviour,
+    ) -> anyhow::Result<Self> {
         let http = Upstream::start(behaviour).await?;
         let piped = [Piped::sse(behaviour).await?, Piped::websocket(behaviour).await?];
         for (transport, url) in [

@@ -1,5 +1,6 @@
 //! MCP servers that misbehave in one way each, and one that shows what reached it.
 
+mod floods;
 mod pipes;
 
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub enum Behaviour {
     GoesOn,
     /// Sends thousands of notifications before it answers.
     Floods,
+    /// Answers, and talks outside of calls for as long as anybody reads it.
+    FloodsAside,
     /// Has one tool more with each call, and says so before it answers.
     ChangesTools,
     /// Answers `server/discover` like a modern server and serves only legacy requests.
@@ -109,6 +112,13 @@ async fn serve(
     seen: Arc<Seen>,
     request: Request<Incoming>,
 ) -> Response<Body> {
+    if request.method() == http::Method::GET && behaviour == Behaviour::FloodsAside {
+        let events = stream::iter(0..).map(|number| {
+            let message = floods::message(number);
+            Ok(Frame::data(Bytes::from(format!("event: message\ndata: {message}\n\n"))))
+        });
+        return streamed("text/event-stream", events);
+    }
     if request.method() != http::Method::POST {
         return empty(StatusCode::METHOD_NOT_ALLOWED);
     }
@@ -119,6 +129,11 @@ async fn serve(
         return empty(StatusCode::BAD_REQUEST);
     };
     let Some(id) = envelope.id.map(RawValue::get) else { return empty(StatusCode::ACCEPTED) };
+    if let (Behaviour::FloodsAside, Some(said)) = (behaviour, floods::answer(&envelope.method)) {
+        let mut response = result(id, said);
+        response.headers_mut().insert("mcp-session-id", http::HeaderValue::from_static("flood"));
+        return response;
+    }
     match envelope.method.as_str() {
         "initialize" => result(id, INITIALIZED),
         "server/discover" if behaviour == Behaviour::ClaimsModern => result(id, DISCOVERED),
@@ -176,6 +191,7 @@ fn speech(behaviour: Behaviour, id: &str) -> Option<Vec<String>> {
             flood.push(answer("done"));
             flood
         }
+        Behaviour::FloodsAside => vec![answer("done")],
         Behaviour::ChangesTools => vec![notice("tools/list_changed", "{}"), answer("done")],
         _ => return None,
     })
@@ -205,6 +221,7 @@ async fn act(behaviour: Behaviour, id: &str, body: &Bytes) -> Response<Body> {
         | Behaviour::SlowList
         | Behaviour::GoesOn
         | Behaviour::Floods
+        | Behaviour::FloodsAside
         | Behaviour::ChangesTools => {
             let shown = String::from_utf8_lossy(body);
             result(

@@ -39,6 +39,7 @@ fn parse_behaviour(text: &str) -> anyhow::Result<Behaviour> {
         "huge" => Ok(Behaviour::HugeBody),
         "goes-on" => Ok(Behaviour::GoesOn),
         "floods" => Ok(Behaviour::Floods),
+        "floods-aside" => Ok(Behaviour::FloodsAside),
         "changes" => Ok(Behaviour::ChangesTools),
         "cuts-off" => Ok(Behaviour::CutsOff),
         other => bail!("unknown behaviour `{other}`"),

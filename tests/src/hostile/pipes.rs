@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt, stream};
+use futures_util::{FutureExt, SinkExt, StreamExt, stream};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame as SocketFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use super::{Behaviour, INITIALIZED, speech, tools};
+use super::{Behaviour, INITIALIZED, floods, speech, tools};
 use crate::http_server::{Body, HttpServer, answer, empty};
 
 const PIECE: usize = 1 << 20;
@@ -35,6 +35,8 @@ enum Said {
     Message(String),
     /// One after the other.
     Messages(Vec<String>),
+    /// These, and then all kinds of things for ever.
+    Flood(Vec<String>),
     /// The same message for ever.
     Endless(&'static str),
     /// A gigabyte that begins like this.
@@ -55,6 +57,9 @@ fn said(behaviour: Behaviour, message: &[u8], calls: &AtomicU64) -> Said {
     let Some(id) = id.map(RawValue::get) else { return Said::Nothing };
     let result =
         |result: &str| Said::Message(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#));
+    if let (Behaviour::FloodsAside, Some(said)) = (behaviour, floods::answer(&method)) {
+        return result(said);
+    }
     match method.as_str() {
         "initialize" => result(INITIALIZED),
         "tools/list" => result(&tools(behaviour, calls)),
@@ -62,6 +67,9 @@ fn said(behaviour: Behaviour, message: &[u8], calls: &AtomicU64) -> Said {
         "tools/call" => {
             calls.fetch_add(1, Ordering::SeqCst);
             if let Some(messages) = speech(behaviour, id) {
+                if behaviour == Behaviour::FloodsAside {
+                    return Said::Flood(messages);
+                }
                 return Said::Messages(messages);
             }
             match behaviour {
@@ -209,6 +217,13 @@ async fn event(chunks: Chunks, said: Said) {
                 chunks.send(whole(&message)).await.ok();
             }
         }
+        Said::Flood(first) => {
+            for message in first.into_iter().chain((0..).map(floods::message)) {
+                if chunks.send(whole(&message)).await.is_err() {
+                    return;
+                }
+            }
+        }
         Said::Endless(message) => {
             while chunks.send(whole(message)).await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -241,6 +256,15 @@ async fn socket(stream: TcpStream, behaviour: Behaviour, calls: &AtomicU64) -> a
                     socket.send(Message::text(message)).await?;
                 }
             }
+            Said::Flood(first) => {
+                for message in first.into_iter().chain((0..).map(floods::message)) {
+                    socket.send(Message::text(message)).await?;
+                    // What it is told it does not hear, but takes.
+                    while let Some(Some(taken)) = socket.next().now_or_never() {
+                        taken?;
+                    }
+                }
+            }
             Said::Endless(message) => loop {
                 socket.send(Message::text(message)).await?;
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -264,7 +288,7 @@ async fn socket(stream: TcpStream, behaviour: Behaviour, calls: &AtomicU64) -> a
 /// Serves on standard input and output until the input ends.
 pub fn serve_stdio(behaviour: Behaviour) -> anyhow::Result<()> {
     let calls = AtomicU64::new(0);
-    let mut output = std::io::stdout().lock();
+    let mut output = std::io::stdout();
     for line in std::io::stdin().lock().lines() {
         match said(behaviour, line?.as_bytes(), &calls) {
             Said::Nothing => (),
@@ -274,6 +298,13 @@ pub fn serve_stdio(behaviour: Behaviour) -> anyhow::Result<()> {
                     writeln!(output, "{message}")?;
                 }
             }
+            Said::Flood(first) => drop(std::thread::spawn(move || {
+                let mut output = std::io::stdout();
+                for message in first.into_iter().chain((0..).map(floods::message)) {
+                    // Nobody reads any more.
+                    let Ok(()) = writeln!(output, "{message}") else { return };
+                }
+            })),
             Said::Endless(message) => loop {
                 writeln!(output, "{message}")?;
                 std::thread::sleep(Duration::from_millis(1));

@@ -1,0 +1,67 @@
+//! Upstreams of every transport that never stop talking outside of calls, and everybody else.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use tests::client::Client;
+use tests::fixture::{self, Era};
+use tests::hostile::Behaviour;
+use tests::world::World;
+
+use super::unruly_upstreams::{Servers, TRANSPORTS};
+
+/// How long they are listened to.
+const WHILE: Duration = Duration::from_secs(5);
+/// Beside four floods on a busy machine.
+const SOON: Duration = Duration::from_secs(5);
+const GROWTH_MAX: u64 = 100 << 20;
+
+/// Calls the upstream that is no trouble; gives how long that took.
+async fn call(client: &Client) -> anyhow::Result<Duration> {
+    let begun = Instant::now();
+    let said = client.call_text("good-echo", r#"{"message":"still"}"#).await?;
+    ensure!(said == "still", "{said}");
+    Ok(begun.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upstreams_that_never_stop_talking_harm_nobody() -> anyhow::Result<()> {
+    let world = World::up().await?;
+    let good = fixture::start(Era::Legacy, "127.0.0.1:0").await?;
+    world.ok(&["create", "upstream", "good", "--url", &good.url()]).await?;
+    let _talkers = Servers::start(&world, "floods-aside", Behaviour::FloodsAside).await?;
+    let mut calm = world.client("/mcp").await?;
+    calm.initialize().await?;
+    let mut flooded = world.client("/mcp").await?;
+    let able = serde_json::json!({"sampling": {}, "roots": {}});
+    flooded.initialize_with("2025-11-25", able).await?;
+    let mut modern = Vec::new();
+    // Clients that hear all of it, and read none of it.
+    let _unread = flooded.listen(None).send().await?.error_for_status()?;
+    flooded.legacy("resources/subscribe", r#"{"uri":"flood://a"}"#).await?.result()?;
+    for _ in 0..2 {
+        let filter =
+            r#"{"notifications":{"toolsListChanged":true,"resourceSubscriptions":["flood://a"]}}"#;
+        modern.push(flooded.modern_request("subscriptions/listen", filter)?.send().await?);
+    }
+    let before = world.process().resident()?;
+    for transport in TRANSPORTS {
+        let said = flooded.call_text(&format!("{transport}-floods-aside-act"), "{}").await?;
+        assert_eq!(said, "done", "{transport}");
+    }
+    let (begun, mut slowest) = (Instant::now(), Duration::ZERO);
+    while begun.elapsed() < WHILE {
+        slowest = slowest.max(call(&calm).await?).max(call(&flooded).await?);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(slowest < SOON, "a call took {slowest:?}");
+    // The control plane is told of other things, too, and what it says is heard.
+    world.ok(&["create", "upstream", "late", "--url", &good.url()]).await?;
+    let said = calm.call_text("late-echo", r#"{"message":"new"}"#).await?;
+    assert_eq!(said, "new");
+    let grown = world.process().resident()?.saturating_sub(before);
+    assert!(grown < GROWTH_MAX, "it grew by {grown} bytes");
+    assert_eq!(flooded.delete().send().await?.status(), 204);
+    call(&calm).await?;
+    Ok(())
+}
