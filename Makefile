@@ -6,10 +6,12 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Of `make fuzz`.
+CASES := 20000
 # Postgres, redis and Node fixtures are started by the tests themselves.
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help up test check dist bench soak interop deps deps-test
+.PHONY: help up test check dist bench soak fuzz interop deps deps-test
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -46,6 +48,13 @@ bench: dist ## direct, bare hyper proxy, Lockgate; interleaved, under five minut
 soak: deps-test ## the long runs: 200 crash rounds, 10,000 clients that come and go (ARGS)
 	cargo build --workspace --locked --bins
 	LOCKGATE_SOAK=1 cargo test --workspace --locked --test e2e -- --nocapture --test-threads=1 durability leaks $(ARGS)
+
+fuzz: deps ## the property tests with CASES random inputs each (20000; ARGS)
+ifdef NEXTEST
+	PROPTEST_CASES=$(CASES) cargo nextest run --workspace --locked --profile fuzz $(ARGS)
+else
+	PROPTEST_CASES=$(CASES) cargo test --workspace --locked --lib --test round_trip $(ARGS)
+endif
 
 interop: deps-test ## SDK clients before real servers, through the gateway or with ARGS=--direct without
 	cargo build --workspace --locked --bins
