@@ -59,19 +59,18 @@ pub(super) async fn hold(setup: &Setup, count: usize, out: &mut impl Write) -> a
             mib(before),
             mib(after)
         )?;
+        if matches!(kind, Kind::Listen) {
+            // Before others are there who would hear of it too.
+            changes(setup, streams.drain(..listeners).collect(), out).await?;
+        }
     }
-    changes(setup, streams, listeners, out).await
+    Ok(())
 }
 
 /// Lets a list change, and waits until everybody has heard.
-async fn changes(
-    setup: &Setup,
-    mut streams: Vec<Stream>,
-    listeners: usize,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
-    let begun = Instant::now();
-    let hearing = streams.drain(..listeners).map(|mut stream| {
+async fn changes(setup: &Setup, streams: Vec<Stream>, out: &mut impl Write) -> anyhow::Result<()> {
+    let (begun, listeners) = (Instant::now(), streams.len());
+    let hearing = streams.into_iter().map(|mut stream| {
         tokio::spawn(async move {
             stream.until("tools/list_changed").await?;
             anyhow::Ok(Instant::now())
