@@ -2,7 +2,7 @@
 //! declared to be asked.
 
 use super::{
-    Capabilities, Message,
+    Capabilities, Message, elicitation,
     object::{self, Span},
 };
 
@@ -36,7 +36,7 @@ impl Ask {
                 Capabilities::of(&["sampling", "sampling.tools"])
             }
             Self::Sampling => Capabilities::of(&["sampling"]),
-            Self::Elicitation if member("mode").is_some_and(|mode| mode.of(text) == "\"url\"") => {
+            Self::Elicitation if params.is_some_and(|it| elicitation::is_visit(text, it)) => {
                 Capabilities::of(&["elicitation", "elicitation.url"])
             }
             Self::Elicitation => Capabilities::of(&["elicitation"]),
@@ -71,7 +71,9 @@ mod tests {
         check("sampling/createMessage", r#"{"tools":[]}"#, r#"{"sampling":{"tools":{}}}"#);
         check("elicitation/create", r#"{"message":"mode"}"#, r#"{"elicitation":{}}"#);
         check("elicitation/create", r#"{"mode":"form"}"#, r#"{"elicitation":{}}"#);
-        check("elicitation/create", r#"{"mode":"url"}"#, r#"{"elicitation":{"url":{}}}"#);
+        for url in [r#"{"mode":"url"}"#, r#"{"mode":"u\u0072l"}"#] {
+            check("elicitation/create", url, r#"{"elicitation":{"url":{}}}"#);
+        }
         check("roots/list", "{}", r#"{"roots":{}}"#);
         check("ping", "{}", "{}");
         check("tools/call", "{}", "unknown");

@@ -17,8 +17,9 @@ use super::{
 /// How often a client is asked during one call.
 pub const ROUNDS_MAX: u32 = 10;
 /// The `resultType` of an answer that wants another round.
-const INPUT_REQUIRED: &str = "\"input_required\"";
-const REQUESTS: &str = "inputRequests";
+const INPUT_REQUIRED: &str = "input_required";
+/// What an answer or a task asks for.
+pub(super) const REQUESTS: &str = "inputRequests";
 const RESPONSES: &str = "inputResponses";
 const STATE: &str = "requestState";
 
@@ -57,7 +58,8 @@ fn wanting(message: &Message) -> Option<Span> {
         return None;
     };
     let kind = members.iter().find(|member| member.name == ResultKey::ResultType)?;
-    (message.raw(kind.value) == INPUT_REQUIRED.as_bytes()).then_some(*span)
+    let kind = object::unquote(kind.value.of(message.text()))?;
+    (kind == INPUT_REQUIRED).then_some(*span)
 }
 
 /// Whether an answer wants another round.
@@ -99,7 +101,9 @@ fn inputs(message: &Message, requests: Span) -> Result<Vec<Input>, Malformed> {
 
 /// An answer that asks for something no user should be led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the upstream wants its user to visit a page that others could have written")]
+#[error(
+    "the upstream asks its user in words that can be read in two ways, or to visit a page that others could have written"
+)]
 pub struct Harmful;
 
 /// What has to be put for what in an answer that asks a modern client itself.
@@ -109,14 +113,23 @@ pub fn edits(answer: &Message, to: &Addressee<'_>) -> Result<Vec<(Span, String)>
         return Ok(Vec::new());
     };
     let text = answer.text();
-    let Some(requests) = object::member(text, *span, REQUESTS) else { return Ok(Vec::new()) };
+    if object::member(text, *span, REQUESTS).is_none() && !is_required(answer) {
+        return Ok(Vec::new());
+    }
+    // What is judged here has to be what the client reads, and readers take either of two.
+    let part = |span: Span, name: &str| {
+        let members = object::unambiguous(text, span).ok_or(Harmful)?;
+        Ok(members.into_iter().find(|member| member.name == name).map(|member| member.value))
+    };
+    let Some(requests) = part(*span, REQUESTS)? else { return Ok(Vec::new()) };
     let mut edits = Vec::new();
-    for request in object::members(text, requests) {
-        let part = |name: &str| object::member(text, request.value, name);
-        let method = part("method").and_then(|method| object::unquote(method.of(text)));
-        let (Some(ask), Some(params)) = (method.and_then(|it| Ask::of(&it)), part("params")) else {
+    for request in object::unambiguous(text, requests).ok_or(Harmful)? {
+        let method = part(request.value, "method")?.and_then(|it| object::unquote(it.of(text)));
+        let params = part(request.value, "params")?;
+        let (Some(ask), Some(params)) = (method.and_then(|it| Ask::of(&it)), params) else {
             continue;
         };
+        object::unambiguous(text, params).ok_or(Harmful)?;
         if ask == Ask::Elicitation && !elicitation::is_visitable(text, params) {
             return Err(Harmful);
         }
@@ -182,7 +195,7 @@ pub fn responses(request: &Message) -> Result<Vec<(Cow<'_, str>, Span)>, Malform
 /// [`as_input`] gives them.
 pub fn input_required(id: &[u8], inputs: &[(String, String)], state: &str) -> Bytes {
     format!(
-        r#"{{"jsonrpc":"2.0","id":{},"result":{{"resultType":{INPUT_REQUIRED},{},"{STATE}":{},"_meta":{{"{}":{SERVER_INFO}}}}}}}"#,
+        r#"{{"jsonrpc":"2.0","id":{},"result":{{"resultType":"{INPUT_REQUIRED}",{},"{STATE}":{},"_meta":{{"{}":{SERVER_INFO}}}}}}}"#,
         String::from_utf8_lossy(id),
         requests(inputs),
         quote(state),
@@ -205,8 +218,18 @@ pub fn named_pages(answer: &Message, asker: Option<&str>) -> Result<Vec<(Span, S
         return Ok(Vec::new());
     };
     let text = answer.text();
+    let data = object::unambiguous(text, *error).ok_or(Harmful)?;
+    let data = data.iter().find(|member| member.name == "data").map(|member| member.value);
+    if data
+        .is_some_and(|it| it.of(text).starts_with('{') && object::unambiguous(text, it).is_none())
+    {
+        return Err(Harmful);
+    }
     let pages = elicitations(text, *error);
-    if !pages.iter().all(|page| elicitation::is_visitable(text, *page)) {
+    let is_good = |page: &Span| {
+        object::unambiguous(text, *page).is_some() && elicitation::is_visitable(text, *page)
+    };
+    if !pages.iter().all(is_good) {
         return Err(Harmful);
     }
     let sign = |page: &Span| elicitation::signature(text, *page, asker?);
@@ -422,6 +445,16 @@ mod tests {
         assert_eq!(text(splice(&given.body, &named)), error("[up] ", "https://b/"));
         assert_eq!(named_pages(&given, None), Ok(vec![]));
         assert_eq!(named_pages(&message(&error("", "http://b/")), None), Err(Harmful));
+        let twice = |name: &str, value: &str| {
+            let twice = format!("\"{name}\":{value},\"{name}\":");
+            let given = error("", "https://b/").replace(&format!("\"{name}\":"), &twice);
+            named_pages(&message(&given), Some("up"))
+        };
+        for (name, value) in
+            [("data", "{}"), ("elicitations", "[]"), ("url", "\"https://c/\""), ("message", "\"\"")]
+        {
+            assert_eq!(twice(name, value), Err(Harmful), "{name}");
+        }
     }
 
     proptest! {

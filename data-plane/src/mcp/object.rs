@@ -238,6 +238,16 @@ pub fn members(text: &str, span: Span) -> Vec<Member<Cow<'_, str>>> {
     members
 }
 
+/// The same if it is an object that all readers understand alike: readable, no name twice.
+pub fn unambiguous(text: &str, span: Span) -> Option<Vec<Member<Cow<'_, str>>>> {
+    let members = members(text, span);
+    let is_empty = || text.get(span.start + 1..span.end - 1).is_some_and(|it| it.trim().is_empty());
+    let is_object = span.of(text).starts_with('{') && (!members.is_empty() || is_empty());
+    let mut names: Vec<_> = members.iter().map(|member| &member.name).collect();
+    names.sort_unstable();
+    (is_object && names.windows(2).all(|pair| pair.first() != pair.last())).then_some(members)
+}
+
 /// The value of the first member called `name` in the object at `span`.
 pub fn member(text: &str, span: Span, name: &str) -> Option<Span> {
     members(text, span).into_iter().find(|member| member.name == name).map(|member| member.value)

@@ -17,7 +17,10 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{Asks, Live};
-use crate::{mcp::Message, upstream::Question};
+use crate::{
+    mcp::{Message, elicitation::Askers},
+    upstream::Question,
+};
 
 /// General streams that one client may read at the same time; one more ends the oldest.
 const READERS_MAX: usize = 8;
@@ -383,6 +386,13 @@ impl Live {
         let asks = asks.filter(|_| self.is_listening());
         if let Some(request) = asks.and_then(|asks| self.ask(question, None, asks)) {
             self.tell(request);
+        }
+    }
+
+    /// From now on these may ask the client outside of calls.
+    pub(super) fn asked_by(&self, askers: Askers) {
+        if let Some(asks) = &mut self.channel.lock().asks {
+            asks.askers = askers;
         }
     }
 

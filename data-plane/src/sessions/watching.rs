@@ -75,10 +75,19 @@ impl Lists {
         Self { server: view.id.clone(), capabilities, prints: prints(view, capabilities) }
     }
 
+    /// The endpoint as it is now, unless it is gone.
+    fn view<'t>(&self, table: &'t Table) -> Option<&'t View> {
+        if self.server.is_empty() {
+            Some(table.everything())
+        } else {
+            table.server(&self.server).map(|view| &**view)
+        }
+    }
+
     /// What has changed since the last look; `None`: the endpoint is gone.
     pub(super) fn changed(&mut self, table: &Table) -> Option<Topics> {
-        let Self { server, capabilities, prints: seen } = self;
-        let view = if server.is_empty() { table.everything() } else { table.server(server)? };
+        let view = self.view(table)?;
+        let Self { server: _, capabilities, prints: seen } = self;
         let now = prints(view, *capabilities);
         let kinds = ListKind::ALL.into_iter().zip(now.iter().zip(*seen));
         let changed = kinds.filter(|(_, (now, seen))| **now != *seen);
@@ -130,7 +139,11 @@ impl Live {
         let mut lists = self.lists.lock();
         // The client of a server that is gone learns it by its next request.
         let Some(changed) = lists.as_mut().and_then(|lists| lists.changed(table)) else { return };
+        let askers = lists.as_ref().and_then(|lists| lists.view(table)).map(View::askers);
         drop(lists);
+        if let Some(askers) = askers {
+            self.asked_by(askers);
+        }
         self.lists_changed(changed);
     }
 
@@ -197,25 +210,26 @@ impl Live {
 mod tests {
     use std::sync::Arc;
 
+    use proto::resource::Resource;
+
     use super::*;
     use crate::{
-        mcp::{Version, message::parse},
+        mcp::{Version, elicitation::Askers, extension::Hears, message::parse},
         sessions::{Asks, Reader},
-        snapshot::table::tests::{compile, sample, tool},
+        snapshot::table::tests::{compile, sample, tool, upstream},
+        upstream::testing::question,
     };
 
     fn listening(sessions: &Sessions) -> (Arc<Live>, Reader) {
         let live = sessions.enter([1; 16], 0).unwrap();
-        let patience = std::time::Duration::from_secs(9);
-        let version = Version::V2025_11_25;
-        let reader = live.attach(Asks {
-            capabilities: Capabilities::NONE,
-            patience,
-            version,
-            hears: crate::mcp::extension::Hears::Core,
-            askers: crate::mcp::elicitation::Askers::One,
-        });
+        let reader = live.attach(asks(Capabilities::NONE));
         (live, reader)
+    }
+
+    fn asks(capabilities: Capabilities) -> Asks {
+        let (patience, version) = (std::time::Duration::from_secs(9), Version::V2025_11_25);
+        let (hears, askers) = (Hears::Core, Askers::One);
+        Asks { capabilities, patience, version, hears, askers }
     }
 
     async fn next(reader: &mut Reader) -> String {
@@ -230,13 +244,35 @@ mod tests {
         let before = compile(&resources).unwrap();
         live.watch_lists(before.everything(), Capabilities::NONE);
         sessions.announce(&before);
-        resources.push(proto::resource::Resource::Tool(tool("a", "another")));
+        resources.push(Resource::Tool(tool("a", "another")));
         let after = compile(&resources).unwrap();
         sessions.announce(&after);
         sessions.announce(&after);
         live.tell(Bytes::from_static(b"end"));
         assert_eq!(next(&mut reader).await, TOOLS);
         assert_eq!(next(&mut reader).await, "end");
+    }
+
+    #[tokio::test]
+    async fn who_joins_while_a_client_listens_is_named_when_it_asks() {
+        let sessions = Sessions::default();
+        let live = sessions.enter([1; 16], 0).unwrap();
+        let able = Capabilities::of(&["elicitation"]);
+        let mut reader = live.attach(asks(able));
+        let mut resources = vec![Resource::Upstream(upstream("a", "a"))];
+        let alone = compile(&resources).unwrap();
+        live.watch_lists(alone.everything(), able);
+        let ask = || {
+            let (asked, _back) =
+                question("7", r#""method":"elicitation/create","params":{"message":"Who?"}"#);
+            live.ask_outside(asked);
+        };
+        ask();
+        assert!(next(&mut reader).await.contains(r#""message":"Who?""#));
+        resources.push(Resource::Upstream(upstream("b", "b")));
+        sessions.announce(&compile(&resources).unwrap());
+        ask();
+        assert!(next(&mut reader).await.contains(r#""message":"[up] Who?""#));
     }
 
     #[tokio::test]

@@ -151,8 +151,9 @@ impl Question {
     /// The upstream's answer as its client is asked, with its state sealed, if it wants another
     /// round.
     pub(super) fn seal(&self, keys: &SessionKeys, answer: Bytes, to: &Addressee<'_>) -> Bytes {
-        // A task that wants input says so in the same words.
-        if memchr::memmem::find(&answer, b"\"input_required\"").is_none() {
+        // A task that wants input says so in the same words, which may be written in escapes.
+        let says = |words: &[u8]| memchr::memmem::find(&answer, words).is_some();
+        if !says(b"\"input_required\"") && !says(b"\\u") {
             return answer;
         }
         let Ok(message) = parse(answer.clone()) else { return answer };
@@ -278,12 +279,41 @@ mod tests {
     }
 
     #[test]
+    fn what_clients_may_read_in_another_way_is_refused() {
+        let asked = question("alice", "u1", r#""name":"t""#);
+        let page = r#"{"method":"elicitation/create","params":{"mode":"url","url":"http://a.example/","message":"Go"}}"#;
+        let form = r#"{"method":"elicitation/create","params":{"message":"Who?","message":"You"}}"#;
+        let asks = r#""resultType":"input_required","inputRequests""#;
+        let many: Vec<_> = (0..10_001).map(|at| format!(r#""k{at}":0"#)).collect();
+        for result in [
+            format!(r#"{asks}:{{}},"inputRequests":{{"a":{page}}}"#),
+            format!(r#"{asks}:{{"a":{{"method":"roots/list"}},"a":{page}}}"#),
+            format!(r#"{asks}:{{"a":{form}}}"#),
+            format!(r#""resultType":"\u0069nput_required","inputRequests":{{"a":{page}}}"#),
+            format!(r#""resultType":"\u0069nput_required","input\u0052equests":{{"a":{page}}}"#),
+            format!(
+                r#"{asks}:{{"a":{}}}"#,
+                page.replace("Go\"", &format!("Go\",{}", many.join(",")))
+            ),
+        ] {
+            let answer = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{{result}}}}}"#);
+            let told = asked.seal(&keys(), answer.into(), &modern(Some("up")));
+            let told = std::str::from_utf8(&told).unwrap();
+            assert!(told.contains(r#""error":{"code":-32603"#), "{result}: {told}");
+        }
+        let state = r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input\u005frequired","requestState":"s"}}"#;
+        let told = asked.seal(&keys(), Bytes::from(state), &modern(None));
+        assert!(!std::str::from_utf8(&told).unwrap().contains(r#""requestState":"s""#));
+    }
+
+    #[test]
     fn other_answers_stay_as_they_are() {
         let asked = question("alice", "u1", r#""name":"t""#);
         for answer in [
             r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","requestState":"s","t":"input_required"}}"#,
             r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{}}}"#,
             r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"\"input_required\""}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{"a":"\u0069","a":"two"}}"#,
         ] {
             assert_eq!(asked.seal(&keys(), Bytes::from(answer), &modern(None)), answer);
         }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::{Edits, is_claim, uris::show_uris};
 use crate::mcp::{
     Message,
+    input::REQUESTS,
     message::{Span, meta_key},
     object,
     uri::Uris,
@@ -26,7 +27,8 @@ pub fn updated_to_client(
 }
 
 /// The state of a task as a listening modern client shall see it: under its own id, with its
-/// subscription, and with the URIs of what came of it as the endpoint shows them.
+/// subscription, and with the URIs of what came of it as the endpoint shows them. What it asks for
+/// is left out: the client reads that by `tasks/get`, where it is judged and named.
 pub fn task_to_client(
     message: &Message,
     (id, shown): (Span, &[u8]),
@@ -36,6 +38,10 @@ pub fn task_to_client(
     let mut edits = Edits::default();
     edits.replace(id, shown);
     let params = message.params().and_then(|params| params.span);
+    if let Some(params) = params {
+        let members = object::members(message.text(), params);
+        edits.cut(object::cuts(&members, |member| member.name == REQUESTS));
+    }
     if let (Some(uris), Some(params)) = (uris, params) {
         show_uris(&mut edits, message.text(), params, (uris, None));
     }
@@ -112,24 +118,24 @@ mod tests {
     }
 
     #[test]
-    fn links_in_what_came_of_a_task_are_those_of_the_endpoint() {
+    fn a_task_is_told_with_the_links_of_the_endpoint_and_without_what_it_asks() {
         let uris = Uris {
             marker: "m:".into(),
             marked: ["a://1".into()].into_iter().collect(),
             ..Uris::default()
         };
-        let body = |id: &str, meta: &str, uri: &str| {
+        let body = |id: &str, meta: &str, uri: &str, asks: &str| {
             format!(
-                r#"{{"jsonrpc":"2.0","method":"notifications/tasks","params":{{{meta}"taskId":"{id}","uri":"a://1","result":{{"content":[{{"type":"resource_link","uri":"{uri}"}}]}}}}}}"#
+                r#"{{"jsonrpc":"2.0","method":"notifications/tasks","params":{{{meta}"taskId":"{id}"{asks},"uri":"a://1","result":{{"content":[{{"type":"resource_link","uri":"{uri}"}}]}}}}}}"#
             )
         };
-        let message = parse(body("t", "", "a://1").into()).unwrap();
+        let message = parse(body("t", "", "a://1", r#","inputRequests":{"a":{}}"#).into()).unwrap();
         let params = message.params().unwrap().span.unwrap();
         let id = object::member(message.text(), params, "taskId").unwrap();
         let meta = format!(r#""_meta":{{"{}":7}},"#, meta_key::SUBSCRIPTION_ID);
         for (uris, shown) in [(Some(&uris), "m:a://1"), (None, "a://1")] {
             let told = task_to_client(&message, (id, b"\"s\""), b"7", uris);
-            assert_eq!(told, body("s", &meta, shown));
+            assert_eq!(told, body("s", &meta, shown, ""));
         }
     }
 }
