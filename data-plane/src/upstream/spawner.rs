@@ -158,11 +158,11 @@ impl Spawner {
         places: [Place; 2],
     ) -> io::Result<Running> {
         let mut child = command(program).spawn()?;
-        let stop = self.stop.child_token();
+        let (stop, deaf) = (self.stop.child_token(), CancellationToken::new());
         let tail = Arc::new(Mutex::new(String::new()));
         let mut pumps = TaskTracker::new();
         if let Some(stdin) = child.stdin.take() {
-            pumps.spawn_on(feed(stdin, input, stop.clone()), &self.handle);
+            pumps.spawn_on(feed(stdin, input, (stop.clone(), deaf.clone())), &self.handle);
         }
         if let Some(stderr) = child.stderr.take() {
             let upstream = program.upstream.clone();
@@ -184,7 +184,7 @@ impl Spawner {
             pumps.spawn_on(reading, &self.handle);
         }
         let line_max = program.line_max;
-        let watched = Watched { child, stop: stop.clone(), overlong, line_max, places };
+        let watched = Watched { child, stop: stop.clone(), deaf, overlong, line_max, places };
         let watching = async move {
             let how = watched.watch(&mut pumps).await;
             let said = std::mem::take(&mut *tail.lock());
@@ -252,14 +252,18 @@ fn die_with_us(command: &mut Command) {
 fn die_with_us(_: &mut Command) {}
 
 /// Writes lines until told to stop, then closes the input.
-async fn feed(mut stdin: ChildStdin, mut input: mpsc::Receiver<Bytes>, stop: CancellationToken) {
+async fn feed(
+    mut stdin: ChildStdin,
+    mut input: mpsc::Receiver<Bytes>,
+    (stop, deaf): (CancellationToken, CancellationToken),
+) {
     let writing = async {
         while let Some(line) = input.recv().await {
             let mut line = BytesMut::from(&*line);
             line.extend_from_slice(b"\n");
             // A child that reads no more is of no use, if it has not ended already.
             if stdin.write_all(&line).await.is_err() {
-                return stop.cancel();
+                return deaf.cancel();
             }
         }
     };
@@ -272,6 +276,8 @@ async fn feed(mut stdin: ChildStdin, mut input: mpsc::Receiver<Bytes>, stop: Can
 struct Watched {
     child: Child,
     stop: CancellationToken,
+    /// It reads no more: it has ended, or shall.
+    deaf: CancellationToken,
     overlong: CancellationToken,
     line_max: usize,
     /// Free for others when the process is gone.
@@ -284,13 +290,17 @@ impl Watched {
         let group = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let reason = tokio::select! {
             status = self.child.wait() => ended_as(status),
+            () = self.deaf.cancelled() => {
+                self.stop.cancel();
+                ended_as(self.end(group).await)
+            }
             () = self.stop.cancelled() => {
-                self.end(group).await;
+                self.ended(group).await;
                 "it was stopped".to_owned()
             }
             () = self.overlong.cancelled() => {
                 self.stop.cancel();
-                self.end(group).await;
+                self.ended(group).await;
                 format!("a line was longer than {} bytes", self.line_max)
             }
         };
@@ -304,16 +314,21 @@ impl Watched {
     }
 
     /// Closed input, SIGTERM, SIGKILL: each if the one before did not help.
-    async fn end(&mut self, group: Option<Pid>) {
-        if tokio::time::timeout(GRACE, self.child.wait()).await.is_ok() {
-            return;
+    async fn end(&mut self, group: Option<Pid>) -> io::Result<ExitStatus> {
+        if let Ok(ended) = tokio::time::timeout(GRACE, self.child.wait()).await {
+            return ended;
         }
         signal(group, Signal::TERM);
-        if tokio::time::timeout(GRACE, self.child.wait()).await.is_ok() {
-            return;
+        if let Ok(ended) = tokio::time::timeout(GRACE, self.child.wait()).await {
+            return ended;
         }
         signal(group, Signal::KILL);
-        if let Err(error) = self.child.wait().await {
+        self.child.wait().await
+    }
+
+    /// The same, where it does not matter how it ended.
+    async fn ended(&mut self, group: Option<Pid>) {
+        if let Err(error) = self.end(group).await {
             tracing::warn!(%error, "a child could not be waited for");
         }
     }
