@@ -1,6 +1,6 @@
 //! What happens to a request, in order: its path, who may send it, and who answers it.
 
-mod batch;
+pub(crate) mod batch;
 mod elsewhere;
 mod events;
 mod hosting;

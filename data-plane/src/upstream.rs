@@ -2,6 +2,7 @@
 
 mod active;
 mod audience;
+mod batch;
 mod call;
 mod credential;
 mod detected;

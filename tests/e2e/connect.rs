@@ -332,6 +332,25 @@ async fn a_broken_connection_costs_neither_answers_nor_news() -> anyhow::Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_old_client_on_a_pipe_may_send_several_messages_in_one() -> anyhow::Result<()> {
+    let (world, _fixture, token) = world().await?;
+    let mut pipe = Pipe::to(&world, &token)?;
+    let hello = json!({"protocolVersion": "2025-03-26", "capabilities": {},
+        "clientInfo": {"name": "tests", "version": "1"}});
+    pipe.send(&request(0, "initialize", hello)).await?;
+    assert_eq!(pipe.answer(0).await?["result"]["protocolVersion"], "2025-03-26");
+    let note = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    let echo = call(2, "up-echo", json!({"message": "hi"}));
+    pipe.send(&json!([note, request(1, "ping", json!({})), echo])).await?;
+    let answers = pipe.message().await?;
+    let found = |id: i64| answers.as_array()?.iter().find(|answer| answer["id"] == id);
+    assert_eq!(found(1).context("no pong")?["result"], json!({}), "{answers}");
+    assert_eq!(found(2).and_then(text), Some("hi"), "{answers}");
+    assert_eq!(pipe.end().await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_tool_wants_in_headers_is_put_there() -> anyhow::Result<()> {
     let (world, _fixture, token) = world().await?;
     let mut pipe = Pipe::to(&world, &token)?;

@@ -1,4 +1,5 @@
-//! Batches, where one revision has them: sessions of 2025-03-26 over Streamable HTTP.
+//! Batches, where one revision has them: sessions of 2025-03-26, here over Streamable HTTP. On
+//! connections that stay open [`Pipe`](crate::transport::pipe::Pipe) serves them.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header, request};
@@ -33,8 +34,26 @@ const NOT_HERE: Failure =
 /// What batches are of.
 const LEGACY: InboundEra = InboundEra::Legacy { header: None };
 
-/// One element of a batch.
-type Element = Result<Message, (Failure, Option<Bytes>)>;
+/// One element of a batch: a message, or what is wrong with it and its raw id.
+pub(crate) type Element = Result<Message, (Failure, Option<Bytes>)>;
+
+/// Whether a body is a batch.
+pub(crate) fn is_batch(body: &[u8]) -> bool {
+    body.trim_ascii_start().first() == Some(&b'[')
+}
+
+/// Reads a batch.
+pub(crate) fn read(body: &Bytes) -> Result<Vec<Element>, Failure> {
+    elements(split(body)?)
+}
+
+fn split(body: &Bytes) -> Result<Vec<Bytes>, Failure> {
+    message::split(body, MESSAGES_MAX).map_err(|error| match error {
+        ParseError::NotJson => Failure::NotJson,
+        ParseError::Invalid { problem, id: _ } => Failure::InvalidRequest(problem),
+        ParseError::Batch => NOT_HERE,
+    })
+}
 
 impl Edge {
     /// Serves all messages of a batch at the same time.
@@ -44,11 +63,7 @@ impl Edge {
         accepts: Accepts,
         body: &Bytes,
     ) -> Result<Response<Body>, Failure> {
-        let messages = message::split(body, MESSAGES_MAX).map_err(|error| match error {
-            ParseError::NotJson => Failure::NotJson,
-            ParseError::Invalid { problem, id: _ } => Failure::InvalidRequest(problem),
-            ParseError::Batch => NOT_HERE,
-        })?;
+        let messages = split(body)?;
         let known = legacy::open(&sender).map_err(|failure| match failure {
             Failure::SessionMissing => NOT_HERE,
             other => other,

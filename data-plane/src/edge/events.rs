@@ -113,7 +113,10 @@ impl Edge {
             .filter(|pipe| pipe.is_of(&sender.principal, &sender.endpoint))
             .ok_or(Failure::StreamUnknown)?;
         let body = body::read(headers, body, self.limits.body_bytes, self.timeouts.body).await?;
-        pipe.take(parse(body, id)?).await?;
+        match pipe.batch_in(&body) {
+            Some(batch) => Box::pin(pipe.take_all(batch?)).await?,
+            None => pipe.take(parse(body, id)?).await?,
+        }
         Ok(response::empty(StatusCode::ACCEPTED))
     }
 }

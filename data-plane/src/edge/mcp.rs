@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use proto::{Permission, Principal, policy};
 
 use super::{
-    Client, Edge,
+    Client, Edge, batch,
     elsewhere::Asked,
     path::Transport,
     private::{self, Caller},
@@ -119,7 +119,7 @@ impl Edge {
         headers::check_content(headers)?;
         let accepts = self.accepts(headers)?;
         let body = body::read(headers, body, self.limits.body_bytes, self.timeouts.body).await?;
-        if body.trim_ascii_start().first() == Some(&b'[') {
+        if batch::is_batch(&body) {
             return match self.elsewhere(&sender, &parts, Asked::Batch(&body)).await? {
                 Some(answer) => Ok(answer),
                 None => Box::pin(self.batch((sender, &parts), accepts, &body)).await,

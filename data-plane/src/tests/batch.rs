@@ -2,13 +2,21 @@
 
 use serde_json::Value;
 
-use super::harness::{World, ask, call_body, header, json, post};
+use super::{
+    events::Stream,
+    harness::{World, ask, call_body, header, json, post},
+    websocket::Socket,
+};
+
+fn hello(version: &str) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{version}","capabilities":{{}},"clientInfo":{{"name":"t","version":"1"}}}}}}"#
+    )
+}
 
 /// Opens a session at `version`: its id.
 fn session(world: &World, version: &str) -> String {
-    let body = format!(
-        r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{version}","capabilities":{{}},"clientInfo":{{"name":"t","version":"1"}}}}}}"#
-    );
+    let body = hello(version);
     header(&ask(&world.proxy, post("/mcp", &[], &body)).0, "mcp-session-id").unwrap()
 }
 
@@ -45,6 +53,83 @@ fn every_request_of_a_batch_gets_its_response() {
         assert_eq!(found(&Value::Null)["error"]["code"], -32600);
     }
     assert_eq!(send(&world, &session, BOTH, &format!("[{NOTE},{NOTE}]")).0, "202");
+    world.stop();
+}
+
+/// What a batch of everything leads to.
+#[track_caller]
+fn check(answers: &Value) {
+    let answers = answers.as_array().unwrap();
+    let found = |id: &Value| {
+        let found = answers.iter().find(|answer| answer["id"] == *id);
+        found.unwrap_or_else(|| panic!("{id}: {answers:?}"))
+    };
+    assert_eq!(answers.len(), 5, "{answers:?}");
+    assert!(found(&"p".into())["result"].is_object());
+    assert_eq!(found(&1.into())["result"]["content"][0]["text"], "waited");
+    assert_eq!(found(&2.into())["error"]["code"], -32602);
+    assert_eq!(found(&3.into())["error"]["code"], -32600);
+    assert_eq!(found(&Value::Null)["error"]["code"], -32600);
+}
+
+fn batch_of_everything() -> String {
+    let (waits, unknown) = (call_body(1, "up-wait"), call_body(2, "up-nothing"));
+    format!("[{PING}, {NOTE},\n{waits},{unknown},{{\"jsonrpc\":\"2.0\",\"id\":3}},7]")
+}
+
+#[test]
+fn a_socket_takes_batches_while_other_messages_run() {
+    let world = World::start();
+    world.runtime.block_on(async {
+        let mut socket = Socket::open(&world, "/ws", None).await;
+        socket.send(&hello("2025-03-26")).await;
+        socket.message().await;
+        socket.send(&batch_of_everything()).await;
+        socket.send(&call_body(4, "up-echo")).await;
+        assert_eq!(socket.message().await["id"], 4);
+        // The id of a call in the batch is in use.
+        socket.send(&call_body(1, "up-echo")).await;
+        assert_eq!(socket.message().await["error"]["code"], -32600);
+        world.upstream.go.notify_one();
+        check(&socket.message().await);
+        socket.send(&format!("[{NOTE},{NOTE}]")).await;
+        socket.send(&format!("[{PING},{}]", hello("2025-03-26"))).await;
+        let refused = socket.message().await;
+        assert_eq!((&refused["id"], &refused["error"]["code"]), (&Value::Null, &(-32600).into()));
+        // What is cancelled is not answered, all else is.
+        socket.send(&format!("[{PING},{}]", call_body(5, "up-wait"))).await;
+        socket
+            .send(
+                r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}"#,
+            )
+            .await;
+        let answers = socket.message().await;
+        assert_eq!((answers.as_array().unwrap().len(), &answers[0]["id"]), (1, &"p".into()));
+        for version in ["2024-11-05", "2025-06-18"] {
+            let mut socket = Socket::open(&world, "/ws", None).await;
+            socket.send(&hello(version)).await;
+            socket.message().await;
+            socket.send(&format!("[{PING}]")).await;
+            assert_eq!(socket.message().await["error"]["code"], -32600, "{version}");
+        }
+    });
+    world.stop();
+}
+
+#[test]
+fn an_event_stream_takes_batches() {
+    let world = World::start();
+    let mut stream = Stream::open(&world, "/sse");
+    stream.post(&world, &hello("2025-03-26"));
+    stream.message();
+    assert!(stream.post(&world, &batch_of_everything()).starts_with("HTTP/1.1 202"));
+    world.upstream.go.notify_one();
+    check(&stream.message());
+    assert!(stream.post(&world, "[]").starts_with("HTTP/1.1 400"));
+    let mut stream = Stream::open(&world, "/sse");
+    stream.post(&world, &hello("2025-06-18"));
+    stream.message();
+    assert!(stream.post(&world, &format!("[{PING}]")).starts_with("HTTP/1.1 400"));
     world.stop();
 }
 

@@ -7,13 +7,13 @@ use serde_json::Value;
 use super::harness::{Connection, World, ask, call_body, config, json, post};
 
 /// An open stream, and the path that its client posts to.
-struct Stream {
+pub(super) struct Stream {
     connection: Connection,
     endpoint: String,
 }
 
 impl Stream {
-    fn open(world: &World, path: &str) -> Self {
+    pub(super) fn open(world: &World, path: &str) -> Self {
         let mut connection = world.connect();
         connection.send(post(path, &[("content-type", "")], "").replacen("POST", "GET", 1));
         let (head, _) = connection.answer();
@@ -32,12 +32,12 @@ impl Stream {
         event.rsplit_once("\r\n").unwrap().1.trim_end().to_owned()
     }
 
-    fn message(&mut self) -> Value {
+    pub(super) fn message(&mut self) -> Value {
         let event = self.event();
         json(event.strip_prefix("event: message\ndata: ").unwrap_or_else(|| panic!("{event}")))
     }
 
-    fn post(&self, world: &World, body: &str) -> String {
+    pub(super) fn post(&self, world: &World, body: &str) -> String {
         ask(&world.proxy, post(&self.endpoint, &[("accept", "")], body)).0
     }
 }

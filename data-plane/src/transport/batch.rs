@@ -95,6 +95,11 @@ pub(crate) async fn render(
 }
 
 fn array(responses: &[Bytes]) -> Response<Body> {
+    response::json(StatusCode::OK, joined(responses))
+}
+
+/// Responses as one array.
+pub(crate) fn joined(responses: &[Bytes]) -> Bytes {
     let length: usize = responses.iter().map(|response| response.len() + 1).sum();
     let mut out = BytesMut::with_capacity(length + 1);
     for (index, response) in responses.iter().enumerate() {
@@ -102,7 +107,7 @@ fn array(responses: &[Bytes]) -> Response<Body> {
         out.put_slice(response);
     }
     out.put_u8(b']');
-    response::json(StatusCode::OK, out.freeze())
+    out.freeze()
 }
 
 /// A stream of what is there already and of all that follows, with comments while it is silent.

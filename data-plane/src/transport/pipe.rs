@@ -1,6 +1,7 @@
 //! A connection that carries messages both ways: what comes in goes to the engines at once, what
 //! they say goes out one after the other. HTTP+SSE and WebSocket differ only in how bytes travel.
 
+mod batch;
 mod carried;
 
 use std::{
@@ -65,6 +66,16 @@ pub(crate) struct Pipe {
     work: TaskTracker,
     closed: CancellationToken,
     _place: Permit,
+}
+
+/// What a message led to.
+enum Begun {
+    /// All is said about it, in an answer if it expects one.
+    Done(Option<Bytes>),
+    Relay(Exchange),
+    Listening(Box<Hearing>),
+    /// It may have to be answered elsewhere, or after a look.
+    Carry(Box<Message>, Arc<Table>, Arc<Principal>),
 }
 
 struct Session {
@@ -142,6 +153,14 @@ impl Pipe {
     /// Takes the bytes of one message; what cannot be read is answered too.
     pub(crate) async fn read(self: &Arc<Self>, body: Bytes) -> Result<(), Failure> {
         let mut id = None;
+        match self.batch_in(&body) {
+            None => (),
+            Some(Ok(batch)) => return Box::pin(self.take_all(batch)).await,
+            Some(Err(failure)) => {
+                self.refuse(&failure, None).await;
+                return Ok(());
+            }
+        }
         match edge::parse(body, &mut id) {
             // Boxed, since a pipe is idle most of the time.
             Ok(message) => Box::pin(self.take(message)).await,
@@ -156,37 +175,62 @@ impl Pipe {
     /// not read its answers. Fails when the principal may not use the pipe any more.
     pub(crate) async fn take(self: &Arc<Self>, message: Message) -> Result<(), Failure> {
         let id = message.id_bytes();
+        let pipe = Arc::clone(self);
+        match self.begin(message).await? {
+            Begun::Done(None) => (),
+            Begun::Done(Some(answer)) => {
+                self.say(answer).await;
+                self.listen();
+            }
+            Begun::Relay(exchange) => {
+                let answered = async move {
+                    if let Some(answer) = pipe.pump(exchange).await {
+                        pipe.say(answer).await;
+                    }
+                };
+                self.run(id, answered).await;
+            }
+            Begun::Listening(hearing) => {
+                self.run(id, async move { pipe.tell(hearing).await }).await;
+            }
+            Begun::Carry(message, table, principal) => {
+                let answered = async move {
+                    if let Some(answer) = pipe.carry(*message, table, principal).await {
+                        pipe.say(answer).await;
+                    }
+                };
+                self.run(id, answered).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one message as far as that takes no time.
+    async fn begin(&self, message: Message) -> Result<Begun, Failure> {
+        let id = message.id_bytes();
         let is_request = matches!(message.kind, Kind::Request(_));
         let served = match self.caller().await {
             Ok((table, principal)) if self.may_take_time(&message, &table, &principal) => {
-                let pipe = Arc::clone(self);
-                let answered = async move { pipe.carry(message, table, principal).await };
-                self.run(id, answered).await;
-                return Ok(());
+                return Ok(Begun::Carry(Box::new(message), table, principal));
             }
             Ok((table, principal)) => self.serve(message, self.sender(table, principal)),
             Err(failure) if is_final(&failure) => return Err(failure),
             Err(failure) => Err(failure),
         };
-        match served {
+        Ok(match served {
             Ok(Served::Answer(answer) | Served::Began { answer, id: _ }) => {
-                self.say(answer.into_bytes()).await;
-                self.listen();
+                Begun::Done(Some(answer.into_bytes()))
             }
-            Ok(Served::Relay(exchange)) => {
-                let pipe = Arc::clone(self);
-                self.run(id, async move { pipe.pump(exchange).await }).await;
-            }
-            Ok(Served::Listening(hearing)) => {
-                let pipe = Arc::clone(self);
-                self.run(id, async move { pipe.tell(hearing).await }).await;
-            }
-            Ok(Served::Accepted) => {}
-            Err(failure) if is_request => self.refuse(&failure, Some(&id)).await,
+            Ok(Served::Relay(exchange)) => Begun::Relay(exchange),
+            Ok(Served::Listening(hearing)) => Begun::Listening(hearing),
+            Ok(Served::Accepted) => Begun::Done(None),
+            Err(failure) if is_request => Begun::Done(Some(self.refusal(&failure, Some(&id)))),
             // Who expects no answer gets none.
-            Err(failure) => failure.log(),
-        }
-        Ok(())
+            Err(failure) => {
+                failure.log();
+                Begun::Done(None)
+            }
+        })
     }
 
     /// The configuration, and the principal as it is now.
@@ -273,35 +317,47 @@ impl Pipe {
 
     /// Does the work that answers request `id` while other work goes on.
     async fn run(self: &Arc<Self>, id: Bytes, work: impl Future<Output = ()> + Send + 'static) {
-        let cancel = CancellationToken::new();
-        let refused = {
-            let mut running = self.running.lock();
-            if running.len() >= self.edge.limits().calls_per_session {
-                Some(Failure::TooManyCalls)
-            } else if running.iter().any(|call| call.id == id) {
-                Some(Failure::DuplicateId)
-            } else {
-                running.push(Running { id: id.clone(), cancel: cancel.clone() });
-                None
+        match self.enlist(&id) {
+            Ok(cancel) => {
+                let done = Arc::clone(self).while_wanted((id, cancel), work);
+                self.work.spawn(done);
             }
-        };
-        if let Some(failure) = refused {
-            return self.refuse(&failure, Some(&id)).await;
+            Err(failure) => self.refuse(&failure, Some(&id)).await,
         }
-        let pipe = Arc::clone(self);
-        self.work.spawn(async move {
-            tokio::select! {
-                biased;
-                () = pipe.closed.cancelled() => {}
-                () = cancel.cancelled() => {}
-                () = work => {}
-            }
-            pipe.running.lock().retain(|call| call.id != id);
-            if pipe.closed.is_cancelled() {
-                // It may have opened something while the pipe was closed.
-                pipe.end_session();
-            }
-        });
+    }
+
+    /// A place for the work that answers request `id`, which a cancellation can end.
+    fn enlist(&self, id: &Bytes) -> Result<CancellationToken, Failure> {
+        let mut running = self.running.lock();
+        if running.len() >= self.edge.limits().calls_per_session {
+            return Err(Failure::TooManyCalls);
+        }
+        if running.iter().any(|call| call.id == *id) {
+            return Err(Failure::DuplicateId);
+        }
+        let cancel = CancellationToken::new();
+        running.push(Running { id: id.clone(), cancel: cancel.clone() });
+        Ok(cancel)
+    }
+
+    /// Does enlisted work, unless nobody waits for it any more.
+    async fn while_wanted<T>(
+        self: Arc<Self>,
+        (id, cancel): (Bytes, CancellationToken),
+        work: impl Future<Output = T> + Send,
+    ) -> Option<T> {
+        let done = tokio::select! {
+            biased;
+            () = self.closed.cancelled() => None,
+            () = cancel.cancelled() => None,
+            done = work => Some(done),
+        };
+        self.running.lock().retain(|call| call.id != id);
+        if self.closed.is_cancelled() {
+            // It may have opened something while the pipe was closed.
+            self.end_session();
+        }
+        done
     }
 
     /// Carries what belongs to no call to the client, once there is a session.
@@ -318,13 +374,15 @@ impl Pipe {
         });
     }
 
-    async fn pump(&self, mut exchange: Exchange) {
+    /// Carries what is said on the way to a response, and gives that.
+    async fn pump(&self, mut exchange: Exchange) -> Option<Bytes> {
         while let Some(event) = exchange.next().await {
             match event {
                 Event::Message(message) => self.mention(message).await,
-                Event::Response(message) => return self.say(message).await,
+                Event::Response(message) => return Some(message),
             }
         }
+        None
     }
 
     /// Carries to a modern client what it listens to.
@@ -341,9 +399,13 @@ impl Pipe {
     }
 
     async fn refuse(&self, failure: &Failure, id: Option<&[u8]>) {
+        self.say(self.refusal(failure, id)).await;
+    }
+
+    fn refusal(&self, failure: &Failure, id: Option<&[u8]>) -> Bytes {
         failure.log();
         self.edge.telemetry().refused(failure);
-        self.say(error::response(failure, id)).await;
+        error::response(failure, id)
     }
 
     /// Sends a message on the way to an answer. A client that does not keep up misses progress

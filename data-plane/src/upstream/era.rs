@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::mcp::{
-    Capabilities, Declared, Kind, Message, code,
+    Capabilities, Declared, Kind, Message, Version, code,
     message::{Outcome, Response, meta_key},
     response::SERVER_INFO,
 };
@@ -44,6 +44,11 @@ impl Handshake {
             capabilities: r#"{"tools":{}}"#.to_owned(),
             instructions: String::new(),
         }
+    }
+
+    /// Whether its server may send several messages in one.
+    pub(crate) fn has_batches(&self) -> bool {
+        self.version == Version::V2025_03_26.as_str()
     }
 }
 

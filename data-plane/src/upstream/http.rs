@@ -22,7 +22,11 @@ use proto::Era;
 use tokio::runtime::Handle;
 
 pub(super) use self::whole::is_session_lost;
-use self::{conversation::Cancel, endpoint::mirror_into, whole::read_whole};
+use self::{
+    conversation::Cancel,
+    endpoint::mirror_into,
+    whole::{Whole, read_whole},
+};
 pub(crate) use self::{conversation::HttpConversation, endpoint::Endpoint, session::Session};
 use super::{
     Call, Event, SessionKey,
@@ -318,28 +322,26 @@ impl HttpUpstream {
             let endpoint = Arc::clone(&self.endpoint);
             let body = response.into_body();
             let stream = HttpConversation::new(endpoint, body, relay, *bounds, cancel);
-            let mut stream = Box::new(stream);
-            let (event, code) = Box::pin(stream.next()).await?;
-            return Ok(of_era(
-                (upstream.era, call),
-                code,
-                match event {
-                    Event::Response(body) => Answer::Whole(body),
-                    Event::InputRequired(message) => Answer::Input(message),
-                    Event::Notification(_) | Event::Request(_) | Event::Withdrawn(_) => {
-                        Answer::Stream(event, stream)
-                    }
-                },
-            ));
+            return begun((upstream.era, call), Box::new(stream)).await;
         }
         cancel.unlist();
         let by = (&relay, self.endpoint.health.name());
         let whole = read_whole(response, by, cancel.session(), bounds).await;
-        let whole = whole.inspect_err(|failure| cancel.failed(failure))?;
-        cancel.done();
-        match whole {
-            Some((answer, code)) => Ok(of_era((upstream.era, call), code, answer)),
-            None => Ok(Attempt::SessionLost),
+        match whole.inspect_err(|failure| cancel.failed(failure))? {
+            Some(Whole::One(answer, code)) => {
+                cancel.done();
+                Ok(of_era((upstream.era, call), code, answer))
+            }
+            Some(Whole::Several(messages)) => {
+                let endpoint = Arc::clone(&self.endpoint);
+                let several =
+                    HttpConversation::of_several(endpoint, messages, relay, *bounds, cancel);
+                begun((upstream.era, call), Box::new(several)).await
+            }
+            None => {
+                cancel.done();
+                Ok(Attempt::SessionLost)
+            }
         }
     }
 
@@ -364,6 +366,22 @@ impl HttpUpstream {
             }
         }
     }
+}
+
+/// The answer that begins with the first message of a stream.
+async fn begun(
+    by: (Era, &Call),
+    mut stream: Box<HttpConversation>,
+) -> Result<Attempt, CallFailure> {
+    let (event, code) = Box::pin(stream.next()).await?;
+    let answer = match event {
+        Event::Response(body) => Answer::Whole(body),
+        Event::InputRequired(message) => Answer::Input(message),
+        Event::Notification(_) | Event::Request(_) | Event::Withdrawn(_) => {
+            Answer::Stream(event, stream)
+        }
+    };
+    Ok(of_era(by, code, answer))
 }
 
 /// Whether an answer speaks against the era it was asked in.

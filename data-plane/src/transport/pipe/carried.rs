@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use proto::Principal;
 
 use super::Pipe;
@@ -34,13 +35,13 @@ impl Pipe {
         edge::is_private(&sender, message) || (has_others && is_elsewhere())
     }
 
-    /// Answers a request while others are read.
+    /// The answer to a request, while others are read.
     pub(super) async fn carry(
         &self,
         message: Message,
         table: Arc<Table>,
         principal: Arc<Principal>,
-    ) {
+    ) -> Option<Bytes> {
         let id = message.id_bytes();
         let mut sender = self.sender(Arc::clone(&table), principal);
         let carried = match version::era_of_body(&message) {
@@ -55,7 +56,7 @@ impl Pipe {
             Err(error) => Err(error.into()),
         };
         let served = match carried {
-            Ok((Some(answer), _)) => return self.say(answer).await,
+            Ok((Some(answer), _)) => return Some(answer),
             Ok((None, era)) => {
                 if edge::is_private(&sender, &message) {
                     let caller = self.as_caller(&sender, &era);
@@ -67,12 +68,15 @@ impl Pipe {
         };
         match served {
             Ok(Served::Answer(answer) | Served::Began { answer, id: _ }) => {
-                self.say(answer.into_bytes()).await;
+                Some(answer.into_bytes())
             }
             Ok(Served::Relay(exchange)) => self.pump(exchange).await,
-            Ok(Served::Listening(hearing)) => self.tell(hearing).await,
-            Ok(Served::Accepted) => {}
-            Err(failure) => self.refuse(&failure, Some(&id)).await,
+            Ok(Served::Listening(hearing)) => {
+                self.tell(hearing).await;
+                None
+            }
+            Ok(Served::Accepted) => None,
+            Err(failure) => Some(self.refusal(&failure, Some(&id))),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The event stream of one call: read incrementally, resumed where the upstream allows it.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use proto::Era;
@@ -12,6 +12,7 @@ use crate::{
     upstream::{
         Event,
         audience::Said,
+        batch,
         failure::CallFailure,
         fetch::{self, Bounds},
         patience::Patience,
@@ -33,6 +34,8 @@ pub(crate) struct HttpConversation {
     endpoint: Arc<Endpoint>,
     source: Source,
     decoder: Decoder,
+    /// What came in one with others.
+    waiting: VecDeque<Message>,
     relay: Relay,
     patience: Patience,
     resumes: u32,
@@ -44,6 +47,8 @@ type Resuming = Pin<Box<dyn Future<Output = Result<OriginBody, CallFailure>> + S
 enum Source {
     Reading(OriginBody),
     Resuming(Resuming),
+    /// All has come.
+    Ended,
 }
 
 impl fmt::Debug for HttpConversation {
@@ -103,6 +108,10 @@ impl Cancel {
         self.session.as_deref()
     }
 
+    fn has_batches(&self) -> bool {
+        self.session().is_some_and(Session::has_batches)
+    }
+
     /// The upstream is done with the call.
     pub(crate) fn done(&mut self) {
         self.id = None;
@@ -132,10 +141,33 @@ impl HttpConversation {
         bounds: Bounds,
         cancel: Cancel,
     ) -> Self {
+        Self::from_source(endpoint, Source::Reading(body), relay, bounds, cancel)
+    }
+
+    /// Messages that came as one answer.
+    pub(crate) fn of_several(
+        endpoint: Arc<Endpoint>,
+        messages: VecDeque<Message>,
+        relay: Relay,
+        bounds: Bounds,
+        cancel: Cancel,
+    ) -> Self {
+        let several = Self::from_source(endpoint, Source::Ended, relay, bounds, cancel);
+        Self { waiting: messages, ..several }
+    }
+
+    fn from_source(
+        endpoint: Arc<Endpoint>,
+        source: Source,
+        relay: Relay,
+        bounds: Bounds,
+        cancel: Cancel,
+    ) -> Self {
         Self {
             endpoint,
-            source: Source::Reading(body),
+            source,
             decoder: Decoder::new(bounds.message_max),
+            waiting: VecDeque::new(),
             relay,
             patience: Patience::new(bounds),
             resumes: 0,
@@ -166,14 +198,7 @@ impl HttpConversation {
                 self.patience.heard();
                 return Ok((Event::Request(question.during(self.patience.open())), None));
             }
-            while let Some(event) =
-                self.decoder.next().map_err(|_| CallFailure::TooLarge { limit })?
-            {
-                if !event.is_message() {
-                    continue;
-                }
-                let message = parse(event.data)
-                    .map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
+            while let Some(message) = self.message(limit)? {
                 // Comments and unknown chatter are no sign of progress; messages are.
                 self.patience.heard();
                 self.resumes = 0;
@@ -183,6 +208,28 @@ impl HttpConversation {
             }
             self.read().await?;
         }
+    }
+
+    /// The next message that is here already.
+    fn message(&mut self, limit: usize) -> Result<Option<Message>, CallFailure> {
+        if let Some(message) = self.waiting.pop_front() {
+            return Ok(Some(message));
+        }
+        while let Some(event) = self.decoder.next().map_err(|_| CallFailure::TooLarge { limit })? {
+            if !event.is_message() {
+                continue;
+            }
+            if batch::is_batch(&event.data) && self.cancel.has_batches() {
+                self.waiting = batch::messages(&event.data)?;
+                if let Some(message) = self.waiting.pop_front() {
+                    return Ok(Some(message));
+                }
+                continue;
+            }
+            let message = parse(event.data);
+            return message.map(Some).map_err(|error| CallFailure::NotJsonRpc(error.to_string()));
+        }
+        Ok(None)
     }
 
     fn take(&mut self, message: Message) -> Result<Option<(Event, Option<i64>)>, CallFailure> {
@@ -252,6 +299,7 @@ impl HttpConversation {
                 let body = self.patience.wait(resuming).await??;
                 self.source = Source::Reading(body);
             }
+            Source::Ended => return Err(CallFailure::NoResponse),
         }
         Ok(())
     }

@@ -12,9 +12,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     egress::{Origin, OriginBody, SendError},
-    mcp::{Kind, Message, message::parse, mirror},
+    mcp::{Kind, Message, Version, message::parse, mirror},
     upstream::{
-        Limits,
+        Limits, batch,
         era::{self, Speech},
         event_reader::EventReader,
         failure::CallFailure,
@@ -183,12 +183,13 @@ impl Endpoint {
     ) -> Result<Asked, CallFailure> {
         let id = format!("\"lockgate-{}\"", self.next_id());
         let body = era::request(speech, &id, method, members);
+        let several = Several::of(&headers);
         let response = self.post(headers, body.into(), bounds).await?;
         let (head, body) = response.into_parts();
         let message = if fetch::is_event_stream(&head.headers) {
-            bounds.within(first_response(body, bounds)).await?
+            bounds.within(first_response(body, bounds, several)).await?
         } else {
-            whole_response(head.status, body, bounds).await
+            whole_response(head.status, body, bounds, several).await
         };
         match &message {
             Ok(message) if message.id().is_some_and(|found| found != id.as_bytes()) => {
@@ -223,10 +224,39 @@ pub(crate) fn mirror_into(headers: &mut HeaderMap, name: HeaderName, value: &str
     }
 }
 
+/// Whether several messages may come in one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Several {
+    Never,
+    /// As in sessions of 2025-03-26.
+    MayBe,
+}
+
+impl Several {
+    /// As the headers of a session tell.
+    fn of(headers: &HeaderMap) -> Self {
+        let version = Version::V2025_03_26.as_str();
+        let has_batches = headers.get(VERSION).is_some_and(|named| named == version);
+        if has_batches { Self::MayBe } else { Self::Never }
+    }
+
+    /// The response in what came; what else is in it does not matter for our own requests.
+    fn response(self, body: Bytes) -> Result<Option<Message>, CallFailure> {
+        let is_response = |message: &Message| matches!(message.kind, Kind::Response(_));
+        if self == Self::MayBe && batch::is_batch(&body) {
+            return Ok(batch::messages(&body)?.pop_back().filter(is_response));
+        }
+        let message = parse(body);
+        let message = message.map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
+        Ok(Some(message).filter(is_response))
+    }
+}
+
 async fn whole_response(
     status: StatusCode,
     body: OriginBody,
     bounds: &Bounds,
+    several: Several,
 ) -> Result<Message, CallFailure> {
     let body = if status.is_success() {
         fetch::read_all(body, bounds).await?
@@ -234,23 +264,25 @@ async fn whole_response(
         fetch::read_refusal(body, bounds).await
     };
     let excerpt = || fetch::excerpt(&body);
-    match parse(body.clone()) {
-        Ok(message) if matches!(message.kind, Kind::Response(_)) => Ok(message),
+    match several.response(body.clone()) {
+        Ok(Some(message)) => Ok(message),
         _ if status.is_success() => Err(CallFailure::NotJsonRpc(excerpt())),
         _ => Err(CallFailure::HttpStatus { status: status.as_u16(), excerpt: excerpt() }),
     }
 }
 
 /// The response in a stream; what else is in it does not matter for our own requests.
-async fn first_response(body: OriginBody, bounds: &Bounds) -> Result<Message, CallFailure> {
+async fn first_response(
+    body: OriginBody,
+    bounds: &Bounds,
+    several: Several,
+) -> Result<Message, CallFailure> {
     let mut events = EventReader::new(body, bounds.message_max);
     while let Some(event) = events.next_within(bounds).await? {
         if !event.is_message() {
             continue;
         }
-        let message = parse(event.data);
-        let message = message.map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
-        if matches!(message.kind, Kind::Response(_)) {
+        if let Some(message) = several.response(event.data)? {
             return Ok(message);
         }
     }

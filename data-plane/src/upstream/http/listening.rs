@@ -2,6 +2,7 @@
 //! (MCP 2025-11-25, transports: listening for messages from the server).
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     sync::{Arc, Weak},
     time::Duration,
@@ -19,6 +20,7 @@ use crate::{
     upstream::{
         SessionKey,
         audience::Said,
+        batch,
         failure::CallFailure,
         fetch::{self, Bounds},
         question::{self, Back, Open, Question},
@@ -139,10 +141,21 @@ impl Listening {
     }
 
     fn hear(&self, data: Bytes) {
-        let Ok(message) = parse(data) else {
-            tracing::debug!("an upstream's own stream carries something else than messages");
-            return;
+        let has_batches = || self.session.upgrade().is_some_and(|session| session.has_batches());
+        let messages = if batch::is_batch(&data) && has_batches() {
+            batch::messages(&data).ok()
+        } else {
+            parse(data).ok().map(|message| VecDeque::from([message]))
         };
+        match messages {
+            Some(messages) => messages.into_iter().for_each(|message| self.hear_one(message)),
+            None => {
+                tracing::debug!("an upstream's own stream carries something else than messages");
+            }
+        }
+    }
+
+    fn hear_one(&self, message: Message) {
         match &message.kind {
             Kind::Request(_) => self.asked(message),
             Kind::Notification(notification) => match Notice::of(notification.method.as_str()) {

@@ -180,6 +180,11 @@ impl Session {
         }
     }
 
+    /// Whether the upstream may send several messages in one.
+    pub(crate) fn has_batches(&self) -> bool {
+        self.handshake.has_batches()
+    }
+
     /// Whether the upstream gave a session id at all.
     pub(crate) fn has_id(&self) -> bool {
         self.headers.contains_key(SESSION_ID)

@@ -1,5 +1,6 @@
 //! Calls to real HTTP servers: good ones of both eras, and every bad habit one by one.
 
+mod batches;
 mod eras;
 mod failures;
 mod habits;

@@ -1,13 +1,16 @@
 //! Answers over HTTP that are no streams, whatever their status.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use super::{Answer, Session};
 use crate::{
     egress::OriginBody,
-    mcp::{Kind, code, message::parse},
+    mcp::{Kind, Message, code, message::parse},
     upstream::{
+        batch,
         era::error_of,
         failure::CallFailure,
         fetch::{self, Bounds},
@@ -18,13 +21,21 @@ use crate::{
 /// Codes with which the transports of SDKs refuse sessions.
 const TRANSPORT_CODES: [i64; 3] = [-32000, -32001, code::INVALID_REQUEST];
 
+/// An answer that is no stream.
+pub(super) enum Whole {
+    /// A response, with its error code if it is an error.
+    One(Answer, Option<i64>),
+    /// Several messages in one, of a session that has such.
+    Several(VecDeque<Message>),
+}
+
 /// Reads an answer that is no stream, of an upstream with a name; `None` if the session is lost.
 pub(super) async fn read_whole(
     response: Response<OriginBody>,
     (relay, name): (&Relay, &str),
     session: Option<&Session>,
     bounds: &Bounds,
-) -> Result<Option<(Answer, Option<i64>)>, CallFailure> {
+) -> Result<Option<Whole>, CallFailure> {
     let status = response.status();
     if status.is_success() {
         let media = fetch::media_type(response.headers());
@@ -35,6 +46,9 @@ pub(super) async fn read_whole(
         }
         return match other {
             Some(media) => Err(CallFailure::ContentType(media)),
+            None if batch::is_batch(&body) && session.is_some_and(Session::has_batches) => {
+                batch::messages(&body).map(|messages| Some(Whole::Several(messages)))
+            }
             None => take_whole(body, (relay, name)).map(Some),
         };
     }
@@ -56,14 +70,11 @@ pub(super) async fn read_whole(
         .map_err(|_| CallFailure::HttpStatus { status: code, excerpt: fetch::excerpt(&body) })
 }
 
-fn take_whole(
-    body: Bytes,
-    (relay, name): (&Relay, &str),
-) -> Result<(Answer, Option<i64>), CallFailure> {
+fn take_whole(body: Bytes, (relay, name): (&Relay, &str)) -> Result<Whole, CallFailure> {
     let message = parse(body).map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
     match relay.take(message, name)? {
-        Taken::Response { body, code } => Ok((Answer::Whole(body), code)),
-        Taken::InputRequired(message) => Ok((Answer::Input(message), None)),
+        Taken::Response { body, code } => Ok(Whole::One(Answer::Whole(body), code)),
+        Taken::InputRequired(message) => Ok(Whole::One(Answer::Input(message), None)),
         Taken::Notification(_)
         | Taken::Request(_)
         | Taken::Withdrawn(_)

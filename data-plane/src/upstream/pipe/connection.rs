@@ -4,7 +4,7 @@ mod asking;
 
 use std::sync::{
     Arc, OnceLock, Weak,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
@@ -23,6 +23,7 @@ use crate::{
     upstream::{
         SessionKey,
         audience::Said,
+        batch,
         era::{self, Speech},
         failure::CallFailure,
         fetch::Bounds,
@@ -59,6 +60,8 @@ pub(crate) struct Connection {
     asked: Asked,
     ended: OnceLock<CallFailure>,
     health: Arc<Health>,
+    /// Whether the server may send several messages in one.
+    has_batches: AtomicBool,
 }
 
 /// Where a call hears its messages.
@@ -109,8 +112,26 @@ impl Connection {
             asked: Asked::default(),
             ended: OnceLock::new(),
             health,
+            has_batches: AtomicBool::new(false),
         });
         (connection, fed)
+    }
+
+    /// From now on the server may send several messages in one.
+    pub(super) fn take_batches(&self) {
+        self.has_batches.store(true, Ordering::Relaxed);
+    }
+
+    /// Hears several messages that came in one.
+    fn hear_batch(&self, line: &Bytes) {
+        match batch::messages(line) {
+            Ok(messages) => messages.into_iter().for_each(|message| self.hear(message)),
+            Err(failure) => {
+                if let Some(call) = self.only_call() {
+                    call.try_send(Err(failure)).ok();
+                }
+            }
+        }
     }
 
     /// Whether all calls come from one client: whatever the server asks, it asks that one.
@@ -339,6 +360,9 @@ fn number(raw: &[u8]) -> Option<u64> {
 
 impl Listener for Connection {
     fn line(&self, line: Bytes) {
+        if batch::is_batch(&line) && self.has_batches.load(Ordering::Relaxed) {
+            return self.hear_batch(&line);
+        }
         let is_ours = memchr::memmem::find(&line, b"\"jsonrpc\"").is_some();
         match parse(line) {
             Ok(message) => self.hear(message),

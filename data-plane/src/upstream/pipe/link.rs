@@ -107,6 +107,9 @@ impl Fresh {
     /// The link, once the handshake is done.
     pub(crate) fn link(self, handshake: Handshake) -> Link {
         let Self { connection, guard, bounds: _, declared: _ } = self;
+        if handshake.has_batches() {
+            connection.take_batches();
+        }
         Link { connection, handshake, since: Instant::now(), guard, level: Mutex::default() }
     }
 

@@ -76,6 +76,24 @@ async fn what_has_no_name_is_heard_by_the_only_call_whatever_we_ask_ourselves() 
 }
 
 #[tokio::test]
+async fn several_messages_in_one_are_heard_where_a_session_has_them() {
+    let (connection, _fed) = pipe(None);
+    let mut call = begin(&connection, "t");
+    let log = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"data":1}}"#;
+    let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, call.id);
+    let batch = format!("[{answer},{log}]");
+    connection.line(batch.clone().into());
+    assert!(matches!(call.heard.try_recv().unwrap(), Err(CallFailure::NotJsonRpc(_))));
+    connection.take_batches();
+    connection.line(batch.into());
+    assert_eq!(call.next().await.unwrap().body, log);
+    assert_eq!(call.next().await.unwrap().body, answer);
+    let mut call = begin(&connection, "t");
+    connection.line("[7]".into());
+    assert!(matches!(call.heard.try_recv().unwrap(), Err(CallFailure::NotJsonRpc(_))));
+}
+
+#[tokio::test]
 async fn what_is_refused_is_not_remembered() {
     let (connection, mut fed) = pipe(None);
     let mut call = begin(&connection, "t");

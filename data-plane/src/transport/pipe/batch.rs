@@ -1,0 +1,79 @@
+//! Batches of sessions of 2025-03-26 (MCP 2025-03-26, transports): the messages run at the same
+//! time, what is said on the way to their answers goes out at once, the answers as one array.
+
+use std::{pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+
+use super::{Begun, Pipe};
+use crate::{
+    edge::batch::{self, Element},
+    error::Failure,
+    mcp::{Message, Version},
+    transport::batch::joined,
+};
+
+/// Gives an answer, unless it is cancelled.
+type Answering = Pin<Box<dyn Future<Output = Option<Bytes>> + Send>>;
+
+impl Pipe {
+    /// The messages of a body, if it is a batch and its client has such.
+    pub(crate) fn batch_in(&self, body: &Bytes) -> Option<Result<Vec<Element>, Failure>> {
+        let has_batches = || {
+            let session = self.session.get();
+            session.is_some_and(|session| session.claims.version == Version::V2025_03_26)
+        };
+        (batch::is_batch(body) && has_batches()).then(|| batch::read(body))
+    }
+
+    /// Takes the messages of a batch. Fails as [`take`](Self::take) does.
+    pub(crate) async fn take_all(self: &Arc<Self>, batch: Vec<Element>) -> Result<(), Failure> {
+        let (mut answers, mut answering) = (Vec::new(), Vec::new());
+        for element in batch {
+            match element {
+                Ok(message) => match self.answering(message).await? {
+                    Ok(work) => answering.push(work),
+                    Err(answer) => answers.extend(answer),
+                },
+                Err((failure, id)) => answers.push(self.refusal(&failure, id.as_deref())),
+            }
+        }
+        let pipe = Arc::clone(self);
+        let rest = async move {
+            answers.extend(join_all(answering).await.into_iter().flatten());
+            if !answers.is_empty() {
+                pipe.say(joined(&answers)).await;
+            }
+        };
+        // Each call in it has a place of its own, and ends when the pipe does.
+        self.work.spawn(rest);
+        Ok(())
+    }
+
+    /// The work that answers a message, or its answer, if it expects one.
+    async fn answering(
+        self: &Arc<Self>,
+        message: Message,
+    ) -> Result<Result<Answering, Option<Bytes>>, Failure> {
+        let id = message.id_bytes();
+        let pipe = Arc::clone(self);
+        let begun = self.begin(message).await?;
+        let work: Answering = match begun {
+            Begun::Done(answer) => return Ok(Err(answer)),
+            Begun::Relay(exchange) => Box::pin(async move { pipe.pump(exchange).await }),
+            Begun::Carry(message, table, principal) => {
+                Box::pin(async move { pipe.carry(*message, table, principal).await })
+            }
+            // Nobody can listen in a batch: the legacy era has no such request.
+            Begun::Listening(_) => return Ok(Err(None)),
+        };
+        Ok(match self.enlist(&id) {
+            Ok(cancel) => {
+                let wanted = Arc::clone(self).while_wanted((id, cancel), work);
+                Ok(Box::pin(async move { wanted.await.flatten() }))
+            }
+            Err(failure) => Err(Some(self.refusal(&failure, Some(&id)))),
+        })
+    }
+}

@@ -1,0 +1,50 @@
+//! Several messages in one, as servers of 2025-03-26 may send them (MCP 2025-03-26, transports).
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::failure::CallFailure;
+use crate::mcp::{
+    Kind, Message,
+    message::{parse, split},
+};
+
+/// Most messages of one batch.
+const MESSAGES_MAX: usize = 1000;
+
+/// Whether a body is a batch.
+pub(crate) fn is_batch(body: &[u8]) -> bool {
+    body.trim_ascii_start().first() == Some(&b'[')
+}
+
+/// The messages of a batch, responses last: with its response a call is over.
+pub(crate) fn messages(body: &Bytes) -> Result<VecDeque<Message>, CallFailure> {
+    let unreadable = |error: &dyn std::fmt::Display| CallFailure::NotJsonRpc(error.to_string());
+    let bodies = split(body, MESSAGES_MAX).map_err(|error| unreadable(&error))?;
+    let messages: Result<Vec<_>, _> = bodies.into_iter().map(parse).collect();
+    let messages = messages.map_err(|error| unreadable(&error))?;
+    let is_response = |message: &Message| matches!(message.kind, Kind::Response(_));
+    let (last, first): (Vec<_>, Vec<_>) = messages.into_iter().partition(is_response);
+    Ok(first.into_iter().chain(last).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_is_read_after_what_belongs_to_its_call() {
+        let response = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+        let note = r#"{"jsonrpc":"2.0","method":"notifications/message"}"#;
+        let body = Bytes::from(format!(" [{response}, {note}]"));
+        assert!(is_batch(&body) && !is_batch(response.as_bytes()));
+        let read: Vec<_> = messages(&body).unwrap().into_iter().map(|it| it.body).collect();
+        assert_eq!(read, [note, response]);
+        for bad in ["[", "[7]", "[[]]", "{}"] {
+            assert!(messages(&Bytes::from(bad)).is_err(), "{bad}");
+        }
+        let many = vec![note; MESSAGES_MAX + 1].join(",");
+        assert!(messages(&Bytes::from(format!("[{many}]"))).is_err());
+    }
+}
