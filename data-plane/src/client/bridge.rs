@@ -240,9 +240,14 @@ impl Running {
 
     /// Begins a session in the place of one that the server has forgotten.
     async fn renew(self: &Arc<Self>, lost: &Arc<Session>) -> Result<Arc<Session>, CallFailure> {
-        let renewed = self.remote.renew(lost, &self.client).await?;
-        self.listen(Arc::clone(&renewed));
-        Ok(renewed)
+        let (running, lost) = (Arc::clone(self), Arc::clone(lost));
+        // On its own: a request that is cancelled would leave the session half begun.
+        let renewing = tokio::spawn(async move {
+            let renewed = running.remote.renew(&lost, &running.client).await?;
+            running.listen(Arc::clone(&renewed));
+            Ok(renewed)
+        });
+        renewing.await.unwrap_or(Err(CallFailure::SessionLost))
     }
 
     /// Carries what the server says outside of requests, as long as the session lives.

@@ -119,7 +119,9 @@ impl Remote {
             session.confirm();
             let bounds = Bounds::of_step(&self.limits, STEP);
             let request = (session.headers.clone(), Bytes::from_static(INITIALIZED.as_bytes()));
-            self.post(request, Repeat::IfBroken, &bounds).await?;
+            if let Err(failure) = self.post(request, Repeat::IfBroken, &bounds).await {
+                tracing::warn!(%failure, "the new session was not told that it has begun");
+            }
             self.wish_again(&session).await;
             let told = self.wishes.lock().may_have_changed();
             for told in told {

@@ -124,7 +124,14 @@ impl Journal {
     fn append(&mut self, session: EndedSession) {
         match self.file.write_all(&record(&session)) {
             Ok(()) => self.records += 1,
-            Err(error) => tracing::warn!(%error, "a deleted session is not kept on disk"),
+            Err(error) => {
+                tracing::warn!(%error, "a deleted session is not kept on disk");
+                // Half a record would hide all that follow.
+                let whole = u64::try_from(self.records * RECORD).unwrap_or(u64::MAX);
+                if let Err(error) = self.file.set_len(whole) {
+                    tracing::warn!(%error, "the file of deleted sessions may be damaged");
+                }
+            }
         }
     }
 }

@@ -97,7 +97,7 @@ impl Live {
             since_ms: self.last_used_ms.load(Relaxed),
             level: self.level.load(Relaxed),
             subscriptions: subscriptions.into_keys().collect(),
-            tasks: mem::take(&mut *self.tasks.lock()),
+            tasks: mem::take(&mut *self.tasks.lock()).asleep(),
         };
         (asleep.level > 0 || asleep.size() > 1).then_some(asleep)
     }

@@ -80,6 +80,12 @@ impl KnownTasks {
         }
     }
 
+    /// What is kept while its session is idle: no answers, which are many bytes.
+    #[must_use]
+    pub(crate) fn asleep(self) -> Self {
+        Self { outcomes: VecDeque::new(), ..self }
+    }
+
     /// Forgets answers that were kept for long enough.
     pub(crate) fn prune(&mut self) {
         let now = Instant::now();
@@ -144,6 +150,9 @@ mod tests {
         assert_eq!(known.outcomes.len(), 1, "a big one stays alone");
         tokio::time::advance(OUTCOME_TTL).await;
         assert_eq!(known.outcome(&task(1000)), None);
+        known.keep(task(7), outcome(1));
+        known = known.asleep();
+        assert_eq!(known.outcome(&task(7)), None);
         // Though nothing more comes.
         known.prune();
         assert!(known.outcomes.is_empty());

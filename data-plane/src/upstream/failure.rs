@@ -29,6 +29,9 @@ pub enum CallFailure {
     Unreachable(#[from] Arc<EgressError>),
     #[error("could not be started: {0}")]
     Spawn(String),
+    /// It was started too often of late.
+    #[error("could not be started: {0}")]
+    Resting(String),
     /// It has failed before and is not tried now.
     #[error("{now}; last: {last}")]
     Again { now: Box<Self>, last: String },
@@ -96,9 +99,11 @@ impl CallFailure {
     pub(crate) fn reason(&self, step: Step) -> FailureReason {
         match self {
             Self::Unknown | Self::Disabled | Self::Gone => FailureReason::NoProxy,
-            Self::StdioRefused | Self::Spawn(_) | Self::TooManyChildren(_) | Self::ProxyFull(_) => {
-                FailureReason::Spawn
-            }
+            Self::StdioRefused
+            | Self::Spawn(_)
+            | Self::Resting(_)
+            | Self::TooManyChildren(_)
+            | Self::ProxyFull(_) => FailureReason::Spawn,
             Self::Unreachable(error) => error.reason(),
             Self::Again { now, last: _ } => now.reason(step),
             Self::Auth { .. } => FailureReason::Auth,
@@ -143,6 +148,7 @@ impl CallFailure {
             Self::Again { .. }
                 | Self::Unreachable(_)
                 | Self::Spawn(_)
+                | Self::Resting(_)
                 | Self::Exited(_)
                 | Self::Broken(_)
                 | Self::Silent(_)
@@ -152,7 +158,7 @@ impl CallFailure {
         )
     }
 
-    /// The same for callers of tools: without a server's last words, its error pages and its
+    /// The same for callers of tools: without a server's last words, its pages, its paths and its
     /// addresses, which are for the log and for those who administer it.
     pub(crate) fn for_caller(&self) -> Cow<'static, str> {
         match self {
@@ -160,16 +166,17 @@ impl CallFailure {
             Self::Exited(ended) => format!("ended while it was working: {}", ended.how).into(),
             Self::HttpStatus { status, excerpt: _ } => format!("answered HTTP {status}").into(),
             Self::Again { now, last: _ } => now.for_caller(),
+            Self::Spawn(_) => "could not be started".into(),
+            Self::NotJsonRpc(_) => "answered with something that is no JSON-RPC message".into(),
             Self::Unknown
             | Self::Disabled
             | Self::StdioRefused
-            | Self::Spawn(_)
+            | Self::Resting(_)
             | Self::TooManyChildren(_)
             | Self::ProxyFull(_)
             | Self::Busy(_)
             | Self::Auth { .. }
             | Self::ContentType(_)
-            | Self::NotJsonRpc(_)
             | Self::WrongId
             | Self::TooLarge { .. }
             | Self::NoResponse
@@ -208,10 +215,14 @@ mod tests {
         let refused = EgressError::Connect { address, source };
         let page = CallFailure::HttpStatus { status: 500, excerpt: "at /srv/app".to_owned() };
         let last = format!("ended: {ended}");
-        let waits = CallFailure::Spawn("it failed 3 times".to_owned());
+        let waits = CallFailure::Resting("it failed 3 times".to_owned());
+        let absent = CallFailure::Spawn("`/srv/x`: No such file".to_owned());
+        let login = CallFailure::NotJsonRpc("<html>host-7".to_owned());
         for (failure, told, kept) in [
             (CallFailure::Exited(ended), "working: it ended with exit status: 9", "sk-1"),
             (page, "answered HTTP 500", "/srv/app"),
+            (absent, "could not be started", "/srv/x"),
+            (login, "no JSON-RPC message", "host-7"),
             (CallFailure::Unreachable(Arc::new(refused)), "reached: no connection", "10.1.2.3"),
             (CallFailure::Again { now: Box::new(waits), last }, "it failed 3 times", "sk-1"),
         ] {

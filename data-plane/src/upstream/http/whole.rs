@@ -18,8 +18,10 @@ use crate::{
     },
 };
 
-/// Codes with which the transports of SDKs refuse sessions.
-const TRANSPORT_CODES: [i64; 3] = [-32000, -32001, code::INVALID_REQUEST];
+/// Codes with which the transports of SDKs refuse sessions, and tools nothing.
+const TRANSPORT_CODES: [i64; 2] = [-32000, -32001];
+/// How they say it with the code of a request that is no good.
+const OF_TRANSPORT: [&str; 3] = ["session id", "session not found", "not initialized"];
 
 /// An answer that is no stream.
 pub(super) enum Whole {
@@ -97,8 +99,12 @@ pub(super) fn is_of_call(status: StatusCode, body: &Bytes, id: &[u8]) -> bool {
     let is_ours = matches!(message.kind, Kind::Response(_)) && message.id() == Some(id);
     let is_of_transport = error_of(&message).is_some_and(|error| {
         let text = error.message.to_ascii_lowercase();
-        let says = ["session id", "session not found", "not initialized"];
-        TRANSPORT_CODES.contains(&error.code) && says.iter().any(|says| text.contains(says))
+        let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
+        match error.code {
+            code if TRANSPORT_CODES.contains(&code) => says(&["session", "not initialized"]),
+            code::INVALID_REQUEST => says(&OF_TRANSPORT),
+            _ => false,
+        }
     });
     is_ours && !is_of_transport
 }
@@ -113,5 +119,34 @@ pub(in crate::upstream) fn is_session_lost(status: StatusCode, body: &[u8]) -> b
         StatusCode::NOT_FOUND | StatusCode::GONE => true,
         StatusCode::BAD_REQUEST => speaks_of("session") || speaks_of("not initialized"),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_answers_a_call_is_told_from_what_refuses_a_session() {
+        let is_answer = |code: i64, message: &str| {
+            let error = format!(r#"{{"code":{code},"message":"{message}"}}"#);
+            let body = format!(r#"{{"jsonrpc":"2.0","id":7,"error":{error}}}"#);
+            is_of_call(StatusCode::BAD_REQUEST, &body.into(), b"7")
+        };
+        for (code, refusal) in [
+            (-32000, "Session expired"),
+            (-32000, "Bad Request: Server not initialized"),
+            (-32001, "Session not found"),
+            (-32600, "Missing session ID"),
+        ] {
+            assert!(!is_answer(code, refusal), "{refusal}");
+        }
+        for (code, answer) in [
+            (-32000, "out of stock"),
+            (-32602, "Invalid session ID"),
+            (-32603, "Session not found"),
+        ] {
+            assert!(is_answer(code, answer), "{answer}");
+        }
     }
 }

@@ -87,7 +87,7 @@ impl Pace {
         let again = |now| CallFailure::Again { now: Box::new(now), last: self.last.clone() };
         if self.opened == Opened::Child && self.recent.len() >= FAILURES_MAX {
             let minutes = WINDOW.as_secs() / 60;
-            return Err(again(CallFailure::Spawn(format!(
+            return Err(again(CallFailure::Resting(format!(
                 "it failed {FAILURES_MAX} times within {minutes} min and waits for \
                  `lockgate refresh upstream`"
             ))));
@@ -99,7 +99,7 @@ impl Pace {
         }
         let seconds = wait.as_secs_f32().ceil();
         Err(again(match self.opened {
-            Opened::Child => CallFailure::Spawn(format!(
+            Opened::Child => CallFailure::Resting(format!(
                 "it failed {failures} times and is started again in {seconds} s"
             )),
             Opened::Connection => CallFailure::Broken(format!(
