@@ -24,8 +24,11 @@ const GROWTH_MAX: u64 = 2 << 20;
 /// Seconds after which nothing is kept for clients that have gone without a word.
 const IDLE: &str = "4";
 /// Of so many cycles one has modern clients, and one a `connect` that is killed.
-const MODERN_EVERY: usize = 3;
+const MODERN_EVERY: usize = 10;
 const CONNECT_EVERY: usize = 50;
+
+/// Calls of one principal that may wait for input.
+const WAITING: usize = 64;
 
 const UPSTREAMS: [&str; 4] = ["http", "sse", "ws", "pipe"];
 
@@ -248,8 +251,11 @@ async fn clients_that_come_and_go_leave_nothing_behind() -> anyhow::Result<()> {
         Some(count) => count,
     } / 2;
 
-    // What is made once and kept.
+    // What is made once and kept, and the room for as many as may wait at the same time.
     cycles(&visitors, 2 * AT_ONCE).await?;
+    for _ in 0..WAITING {
+        visitors.leave_modern_calls(UPSTREAMS[0]).await?;
+    }
     let before = rest(&world, &token, usize::MAX - 24).await?;
     cycles(&visitors, half).await?;
     let middle = rest(&world, &token, before.descriptors).await?;
