@@ -113,13 +113,17 @@ pub fn edits(answer: &Message, to: &Addressee<'_>) -> Result<Vec<(Span, String)>
         return Ok(Vec::new());
     };
     let text = answer.text();
-    if object::member(text, *span, REQUESTS).is_none() && !is_required(answer) {
+    let is_there = |it: &Span| it.of(text) != "null";
+    if !object::member(text, *span, REQUESTS).is_some_and(|it| is_there(&it))
+        && !is_required(answer)
+    {
         return Ok(Vec::new());
     }
     // What is judged here has to be what the client reads, and readers take either of two.
     let part = |span: Span, name: &str| {
         let members = object::unambiguous(text, span).ok_or(Harmful)?;
-        Ok(members.into_iter().find(|member| member.name == name).map(|member| member.value))
+        let found = members.into_iter().find(|member| member.name == name);
+        Ok(found.map(|member| member.value).filter(is_there))
     };
     let Some(requests) = part(*span, REQUESTS)? else { return Ok(Vec::new()) };
     let mut edits = Vec::new();

@@ -117,6 +117,28 @@ fn a_socket_takes_batches_while_other_messages_run() {
 }
 
 #[test]
+fn a_socket_has_so_many_batches_and_no_more() {
+    let world = World::start();
+    world.runtime.block_on(async {
+        let mut socket = Socket::open(&world, "/ws", None).await;
+        socket.send(&hello("2025-03-26")).await;
+        socket.message().await;
+        for id in 10..18 {
+            socket.send(&format!("[{}]", call_body(id, "up-wait"))).await;
+        }
+        socket.send(&format!("[{NOTE},{PING}]")).await;
+        let refused = socket.message().await;
+        assert_eq!(refused[0]["id"], "p");
+        assert!(refused[0]["error"]["message"].to_string().contains("calls"), "{refused}");
+        world.upstream.go.notify_one();
+        assert_eq!(socket.message().await[0]["result"]["content"][0]["text"], "waited");
+        socket.send(&format!("[{PING}]")).await;
+        assert!(socket.message().await[0]["result"].is_object());
+    });
+    world.stop();
+}
+
+#[test]
 fn an_event_stream_takes_batches() {
     let world = World::start();
     let mut stream = Stream::open(&world, "/sse");

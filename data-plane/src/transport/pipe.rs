@@ -44,8 +44,7 @@ use crate::{
 const QUEUE: usize = 64;
 /// How often it is looked whether the principal may still be here.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-
-/// How often it is looked whether the last calls are done, once the proxy is about to end.
+/// The same of whether the last calls are done, once the proxy is about to end.
 const LAST_CALLS: Duration = Duration::from_millis(50);
 
 /// One open connection. The transport that opened it holds its [`End`].
@@ -64,6 +63,7 @@ pub(crate) struct Pipe {
     running: Mutex<Vec<Running>>,
     out: mpsc::Sender<Bytes>,
     work: TaskTracker,
+    batches: batch::Places,
     closed: CancellationToken,
     _place: Permit,
 }
@@ -131,6 +131,7 @@ impl Pipe {
             running: Mutex::default(),
             out,
             work: TaskTracker::new(),
+            batches: batch::Places::default(),
             closed: CancellationToken::new(),
             _place: place,
         };

@@ -20,13 +20,27 @@ pub(crate) fn is_batch(body: &[u8]) -> bool {
 
 /// The messages of a batch, responses last: with its response a call is over.
 pub(crate) fn messages(body: &Bytes) -> Result<VecDeque<Message>, CallFailure> {
+    let (messages, failure) = readable(body);
+    failure.map_or(Ok(messages), Err)
+}
+
+/// Those that can be read, for whoever they are, and why others cannot.
+pub(crate) fn readable(body: &Bytes) -> (VecDeque<Message>, Option<CallFailure>) {
     let unreadable = |error: &dyn std::fmt::Display| CallFailure::NotJsonRpc(error.to_string());
-    let bodies = split(body, MESSAGES_MAX).map_err(|error| unreadable(&error))?;
-    let messages: Result<Vec<_>, _> = bodies.into_iter().map(parse).collect();
-    let messages = messages.map_err(|error| unreadable(&error))?;
-    let is_response = |message: &Message| matches!(message.kind, Kind::Response(_));
-    let (last, first): (Vec<_>, Vec<_>) = messages.into_iter().partition(is_response);
-    Ok(first.into_iter().chain(last).collect())
+    let bodies = match split(body, MESSAGES_MAX) {
+        Ok(bodies) => bodies,
+        Err(error) => return (VecDeque::new(), Some(unreadable(&error))),
+    };
+    let (mut first, mut last, mut failure) = (VecDeque::new(), Vec::new(), None);
+    for message in bodies.into_iter().map(parse) {
+        match message {
+            Ok(message) if matches!(message.kind, Kind::Response(_)) => last.push(message),
+            Ok(message) => first.push_back(message),
+            Err(error) => failure = Some(unreadable(&error)),
+        }
+    }
+    first.extend(last);
+    (first, failure)
 }
 
 #[cfg(test)]
@@ -44,6 +58,8 @@ mod tests {
         for bad in ["[", "[7]", "[[]]", "{}"] {
             assert!(messages(&Bytes::from(bad)).is_err(), "{bad}");
         }
+        let (read, failure) = readable(&Bytes::from(format!("[7,{note}]")));
+        assert!(read.len() == 1 && failure.is_some());
         let many = vec![note; MESSAGES_MAX + 1].join(",");
         assert!(messages(&Bytes::from(format!("[{many}]"))).is_err());
     }

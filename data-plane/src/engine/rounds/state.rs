@@ -314,6 +314,8 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{}}}"#,
             r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"\"input_required\""}}"#,
             r#"{"jsonrpc":"2.0","id":1,"result":{"a":"\u0069","a":"two"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{"taskId":"t","inputRequests":null,"b":"\u00e9"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{"a":{"method":"roots/list","params":null}}}}"#,
         ] {
             assert_eq!(asked.seal(&keys(), Bytes::from(answer), &modern(None)), answer);
         }

@@ -5,14 +5,27 @@ use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use tokio::sync::Semaphore;
 
 use super::{Begun, Pipe};
 use crate::{
     edge::batch::{self, Element},
     error::Failure,
-    mcp::{Message, Version},
+    mcp::{Kind, Message, Version},
     transport::batch::joined,
 };
+
+/// Batches of one pipe whose answers are awaited at the same time.
+const RUNNING_MAX: usize = 8;
+
+/// Room for so many.
+pub(super) struct Places(Arc<Semaphore>);
+
+impl Default for Places {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(RUNNING_MAX)))
+    }
+}
 
 /// Gives an answer, unless it is cancelled.
 type Answering = Pin<Box<dyn Future<Output = Option<Bytes>> + Send>>;
@@ -30,8 +43,12 @@ impl Pipe {
     /// Takes the messages of a batch. Fails as [`take`](Self::take) does.
     pub(crate) async fn take_all(self: &Arc<Self>, batch: Vec<Element>) -> Result<(), Failure> {
         let (mut answers, mut answering) = (Vec::new(), Vec::new());
+        let place = Arc::clone(&self.batches.0).try_acquire_owned().ok();
         for element in batch {
             match element {
+                Ok(message) if place.is_none() && matches!(message.kind, Kind::Request(_)) => {
+                    answers.push(self.refusal(&Failure::TooManyCalls, Some(&message.id_bytes())));
+                }
                 Ok(message) => match self.answering(message).await? {
                     Ok(work) => answering.push(work),
                     Err(answer) => answers.extend(answer),
@@ -39,12 +56,20 @@ impl Pipe {
                 Err((failure, id)) => answers.push(self.refusal(&failure, id.as_deref())),
             }
         }
+        if answering.is_empty() {
+            // As after one message: who does not read its answers is not read.
+            if !answers.is_empty() {
+                self.say(joined(&answers)).await;
+            }
+            return Ok(());
+        }
         let pipe = Arc::clone(self);
         let rest = async move {
             answers.extend(join_all(answering).await.into_iter().flatten());
             if !answers.is_empty() {
                 pipe.say(joined(&answers)).await;
             }
+            drop(place);
         };
         // Each call in it has a place of its own, and ends when the pipe does.
         self.work.spawn(rest);

@@ -143,7 +143,7 @@ impl Listening {
     fn hear(&self, data: Bytes) {
         let has_batches = || self.session.upgrade().is_some_and(|session| session.has_batches());
         let messages = if batch::is_batch(&data) && has_batches() {
-            batch::messages(&data).ok()
+            Some(batch::readable(&data).0)
         } else {
             parse(data).ok().map(|message| VecDeque::from([message]))
         };

@@ -18,10 +18,17 @@ use crate::{
     },
 };
 
-/// Codes with which the transports of SDKs refuse sessions, and tools nothing.
-const TRANSPORT_CODES: [i64; 2] = [-32000, -32001];
-/// How they say it with the code of a request that is no good.
-const OF_TRANSPORT: [&str; 3] = ["session id", "session not found", "not initialized"];
+/// Codes with which the transports of SDKs refuse sessions, and how they say it.
+const TRANSPORT_CODES: [i64; 3] = [-32000, -32001, code::INVALID_REQUEST];
+const REFUSALS: [&str; 7] = [
+    "session id",
+    "session not found",
+    "session expired",
+    "session has expired",
+    "invalid session",
+    "unknown session",
+    "not initialized",
+];
 
 /// An answer that is no stream.
 pub(super) enum Whole {
@@ -99,12 +106,7 @@ pub(super) fn is_of_call(status: StatusCode, body: &Bytes, id: &[u8]) -> bool {
     let is_ours = matches!(message.kind, Kind::Response(_)) && message.id() == Some(id);
     let is_of_transport = error_of(&message).is_some_and(|error| {
         let text = error.message.to_ascii_lowercase();
-        let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
-        match error.code {
-            code if TRANSPORT_CODES.contains(&code) => says(&["session", "not initialized"]),
-            code::INVALID_REQUEST => says(&OF_TRANSPORT),
-            _ => false,
-        }
+        TRANSPORT_CODES.contains(&error.code) && REFUSALS.iter().any(|words| text.contains(words))
     });
     is_ours && !is_of_transport
 }
@@ -143,6 +145,7 @@ mod tests {
         }
         for (code, answer) in [
             (-32000, "out of stock"),
+            (-32000, "your booking session is locked"),
             (-32602, "Invalid session ID"),
             (-32603, "Session not found"),
         ] {

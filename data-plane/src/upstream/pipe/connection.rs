@@ -124,13 +124,12 @@ impl Connection {
 
     /// Hears several messages that came in one.
     fn hear_batch(&self, line: &Bytes) {
-        match batch::messages(line) {
-            Ok(messages) => messages.into_iter().for_each(|message| self.hear(message)),
-            Err(failure) => {
-                if let Some(call) = self.only_call() {
-                    call.try_send(Err(failure)).ok();
-                }
-            }
+        let (messages, failure) = batch::readable(line);
+        for message in messages {
+            self.hear(message);
+        }
+        if let (Some(failure), Some(call)) = (failure, self.only_call()) {
+            call.try_send(Err(failure)).ok();
         }
     }
 
@@ -360,10 +359,10 @@ fn number(raw: &[u8]) -> Option<u64> {
 
 impl Listener for Connection {
     fn line(&self, line: Bytes) {
-        if batch::is_batch(&line) && self.has_batches.load(Ordering::Relaxed) {
+        let is_ours = memchr::memmem::find(&line, b"\"jsonrpc\"").is_some();
+        if is_ours && batch::is_batch(&line) && self.has_batches.load(Ordering::Relaxed) {
             return self.hear_batch(&line);
         }
-        let is_ours = memchr::memmem::find(&line, b"\"jsonrpc\"").is_some();
         match parse(line) {
             Ok(message) => self.hear(message),
             // Many servers print their own words among the messages.

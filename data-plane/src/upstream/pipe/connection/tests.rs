@@ -89,7 +89,10 @@ async fn several_messages_in_one_are_heard_where_a_session_has_them() {
     assert_eq!(call.next().await.unwrap().body, log);
     assert_eq!(call.next().await.unwrap().body, answer);
     let mut call = begin(&connection, "t");
-    connection.line("[7]".into());
+    // Its own words, which begin as a batch does.
+    connection.line("[INFO] handling a request".into());
+    assert!(call.heard.try_recv().is_err());
+    connection.line(r#"[{"jsonrpc":7}]"#.into());
     assert!(matches!(call.heard.try_recv().unwrap(), Err(CallFailure::NotJsonRpc(_))));
 }
 
