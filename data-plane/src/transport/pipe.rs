@@ -2,7 +2,9 @@
 //! they say goes out one after the other. HTTP+SSE and WebSocket differ only in how bytes travel.
 
 mod batch;
+mod calls;
 mod carried;
+mod saying;
 
 use std::{
     pin::Pin,
@@ -15,27 +17,21 @@ use http::{HeaderMap, HeaderValue, header};
 use parking_lot::Mutex;
 use pingora::server::ShutdownWatch;
 use proto::{Permission, Principal, policy};
-use tokio::{
-    sync::mpsc::{self, error::TrySendError},
-    time::MissedTickBehavior,
-};
+use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::calls::Running;
 use crate::{
     connection::closed,
     edge::{self, Client, Edge, now_ms},
     engine::{self, Inbound, Sender, Served},
-    error::{self, Failure},
-    exchange::{Event, Exchange},
+    error::Failure,
+    exchange::Exchange,
     limit::Permit,
-    mcp::{Kind, Message, Method, Notice, message, notice, version, version::InboundEra},
+    mcp::{Kind, Message, Method, version, version::InboundEra},
     route::{self, Endpoint},
     session::SessionClaims,
-    sessions::{
-        Live,
-        channel::Reader,
-        listeners::{Heard, Hearing},
-    },
+    sessions::{Live, channel::Reader, listeners::Hearing},
     snapshot::table::Table,
     upstream::SessionKey,
 };
@@ -81,12 +77,6 @@ enum Begun {
 struct Session {
     claims: SessionClaims,
     live: Mutex<Arc<Live>>,
-}
-
-struct Running {
-    /// Raw JSON.
-    id: Bytes,
-    cancel: CancellationToken,
 }
 
 /// The transport's hold on a pipe: what must be written, and the end when it is dropped.
@@ -307,126 +297,6 @@ impl Pipe {
         Ok(Arc::clone(&live))
     }
 
-    /// Gives up the call that a cancellation names: nothing is answered to it any more.
-    fn cancel(&self, message: &Message) {
-        let id = message.params().and_then(|params| params.request_id);
-        let Some(id) = id.map(|id| message.raw(id)) else { return };
-        if let Some(call) = self.running.lock().iter().find(|call| call.id == id) {
-            call.cancel.cancel();
-        }
-    }
-
-    /// Does the work that answers request `id` while other work goes on.
-    async fn run(self: &Arc<Self>, id: Bytes, work: impl Future<Output = ()> + Send + 'static) {
-        match self.enlist(&id) {
-            Ok(cancel) => {
-                let done = Arc::clone(self).while_wanted((id, cancel), work);
-                self.work.spawn(done);
-            }
-            Err(failure) => self.refuse(&failure, Some(&id)).await,
-        }
-    }
-
-    /// A place for the work that answers request `id`, which a cancellation can end.
-    fn enlist(&self, id: &Bytes) -> Result<CancellationToken, Failure> {
-        let mut running = self.running.lock();
-        if running.len() >= self.edge.limits().calls_per_session {
-            return Err(Failure::TooManyCalls);
-        }
-        if running.iter().any(|call| call.id == *id) {
-            return Err(Failure::DuplicateId);
-        }
-        let cancel = CancellationToken::new();
-        running.push(Running { id: id.clone(), cancel: cancel.clone() });
-        Ok(cancel)
-    }
-
-    /// Does enlisted work, unless nobody waits for it any more.
-    async fn while_wanted<T>(
-        self: Arc<Self>,
-        (id, cancel): (Bytes, CancellationToken),
-        work: impl Future<Output = T> + Send,
-    ) -> Option<T> {
-        let done = tokio::select! {
-            biased;
-            () = self.closed.cancelled() => None,
-            () = cancel.cancelled() => None,
-            done = work => Some(done),
-        };
-        self.running.lock().retain(|call| call.id != id);
-        if self.closed.is_cancelled() {
-            // It may have opened something while the pipe was closed.
-            self.end_session();
-        }
-        done
-    }
-
-    /// Carries what belongs to no call to the client, once there is a session.
-    fn listen(self: &Arc<Self>) {
-        let Some(mut reader) = self.listening.lock().take() else { return };
-        let pipe = Arc::clone(self);
-        self.work.spawn(async move {
-            let carry = async {
-                while let Some(message) = reader.next().await {
-                    pipe.mention(message).await;
-                }
-            };
-            pipe.closed.run_until_cancelled(carry).await;
-        });
-    }
-
-    /// Carries what is said on the way to a response, and gives that.
-    async fn pump(&self, mut exchange: Exchange) -> Option<Bytes> {
-        while let Some(event) = exchange.next().await {
-            match event {
-                Event::Message(message) => self.mention(message).await,
-                Event::Response(message) => return Some(message),
-            }
-        }
-        None
-    }
-
-    /// Carries to a modern client what it listens to.
-    async fn tell(&self, mut hearing: Box<Hearing>) {
-        while let Some(heard) = hearing.next().await {
-            match heard {
-                Heard::Notice(message) => self.say(message).await,
-                Heard::Over(response) => {
-                    self.say(notice::cancelled(hearing.id())).await;
-                    return self.say(response).await;
-                }
-            }
-        }
-    }
-
-    async fn refuse(&self, failure: &Failure, id: Option<&[u8]>) {
-        self.say(self.refusal(failure, id)).await;
-    }
-
-    fn refusal(&self, failure: &Failure, id: Option<&[u8]>) -> Bytes {
-        failure.log();
-        self.edge.telemetry().refused(failure);
-        error::response(failure, id)
-    }
-
-    /// Sends a message on the way to an answer. A client that does not keep up misses progress
-    /// and log messages first; for all else it is waited, by its upstream too.
-    async fn mention(&self, message: Bytes) {
-        match self.out.try_send(message) {
-            Err(TrySendError::Full(message)) if is_needed(&message) => self.say(message).await,
-            Err(TrySendError::Closed(_)) => self.closed.cancel(),
-            Ok(()) | Err(TrySendError::Full(_)) => (),
-        }
-    }
-
-    /// Sends a message; a client that reads nothing for too long loses its connection.
-    async fn say(&self, message: Bytes) {
-        let patience = self.edge.timeouts().idle;
-        if self.out.send_timeout(message, patience).await.is_err() {
-            self.closed.cancel();
-        }
-    }
-
     /// Resolves when the pipe has to end, and says why. Without a reason the client is too slow.
     pub(crate) async fn over(&self) -> Option<Failure> {
         tokio::select! {
@@ -472,16 +342,6 @@ impl Pipe {
             self.edge.upstreams().close_session(&SessionKey::Client(id));
         }
     }
-}
-
-/// Whether a client cannot do without a message.
-fn is_needed(message: &Bytes) -> bool {
-    let message = message::parse(message.clone()).ok();
-    let method = message.as_ref().and_then(Message::method);
-    !matches!(
-        method.and_then(|method| Notice::of(method.as_str())),
-        Some(Notice::Progress | Notice::Log)
-    )
 }
 
 /// Whether the principal is not welcome, rather than the proxy not able.

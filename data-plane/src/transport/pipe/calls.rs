@@ -1,0 +1,76 @@
+//! The calls of a pipe that run while others are read, each until it is cancelled by name.
+
+use std::{future::Future, sync::Arc};
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::Pipe;
+use crate::{error::Failure, mcp::Message};
+
+/// A call that a `notifications/cancelled` can name.
+pub(super) struct Running {
+    /// Raw JSON.
+    id: Bytes,
+    cancel: CancellationToken,
+}
+
+impl Pipe {
+    /// Gives up the call that a cancellation names: nothing is answered to it any more.
+    pub(super) fn cancel(&self, message: &Message) {
+        let id = message.params().and_then(|params| params.request_id);
+        let Some(id) = id.map(|id| message.raw(id)) else { return };
+        if let Some(call) = self.running.lock().iter().find(|call| call.id == id) {
+            call.cancel.cancel();
+        }
+    }
+
+    /// Does the work that answers request `id` while other work goes on.
+    pub(super) async fn run(
+        self: &Arc<Self>,
+        id: Bytes,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        match self.enlist(&id) {
+            Ok(cancel) => {
+                let done = Arc::clone(self).while_wanted((id, cancel), work);
+                self.work.spawn(done);
+            }
+            Err(failure) => self.refuse(&failure, Some(&id)).await,
+        }
+    }
+
+    /// A place for the work that answers request `id`, which a cancellation can end.
+    pub(super) fn enlist(&self, id: &Bytes) -> Result<CancellationToken, Failure> {
+        let mut running = self.running.lock();
+        if running.len() >= self.edge.limits().calls_per_session {
+            return Err(Failure::TooManyCalls);
+        }
+        if running.iter().any(|call| call.id == *id) {
+            return Err(Failure::DuplicateId);
+        }
+        let cancel = CancellationToken::new();
+        running.push(Running { id: id.clone(), cancel: cancel.clone() });
+        Ok(cancel)
+    }
+
+    /// Does enlisted work, unless nobody waits for it any more.
+    pub(super) async fn while_wanted<T>(
+        self: Arc<Self>,
+        (id, cancel): (Bytes, CancellationToken),
+        work: impl Future<Output = T> + Send,
+    ) -> Option<T> {
+        let done = tokio::select! {
+            biased;
+            () = self.closed.cancelled() => None,
+            () = cancel.cancelled() => None,
+            done = work => Some(done),
+        };
+        self.running.lock().retain(|call| call.id != id);
+        if self.closed.is_cancelled() {
+            // It may have opened something while the pipe was closed.
+            self.end_session();
+        }
+        done
+    }
+}
