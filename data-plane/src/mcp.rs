@@ -12,6 +12,7 @@ pub mod feature;
 pub mod input;
 pub mod level;
 pub mod list;
+pub mod logger;
 pub mod message;
 pub mod method;
 pub mod mirror;

@@ -49,7 +49,7 @@ use tokio_util::{
 
 pub(crate) use self::{
     active::{Active, Lister},
-    audience::{Audience, Said, Stage},
+    audience::{Audience, Said, Speaker, Stage},
     era::{INITIALIZED, error_of, request, result_of},
     event_reader::EventReader,
     failure::Step,

@@ -161,6 +161,7 @@ async fn what_belongs_to_no_call_comes_on_the_sessions_stream_and_is_answered_fr
     client.call_text("http-test_speak_later", "{}").await?;
     let log = events.message().await?;
     assert_eq!(log["params"]["data"], "later", "{log}");
+    assert_eq!(log["params"]["logger"], "http", "it is said who speaks");
     let question = events.message().await?;
     assert_eq!(question["method"], "roots/list", "{question}");
     let answer = json!({"jsonrpc": "2.0", "id": question["id"], "result": {"roots": [{"uri": "file:///a"}]}});
@@ -189,7 +190,9 @@ async fn a_session_has_its_own_log_level_at_every_upstream() -> anyhow::Result<(
         let call = r#"{"name":"pipe-test_tool_with_logging"}"#;
         let messages = client.legacy("tools/call", call).await?.messages()?;
         let is_log = |it: &&Value| it["method"] == "notifications/message";
-        assert_eq!(messages.iter().filter(is_log).count(), expected, "{messages:?}");
+        let logs: Vec<_> = messages.iter().filter(is_log).collect();
+        assert_eq!(logs.len(), expected, "{messages:?}");
+        assert!(logs.iter().all(|log| log["params"]["logger"] == "pipe/fixture"), "{logs:?}");
     }
     // The SDK's server over HTTP puts them on the session's own stream.
     let mut unheard = Events::of(quiet.listen(None).send().await?).await?;
@@ -198,8 +201,17 @@ async fn a_session_has_its_own_log_level_at_every_upstream() -> anyhow::Result<(
         client.call_text("http-test_tool_with_logging", "{}").await?;
     }
     for _ in 0..3 {
-        assert_eq!(heard.message().await?["method"], "notifications/message");
+        let log = heard.message().await?;
+        assert_eq!(log["method"], "notifications/message");
+        assert_eq!(log["params"]["logger"], "http/fixture", "it is said who speaks");
     }
+    // Where nobody else can be meant, what an upstream says stays as it is.
+    world.ok(&["create", "server", "alone", "--upstream", "pipe"]).await?;
+    let mut alone = world.client("/servers/alone/mcp").await?;
+    alone.initialize().await?;
+    let call = r#"{"name":"pipe-test_tool_with_logging"}"#;
+    let said = alone.legacy("tools/call", call).await?.messages()?;
+    assert_eq!(said.first().context("a log line")?["params"]["logger"], "fixture", "{said:?}");
     let wrong = quiet.legacy("logging/setLevel", r#"{"level":"loud"}"#).await?;
     assert_eq!(wrong.error_code()?, -32602);
     quiet.delete().send().await?;

@@ -169,7 +169,7 @@ impl Rounds {
         Addressee {
             capabilities: self.declared,
             version: Version::NEWEST,
-            asker: Some(self.asker()).filter(|_| self.askers == Askers::Several),
+            asker: self.askers.named(self.asker()),
         }
     }
 

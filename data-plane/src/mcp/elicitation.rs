@@ -19,6 +19,16 @@ pub enum Askers {
     Several,
 }
 
+impl Askers {
+    /// The name of one of them, if people have to be told which it is.
+    pub fn named(self, name: &str) -> Option<&str> {
+        match self {
+            Self::One => None,
+            Self::Several => Some(name).filter(|name| !name.is_empty()),
+        }
+    }
+}
+
 /// Where in the parameters of an elicitation it is said that `asker` asks, and how. `params` is a
 /// span of `text`.
 pub fn signature(text: &str, params: Span, asker: &str) -> Option<(Span, String)> {

@@ -12,7 +12,7 @@ use proto::Era;
 pub use self::updates::{task_to_client, updated_to_client};
 use self::{errors::error_to_client, uris::show_uris};
 use super::{
-    Capabilities, Level, code, declared,
+    Capabilities, Level, code, declared, logger,
     message::{Kind, Message, Outcome, Params, Response, ResultKey, Span, meta_key, splice},
     object::{self, Cursor, Member},
     response::{self, SERVER_INFO, quote},
@@ -343,12 +343,24 @@ fn legacy_result(edits: &mut Edits, message: &Message, members: &[Member<ResultK
     }
 }
 
-/// An upstream's notification as the client shall see it: its progress token (raw JSON), its era.
-pub fn notification_to_client(message: &Message, to: Era, progress_token: Option<&[u8]>) -> Bytes {
+/// An upstream's notification as the client shall see it: its progress token (raw JSON), its era,
+/// and for a log message the name of its upstream if several may have written it.
+pub fn notification_to_client(
+    message: &Message,
+    to: Era,
+    progress_token: Option<&[u8]>,
+    writer: Option<&str>,
+) -> Bytes {
     let Kind::Notification(notification) = &message.kind else {
         return message.body.clone();
     };
     let mut edits = Edits::default();
+    if let (Some(name), Some(params)) = (writer, notification.params.span) {
+        edits.0.extend(
+            logger::signature(message.text(), params, name)
+                .map(|(at, name)| (at, name.into_bytes())),
+        );
+    }
     if let (Some(token), Some(span)) = (progress_token, notification.params.progress_token) {
         edits.replace(span, token);
     }

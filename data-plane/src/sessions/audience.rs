@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use proto::Era;
+
 use super::{Live, Sessions, watching::Update};
 use crate::{
-    mcp::{Level, Message, Notice, subscription::Topics},
-    upstream::{Audience, Said, SessionKey, log_level},
+    mcp::{Level, Message, Notice, subscription::Topics, translate::notification_to_client},
+    upstream::{Audience, Said, SessionKey, Speaker, log_level},
 };
 
 impl Audience for Sessions {
-    fn hear(&self, owner: &SessionKey, upstream_id: &str, said: Said) {
+    fn hear(&self, owner: &SessionKey, from: Speaker<'_>, said: Said) {
+        let upstream_id = from.upstream_id;
         match owner {
             SessionKey::Client(id) => {
                 let live = self.live.get(id).map(|live| Arc::clone(&live));
@@ -23,7 +26,7 @@ impl Audience for Sessions {
                     }
                     Said::Extension(message) => live.tell_extension(&message),
                     Said::Notice(notice, message) => {
-                        live.notice(upstream_id, notice, &live.in_own_tasks(upstream_id, *message));
+                        live.notice(from, notice, &live.in_own_tasks(upstream_id, *message));
                     }
                 }
             }
@@ -82,15 +85,19 @@ impl Audience for Sessions {
 
 impl Live {
     /// Tells the client what an upstream session of its own says.
-    fn notice(&self, upstream_id: &str, notice: Notice, message: &Message) {
+    fn notice(&self, from: Speaker<'_>, notice: Notice, message: &Message) {
         match notice {
             Notice::Log if !self.wanted_logs().takes(log_level(message).as_deref()) => (),
-            Notice::Progress | Notice::Log | Notice::ElicitationComplete => {
+            Notice::Log => {
+                let writer = self.askers().named(from.name);
+                self.tell(notification_to_client(message, Era::Legacy, None, writer));
+            }
+            Notice::Progress | Notice::ElicitationComplete => {
                 self.tell(message.body.clone());
             }
             Notice::ResourceUpdated => {
                 if let Some(update) = Update::read(message) {
-                    self.updated(upstream_id, &update);
+                    self.updated(from.upstream_id, &update);
                 }
             }
             Notice::Cancelled => {

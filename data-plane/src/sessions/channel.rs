@@ -396,6 +396,11 @@ impl Live {
         }
     }
 
+    /// Who may ask the client outside of calls, as far as that is known.
+    pub(super) fn askers(&self) -> Askers {
+        self.channel.lock().asks.map(|asks| asks.askers).unwrap_or_default()
+    }
+
     /// Tells the client what an extension is for, if it listens and knows any.
     pub(super) fn tell_extension(&self, message: &Message) {
         let hears = self.channel.lock().asks.map(|asks| asks.hears).unwrap_or_default();

@@ -30,10 +30,7 @@ pub(crate) struct Asks {
 impl Asks {
     fn addressee<'q>(&self, question: &'q Question) -> Addressee<'q> {
         let Self { capabilities, version, askers, .. } = *self;
-        let asker = match askers {
-            Askers::One => None,
-            Askers::Several => question.asker(),
-        };
+        let asker = question.asker().and_then(|asker| askers.named(asker));
         Addressee { capabilities, version, asker }
     }
 }

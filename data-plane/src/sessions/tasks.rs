@@ -97,8 +97,10 @@ mod tests {
     use crate::{
         mcp::{Capabilities, Version},
         sessions::{Asks, Sessions},
-        upstream::{Audience as _, Said, SessionKey},
+        upstream::{Audience as _, Said, SessionKey, Speaker},
     };
+
+    const UP: Speaker<'_> = Speaker { upstream_id: "u1", name: "up" };
 
     #[tokio::test]
     async fn a_session_hears_of_its_own_tasks_under_its_own_ids() {
@@ -128,7 +130,7 @@ mod tests {
         let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"t"}}}}"#;
         let said =
             Said::Notice(crate::mcp::Notice::Progress, Box::new(parse(progress.into()).unwrap()));
-        sessions.hear(&SessionKey::Client([1; 16]), "u1", said);
+        sessions.hear(&SessionKey::Client([1; 16]), UP, said);
         let told = reader.next().await.unwrap();
         assert_eq!(told, progress.replace("\"t\"", "\"sealed\""));
     }
@@ -153,7 +155,7 @@ mod tests {
         };
         let method = format!(r#""method":"elicitation/create","params":{{{}}}"#, related("t"));
         let (asked, mut back) = crate::upstream::testing::question("7", &method);
-        sessions.hear(&SessionKey::Client([1; 16]), "u1", Said::Request(asked));
+        sessions.hear(&SessionKey::Client([1; 16]), UP, Said::Request(asked));
         let told = parse(reader.next().await.unwrap()).unwrap();
         assert!(told.text().contains(&related("sealed")), "{}", told.text());
         let id = String::from_utf8(told.id().unwrap().to_vec()).unwrap();

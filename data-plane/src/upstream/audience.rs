@@ -18,10 +18,18 @@ pub(crate) enum Said {
     Request(Question),
 }
 
+/// An upstream that says something.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Speaker<'u> {
+    pub(crate) upstream_id: &'u str,
+    /// What people know it by; may be empty.
+    pub(crate) name: &'u str,
+}
+
 /// Passes on what upstreams say. Called from tasks that read, so it must not wait.
 pub(crate) trait Audience: fmt::Debug + Send + Sync {
     /// `owner` is whose session at the upstream it is.
-    fn hear(&self, owner: &SessionKey, upstream_id: &str, said: Said);
+    fn hear(&self, owner: &SessionKey, from: Speaker<'_>, said: Said);
 
     /// A resource changed, as an upstream says on a connection that many share.
     fn updated(&self, upstream_id: &str, message: &Message);
@@ -76,9 +84,9 @@ impl Stage {
         }
     }
 
-    pub(crate) fn say(&self, owner: &SessionKey, upstream_id: &str, said: Said) {
+    pub(crate) fn say(&self, owner: &SessionKey, from: Speaker<'_>, said: Said) {
         if let Some(audience) = self.0.get().and_then(Weak::upgrade) {
-            audience.hear(owner, upstream_id, said);
+            audience.hear(owner, from, said);
         }
     }
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::{
     News, SessionKey,
-    audience::{Said, Stage},
+    audience::{Said, Speaker, Stage},
     failure::CallFailure,
     private::PrivateCatalogs,
 };
@@ -84,7 +84,8 @@ impl Health {
 
     /// Passes on what the upstream says outside of calls.
     pub(crate) fn say(&self, owner: &SessionKey, said: Said) {
-        self.stage.say(owner, &self.upstream_id, said);
+        let from = Speaker { upstream_id: &self.upstream_id, name: &self.name };
+        self.stage.say(owner, from, said);
     }
 
     pub(crate) fn current(&self) -> Option<UpstreamHealth> {

@@ -140,24 +140,26 @@ impl Relay {
         match &message.kind {
             Kind::Response(response) => self.response(&message, response, name),
             Kind::Request(_) => Ok(Taken::Request(Box::new(message))),
-            Kind::Notification(notification) => Ok(self.notification(&message, notification)),
+            Kind::Notification(notification) => Ok(self.notification(&message, notification, name)),
         }
     }
 
-    fn notification(&self, message: &Message, notification: &Notification) -> Taken {
+    fn notification(&self, message: &Message, notification: &Notification, name: &str) -> Taken {
         let method = notification.method.as_str();
         let Some(notice) = Notice::of(method) else {
             if !self.hears.takes(method) {
                 return Taken::Nothing;
             }
-            let body = translate::notification_to_client(message, self.client_era, None);
+            let body = translate::notification_to_client(message, self.client_era, None, None);
             return Taken::Notification(body);
         };
         match notice {
             Notice::Log if !self.logs.takes(log_level(message).as_deref()) => Taken::Nothing,
             Notice::Progress | Notice::Log => {
                 let token = self.ours.as_ref().and(self.client_token.as_deref());
-                let body = translate::notification_to_client(message, self.client_era, token);
+                let writer = self.asker(name).filter(|_| notice == Notice::Log);
+                let body =
+                    translate::notification_to_client(message, self.client_era, token, writer);
                 Taken::Notification(body)
             }
             Notice::Cancelled => match notification.params.request_id {
@@ -224,6 +226,11 @@ impl Relay {
         Ok(Taken::Response { body, code })
     }
 
+    /// The upstream's name, if the client has to be told which of several speaks.
+    fn asker<'n>(&self, name: &'n str) -> Option<&'n str> {
+        self.askers.named(name)
+    }
+
     fn audience(&self) -> Audience<'_> {
         Audience {
             era: self.client_era,
@@ -236,11 +243,11 @@ impl Relay {
     /// A legacy client has to visit pages first: it is told who wants that, and led to none that
     /// others could have written.
     fn pages(&self, message: &Message, name: &str) -> Taken {
-        let asker = Some(name).filter(|_| self.askers == Askers::Several);
-        let named = input::named_pages(message, asker).map(|edits| match edits.as_slice() {
-            [] => message.body.clone(),
-            edits => splice(&message.body, edits),
-        });
+        let named =
+            input::named_pages(message, self.asker(name)).map(|edits| match edits.as_slice() {
+                [] => message.body.clone(),
+                edits => splice(&message.body, edits),
+            });
         let problem = match named.map(parse) {
             Ok(Ok(named)) => {
                 let body = translate::response_to_client(&named, &self.audience());

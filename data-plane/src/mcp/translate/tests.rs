@@ -321,10 +321,22 @@ fn marked_uris_are_shown_with_their_marker_wherever_clients_look() {
 #[test]
 fn a_progress_token_comes_back() {
     let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":99,"progress":1.0,"total":3}}"#;
-    let sent = notification_to_client(&message(progress), Era::Modern, Some(b"\"tok\""));
+    let sent = notification_to_client(&message(progress), Era::Modern, Some(b"\"tok\""), None);
     assert_eq!(sent, progress.replace("99", "\"tok\"").as_bytes());
-    let verbatim = notification_to_client(&message(progress), Era::Legacy, None);
+    let verbatim = notification_to_client(&message(progress), Era::Legacy, None, None);
     assert_eq!(verbatim, progress.as_bytes());
+}
+
+#[test]
+fn a_log_message_is_signed_and_put_into_the_clients_era() {
+    let log = |logger: &str, meta: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"logger":"{logger}","data":1.0{meta}}}}}"#
+        )
+    };
+    let claimed = log("db", r#","_meta":{"a":1,"io.modelcontextprotocol/serverInfo":{}}"#);
+    let told = notification_to_client(&message(&claimed), Era::Legacy, None, Some("shop"));
+    assert_eq!(told, log("shop/db", r#","_meta":{"a":1}"#).as_bytes());
 }
 
 proptest! {
@@ -378,7 +390,7 @@ proptest! {
         let progress = format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{ours},"progress":1.50,"message":"{text}"}}}}"#
         );
-        let told = notification_to_client(&message(&progress), Era::Legacy, Some(token.as_bytes()));
+        let told = notification_to_client(&message(&progress), Era::Legacy, Some(token.as_bytes()), None);
         let expected = progress.replacen(&format!(r#""progressToken":{ours}"#), &format!(r#""progressToken":{token}"#), 1);
         prop_assert_eq!(std::str::from_utf8(&told).unwrap(), expected);
     }

@@ -7,7 +7,7 @@ use crate::{
     mcp::message::parse,
     snapshot::table::tests::{compile, sample, tool},
     upstream::{
-        Audience,
+        Audience, Speaker,
         wishes::{Scope, Wishes},
     },
 };
@@ -113,7 +113,7 @@ fn what_a_principals_own_session_hears_is_for_it_alone() {
     use crate::{mcp::Notice, upstream::Said};
     sessions.hear(
         &owner("ann"),
-        "u1",
+        Speaker { upstream_id: "u1", name: "up" },
         Said::Notice(Notice::ResourceUpdated, Box::new(updated("a://1/x"))),
     );
     assert!(told(&mut ann)[0].contains(r#""uri":"a://1/x""#));

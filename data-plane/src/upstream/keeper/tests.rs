@@ -15,7 +15,7 @@ use crate::{
         subscription::{Topics, task_key},
     },
     upstream::{
-        Audience, Said, SessionKey,
+        Audience, Said, SessionKey, Speaker,
         failure::CallFailure,
         testing::{Proxy, Seen, answer, http, json, serve, streamed, upstream},
     },
@@ -46,7 +46,7 @@ impl Ear {
 impl Audience for Ear {
     fn lists_changed(&self, _: &SessionKey, _: Topics) {}
 
-    fn hear(&self, _: &SessionKey, _: &str, _: Said) {}
+    fn hear(&self, _: &SessionKey, _: Speaker<'_>, _: Said) {}
 
     fn task_changed(&self, _: &str, message: &Message) {
         self.0.lock().push(message.text().to_owned());
