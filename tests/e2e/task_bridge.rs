@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tests::client::{Client, eventually};
 use tests::fixture::{self, Era};
@@ -139,8 +139,12 @@ async fn a_modern_client_follows_tasks_of_a_legacy_server_and_answers_what_they_
         let get = || async {
             client.modern("tasks/get", &json!({"taskId": id}).to_string()).await?.result()
         };
-        eventually("it asks", SOON, || async { Ok(get().await?["status"] == "input_required") })
-            .await?;
+        eventually("it asks", SOON, || async {
+            let told = get().await?;
+            ensure!(told["status"] == "input_required", "{upstream}: {told}");
+            Ok(true)
+        })
+        .await?;
         let asks = get().await?;
         let inputs = asks["inputRequests"].as_object().with_context(|| asks.to_string())?;
         let (key, input) = inputs.iter().next().context("no input")?;
