@@ -9,6 +9,7 @@ pub mod lines;
 mod mirrored;
 mod remote;
 mod repeat;
+mod reply;
 mod session;
 mod wishes;
 

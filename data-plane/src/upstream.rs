@@ -2,7 +2,7 @@
 
 mod active;
 mod audience;
-mod batch;
+pub(crate) mod batch;
 mod call;
 mod credential;
 mod detected;

@@ -1,5 +1,7 @@
 //! `lockgate connect`: what a client that starts a command sees, byte by byte.
 
+mod batches;
+
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -284,16 +286,8 @@ async fn a_session_that_begins_anew_hears_of_what_the_old_one_did() -> anyhow::R
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_begins_anew_hears_of_what_the_old_one_did() -> anyhow::Result<()> {
     let fixture = fixture::start_sse(Era::Legacy, "127.0.0.1:0").await?;
-    wishes_outlive_the_session(("translate", "--connect-sse"), fixture, async |address| {
-        for _ in 0..100 {
-            if let Ok(server) = fixture::start_sse(Era::Legacy, &address).await {
-                return Ok(server);
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        anyhow::bail!("{address} is still taken")
-    })
-    .await
+    let translate = ("translate", "--connect-sse");
+    wishes_outlive_the_session(translate, fixture, async |address| sse_again(&address).await).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -332,25 +326,6 @@ async fn a_broken_connection_costs_neither_answers_nor_news() -> anyhow::Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_client_on_a_pipe_may_send_several_messages_in_one() -> anyhow::Result<()> {
-    let (world, _fixture, token) = world().await?;
-    let mut pipe = Pipe::to(&world, &token)?;
-    let hello = json!({"protocolVersion": "2025-03-26", "capabilities": {},
-        "clientInfo": {"name": "tests", "version": "1"}});
-    pipe.send(&request(0, "initialize", hello)).await?;
-    assert_eq!(pipe.answer(0).await?["result"]["protocolVersion"], "2025-03-26");
-    let note = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
-    let echo = call(2, "up-echo", json!({"message": "hi"}));
-    pipe.send(&json!([note, request(1, "ping", json!({})), echo])).await?;
-    let answers = pipe.message().await?;
-    let found = |id: i64| answers.as_array()?.iter().find(|answer| answer["id"] == id);
-    assert_eq!(found(1).context("no pong")?["result"], json!({}), "{answers}");
-    assert_eq!(found(2).and_then(text), Some("hi"), "{answers}");
-    assert_eq!(pipe.end().await?, 0);
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_a_tool_wants_in_headers_is_put_there() -> anyhow::Result<()> {
     let (world, _fixture, token) = world().await?;
     let mut pipe = Pipe::to(&world, &token)?;
@@ -369,6 +344,17 @@ async fn what_a_tool_wants_in_headers_is_put_there() -> anyhow::Result<()> {
 async fn again(address: &str) -> anyhow::Result<fixture::Server> {
     for _ in 0..100 {
         if let Ok(server) = fixture::start(Era::Legacy, address).await {
+            return Ok(server);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    anyhow::bail!("{address} is still taken")
+}
+
+/// The same for HTTP+SSE.
+async fn sse_again(address: &str) -> anyhow::Result<impl Sized + use<>> {
+    for _ in 0..100 {
+        if let Ok(server) = fixture::start_sse(Era::Legacy, address).await {
             return Ok(server);
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

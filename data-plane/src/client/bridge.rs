@@ -4,18 +4,22 @@
 //! the session, its stream of messages that answer nothing, mirror headers, and new connections
 //! where old ones broke.
 
+mod requests;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use proto::{Era, Secret};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
+use self::requests::Requests;
 use super::{
     ClientError,
+    carry::Ended,
     end::{ClientEnd, Said},
     lines::{Input, Messages},
-    remote::{Ended, Remote},
+    remote::Remote,
+    reply::Reply,
     session::Session,
 };
 use crate::{
@@ -30,6 +34,8 @@ use crate::{
 
 /// How long calls may go on after the client's last line.
 pub(super) const GRACE: Duration = Duration::from_secs(3);
+/// How long arrays may take to be handed out of which not all has been answered by then.
+pub(super) const LAST_ARRAYS: Duration = Duration::from_millis(500);
 /// Longest request, unless another limit is given.
 const REQUEST_MAX: Duration = Duration::from_hours(24);
 /// How long a notification may hold up what comes after it.
@@ -57,19 +63,9 @@ pub struct Bridge {
 struct Running {
     remote: Arc<Remote>,
     client: ClientEnd,
-    requests: Mutex<Vec<Request>>,
+    requests: Requests,
     work: TaskTracker,
     request_timeout: Option<Duration>,
-}
-
-/// A request that a cancellation can name.
-struct Request {
-    /// Raw JSON.
-    id: Bytes,
-    era: Era,
-    /// It goes on until somebody ends it.
-    is_subscription: bool,
-    cancel: CancellationToken,
 }
 
 impl Bridge {
@@ -86,7 +82,7 @@ impl Bridge {
         let running = Arc::new(Running {
             remote: self.remote,
             client,
-            requests: Mutex::default(),
+            requests: Requests::default(),
             work: TaskTracker::new(),
             request_timeout: self.request_timeout,
         });
@@ -95,9 +91,11 @@ impl Bridge {
                 running.take(line).await;
             }
             running.work.close();
-            running.unsubscribe();
+            running.requests.unsubscribe();
             if tokio::time::timeout(GRACE, running.work.wait()).await.is_err() {
                 tracing::info!("some requests are given up: the client has gone");
+                running.requests.give_up();
+                tokio::time::timeout(LAST_ARRAYS, running.work.wait()).await.ok();
             }
             running.remote.end().await;
         };
@@ -107,34 +105,37 @@ impl Bridge {
 
 impl Running {
     async fn take(self: &Arc<Self>, line: Line) {
-        let message = match self.client.read(line).await {
-            Some(Said::Message(message)) => *message,
-            // Answered as the server answers it.
-            Some(Said::Batch(batch)) => return self.pass(batch),
-            None => return,
+        let Said { messages, answers } = match self.client.read(line) {
+            Ok(said) => said,
+            Err(refusal) => return self.client.say(refusal).await,
         };
-        match &message.kind {
-            Kind::Request(request) if request.method == Method::Initialize => {
-                self.initialize(message).await;
+        if let Some(answers) = answers {
+            self.work.spawn(answers.deliver());
+        }
+        for (message, reply) in messages {
+            match &message.kind {
+                Kind::Request(request) if request.method == Method::Initialize => {
+                    self.initialize(message, reply).await;
+                }
+                Kind::Request(_) => self.request(message, reply).await,
+                Kind::Notification(_) => self.notify(message).await,
+                Kind::Response(_) => self.tell(message.body),
             }
-            Kind::Request(_) => self.request(message).await,
-            Kind::Notification(_) => self.notify(message).await,
-            Kind::Response(_) => self.tell(message.body),
         }
     }
 
     /// The handshake comes before everything else.
-    async fn initialize(self: &Arc<Self>, message: Message) {
+    async fn initialize(self: &Arc<Self>, message: Message, reply: Reply) {
         self.remote.wishes.lock().note(&message);
         match self.remote.initialize(&message).await {
-            Ok(answer) => self.client.say(answer.body).await,
-            Err(failure) => self.client.fail(message.id(), &failure).await,
+            Ok(answer) => reply.answer(answer.body).await,
+            Err(failure) => reply.fail(&message.id_bytes(), &failure).await,
         }
     }
 
     /// Notifications keep their place before what follows.
     async fn notify(self: &Arc<Self>, message: Message) {
-        let cancelled = self.cancelled(&message);
+        let cancelled = self.requests.cancelled(&message);
         let is_modern = cancelled.as_ref().is_some_and(|(era, _)| *era == Era::Modern);
         // First, since the server may answer what is cancelled, and nobody waits for that.
         if let Some((_, cancel)) = cancelled {
@@ -157,85 +158,54 @@ impl Running {
         }
     }
 
-    /// The request that a `notifications/cancelled` names, if it runs.
-    fn cancelled(&self, message: &Message) -> Option<(Era, CancellationToken)> {
-        if message.method() != Some(&Method::Cancelled) {
-            return None;
-        }
-        let id = message.raw(message.params()?.request_id?);
-        let requests = self.requests.lock();
-        let request = requests.iter().find(|request| request.id == id)?;
-        Some((request.era, request.cancel.clone()))
-    }
-
-    /// Ends what would go on although nobody listens.
-    fn unsubscribe(&self) {
-        let requests = self.requests.lock();
-        requests.iter().filter(|it| it.is_subscription).for_each(|it| it.cancel.cancel());
-    }
-
     /// Serves one request beside all others.
-    async fn request(self: &Arc<Self>, message: Message) {
-        let (id, cancel) = (message.id_bytes(), CancellationToken::new());
-        let era = era_of(&message);
-        let is_subscription = is_subscription(&message);
+    async fn request(self: &Arc<Self>, message: Message, reply: Reply) {
+        let (id, era) = (message.id_bytes(), era_of(&message));
         if era == Era::Legacy {
             self.remote.wishes.lock().note(&message);
         }
-        let request = Request { id: id.clone(), era, is_subscription, cancel: cancel.clone() };
-        if !self.register(request) {
+        let Some(cancel) = self.requests.register(&message) else {
             let problem = "the request id is in use by a running call";
-            return self.client.refuse(Some(&id), code::INVALID_REQUEST, problem).await;
-        }
+            return reply.refuse(&id, code::INVALID_REQUEST, problem).await;
+        };
         let running = Arc::clone(self);
         self.work.spawn(async move {
             tokio::select! {
                 biased;
                 // Nobody waits for the answer any more.
                 () = cancel.cancelled() => {}
-                () = running.answer(&message, era) => {}
+                () = running.answer(&message, era, reply) => {}
             }
-            running.requests.lock().retain(|request| request.id != id);
+            running.requests.remove(&id);
         });
     }
 
-    /// False if there is one with the same id.
-    fn register(&self, request: Request) -> bool {
-        let mut requests = self.requests.lock();
-        let is_new = requests.iter().all(|other| other.id != request.id);
-        if is_new {
-            requests.push(request);
-        }
-        is_new
-    }
-
-    async fn answer(self: &Arc<Self>, message: &Message, era: Era) {
+    async fn answer(self: &Arc<Self>, message: &Message, era: Era, reply: Reply) {
         let exchange = self.exchange(message, era);
         let limit = self.request_timeout.filter(|_| !is_subscription(message));
         let limit = limit.unwrap_or(REQUEST_MAX);
         let done = tokio::time::timeout(limit, exchange).await;
-        let Err(failure) = done.unwrap_or(Err(CallFailure::TooLong(limit))) else { return };
+        let failure = match done.unwrap_or(Err(CallFailure::TooLong(limit))) {
+            Ok(answer) => return reply.answer(answer).await,
+            Err(failure) => failure,
+        };
         // It may still run, and is not sent a second time.
         if matches!(failure, CallFailure::TooLong(_) | CallFailure::Broken(_)) {
             self.give_up(message, era);
         }
-        self.client.fail(message.id(), &failure).await;
+        reply.fail(&message.id_bytes(), &failure).await;
     }
 
-    /// Sends a request, in a new session if the old one is gone, and carries the answers.
-    async fn exchange(self: &Arc<Self>, message: &Message, era: Era) -> Result<(), CallFailure> {
+    /// Sends a request, in a new session if the old one is gone; gives its answer.
+    async fn exchange(self: &Arc<Self>, message: &Message, era: Era) -> Result<Bytes, CallFailure> {
         let session = self.remote.session().filter(|_| era == Era::Legacy);
-        match self.remote.exchange(message, session.as_ref(), &self.client).await? {
-            Ended::Answered => Ok(()),
-            Ended::SessionLost => {
-                let session = session.ok_or(CallFailure::SessionLost)?;
-                let renewed = self.renew(&session).await?;
-                match self.remote.exchange(message, Some(&renewed), &self.client).await? {
-                    Ended::Answered => Ok(()),
-                    Ended::SessionLost => Err(CallFailure::SessionLost),
-                }
-            }
+        let sent = self.remote.exchange(message, session.as_ref(), &self.client).await?;
+        if let Some(answer) = sent {
+            return Ok(answer);
         }
+        let renewed = self.renew(&session.ok_or(CallFailure::SessionLost)?).await?;
+        let sent = self.remote.exchange(message, Some(&renewed), &self.client).await?;
+        sent.ok_or(CallFailure::SessionLost)
     }
 
     /// Begins a session in the place of one that the server has forgotten.
@@ -277,16 +247,6 @@ impl Running {
         let running = Arc::clone(self);
         self.work.spawn(async move {
             if let Err(failure) = running.remote.tell(message).await {
-                tracing::warn!(%failure, "a message was lost");
-            }
-        });
-    }
-
-    /// Sends a batch; there may be requests in it.
-    fn pass(self: &Arc<Self>, batch: Bytes) {
-        let running = Arc::clone(self);
-        self.work.spawn(async move {
-            if let Err(failure) = running.remote.pass(batch, &running.client).await {
                 tracing::warn!(%failure, "a message was lost");
             }
         });

@@ -1,6 +1,6 @@
 //! From event streams and JSON answers to the client, across broken connections.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use http::Response;
@@ -8,13 +8,13 @@ use hyper::body::Incoming;
 
 use super::{
     bridge::is_subscription,
-    end::ClientEnd,
-    remote::{Ended, Remote, whole},
+    end::{ClientEnd, heard},
+    remote::{Remote, whole},
     repeat::pause,
     session::Session,
 };
 use crate::{
-    mcp::{Kind, Message, code, message::parse, notice::cancelled},
+    mcp::{Kind, Message, code, notice::cancelled},
     upstream::{Bounds, CallFailure, EventReader, error_of, fetch, sse::Decoder},
 };
 
@@ -23,9 +23,19 @@ const RESUMES_MAX: u32 = 20;
 
 /// What one answer led to.
 pub(super) enum Step {
-    Ended(Ended),
-    /// The server wants parameters in headers.
-    WantsHeaders(Box<Message>),
+    Answered(Bytes),
+    /// The server wants parameters in headers, and says so in its answer.
+    WantsHeaders(Bytes),
+    SessionLost,
+}
+
+/// Why the stream of a session's other messages ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The server has nothing more to say.
+    Silent,
+    /// The server does not know the session.
+    SessionLost,
 }
 
 /// One request whose answer is on its way.
@@ -38,15 +48,16 @@ pub(super) struct Carrier<'a> {
 }
 
 impl Carrier<'_> {
-    /// Carries the answer, from one stream or from several.
+    /// Carries what comes before the answer, from one stream or from several.
     pub(super) async fn carry(&self, response: Response<Incoming>) -> Result<Step, CallFailure> {
-        let Self { session, bounds, .. } = *self;
+        let Self { message, session, bounds, .. } = *self;
         let (head, body) = response.into_parts();
         if !head.status.is_success() || !fetch::is_event_stream(&head.headers) {
-            return match whole(head.status, body, session, bounds).await? {
-                None => Ok(Step::Ended(Ended::SessionLost)),
-                Some(answer) => Ok(self.last(answer).await),
-            };
+            let messages = whole(message, (head.status, body), session, bounds).await?;
+            let Some(mut messages) = messages else { return Ok(Step::SessionLost) };
+            let answer = take_answer(message, &mut messages);
+            self.say(messages).await;
+            return Ok(self.last(answer.ok_or(CallFailure::NoResponse)?).await);
         }
         let mut events = EventReader::new(body, bounds.message_max);
         let mut failures = 0;
@@ -69,14 +80,23 @@ impl Carrier<'_> {
         }
     }
 
-    /// Hands a message out; something, if it was the response.
+    /// Hands messages out; something, if the response was among them.
     async fn take(&self, data: Bytes) -> Result<Option<Step>, CallFailure> {
-        let message = read(data)?;
-        if is_response_to(self.message, &message) {
-            return Ok(Some(self.last(message).await));
+        let (mut messages, unreadable) = heard(&data);
+        let answer = messages.iter().position(|it| is_response_to(self.message, it));
+        let answer = answer.and_then(|at| messages.remove(at));
+        self.say(messages).await;
+        match (answer, unreadable) {
+            (Some(answer), _) => Ok(Some(self.last(answer).await)),
+            (None, Some(failure)) => Err(failure),
+            (None, None) => Ok(None),
         }
-        self.client.say(message.body).await;
-        Ok(None)
+    }
+
+    async fn say(&self, messages: VecDeque<Message>) {
+        for message in messages {
+            self.client.say(message.body).await;
+        }
     }
 
     /// The rest of a stream that broke after an event with an id.
@@ -107,14 +127,13 @@ impl Carrier<'_> {
 
     async fn last(&self, answer: Message) -> Step {
         if wants_headers(&answer) {
-            return Step::WantsHeaders(Box::new(answer));
+            return Step::WantsHeaders(answer.body);
         }
         if is_subscription(self.message) && error_of(&answer).is_none() {
             // On a pipe the end of a subscription is told twice.
             self.client.say(cancelled(self.message.id().unwrap_or(b"null"))).await;
         }
-        self.client.say(answer.body).await;
-        Step::Ended(Ended::Answered)
+        Step::Answered(answer.body)
     }
 }
 
@@ -129,7 +148,7 @@ impl Remote {
             let last = decoder.last_id().cloned();
             match self.open(session, last.as_deref(), &bounds).await {
                 Err(CallFailure::SessionLost) if session.has_id() => return Ended::SessionLost,
-                Ok(None) | Err(CallFailure::SessionLost) => return Ended::Answered,
+                Ok(None) | Err(CallFailure::SessionLost) => return Ended::Silent,
                 Ok(Some(body)) => {
                     let mut events = EventReader::going_on(&decoder, body);
                     carry_all(&mut events, client, &bounds).await.ok();
@@ -147,14 +166,14 @@ impl Remote {
 }
 
 /// Hands out every message of a stream until its end.
-pub(super) async fn carry_all(
+async fn carry_all(
     events: &mut EventReader<Incoming>,
     client: &ClientEnd,
     bounds: &Bounds,
 ) -> Result<(), CallFailure> {
     while let Some(event) = events.next_within(bounds).await? {
         if event.is_message() {
-            client.say(event.data).await;
+            client.say_all(event.data).await;
         }
     }
     Ok(())
@@ -168,27 +187,38 @@ pub(super) async fn response_to(
 ) -> Result<Message, CallFailure> {
     let (head, body) = response.into_parts();
     if !head.status.is_success() || !fetch::is_event_stream(&head.headers) {
-        return whole(head.status, body, None, bounds).await?.ok_or(CallFailure::SessionLost);
+        let messages = whole(message, (head.status, body), None, bounds).await?;
+        let mut messages = messages.ok_or(CallFailure::SessionLost)?;
+        return take_answer(message, &mut messages).ok_or(CallFailure::NoResponse);
     }
     let mut events = EventReader::new(body, bounds.message_max);
     while let Some(event) = events.next_within(bounds).await? {
         if !event.is_message() {
             continue;
         }
-        let event = read(event.data)?;
-        if is_response_to(message, &event) {
-            return Ok(event);
+        let (messages, unreadable) = heard(&event.data);
+        match (messages.into_iter().find(|it| is_response_to(message, it)), unreadable) {
+            (Some(answer), _) => return Ok(answer),
+            (None, Some(failure)) => return Err(failure),
+            (None, None) => {}
         }
     }
     Err(CallFailure::NoResponse)
 }
 
-fn is_response_to(message: &Message, event: &Message) -> bool {
+pub(super) fn is_response_to(message: &Message, event: &Message) -> bool {
     matches!(event.kind, Kind::Response(_)) && event.id() == message.id()
 }
 
-fn read(data: Bytes) -> Result<Message, CallFailure> {
-    parse(data).map_err(|error| CallFailure::NotJsonRpc(error.to_string()))
+/// Takes the response out of what a server said at once: one that comes alone is meant, however
+/// its id is written.
+fn take_answer(message: &Message, said: &mut VecDeque<Message>) -> Option<Message> {
+    let is_alone = said.len() == 1;
+    let is_answer = |it: &Message| {
+        let is_response = matches!(it.kind, Kind::Response(_)) && it.id().is_some();
+        is_response_to(message, it) || (is_alone && is_response)
+    };
+    said.iter().position(is_answer).and_then(|at| said.remove(at))
 }
 
 /// Whether the rest of a stream may be there later: nobody was met, or somebody too busy. An old

@@ -1,16 +1,30 @@
 //! The client's end of a bridge: its lines are read here, and all that it is told goes out here.
 
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
+use super::{
+    reply::{Answers, Reply},
+    session::negotiated,
+};
 use crate::{
+    edge::batch::{NOT_HERE, read},
+    error,
     lines::Line,
     mcp::{
-        Message, code,
+        Message, Method, Version, code,
         message::{ParseError, parse},
         response,
     },
-    upstream::CallFailure,
+    upstream::{CallFailure, batch, result_of},
 };
 
 /// Messages that may wait to be written.
@@ -20,43 +34,65 @@ const QUEUE: usize = 64;
 #[derive(Clone, Debug)]
 pub(super) struct ClientEnd {
     out: mpsc::Sender<Bytes>,
+    has_batches: Arc<AtomicBool>,
 }
 
-/// What a client may say on one line.
-pub(super) enum Said {
-    Message(Box<Message>),
-    /// Messages of an old client together; they are for the server to judge.
-    Batch(Bytes),
+/// What a client said on one line: a message, or several of which each is served for itself.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) messages: Vec<(Message, Reply)>,
+    /// Of a batch.
+    pub(super) answers: Option<Answers>,
 }
 
 impl ClientEnd {
     /// The end, and what it gives out: one line each.
     pub(super) fn open() -> (Self, mpsc::Receiver<Bytes>) {
         let (out, messages) = mpsc::channel(QUEUE);
-        (Self { out }, messages)
+        (Self { out, has_batches: Arc::default() }, messages)
     }
 
-    /// Reads a line; the client is told what is wrong with one that is no message.
-    pub(super) async fn read(&self, line: Line) -> Option<Said> {
+    /// Reads a line; an error is what the client is to be told of one that is no message.
+    pub(super) fn read(&self, line: Line) -> Result<Said, Bytes> {
         let line = match line {
             Line::Whole(line) => line,
             Line::TooLong { limit } => {
                 let problem = format!("the line is longer than {limit} bytes");
-                self.refuse(None, code::REFUSED, &problem).await;
-                return None;
+                return Err(response::error(None, code::REFUSED, &problem, None));
             }
         };
-        match parse(line.clone()) {
-            Ok(message) => return Some(Said::Message(Box::new(message))),
-            Err(ParseError::Batch) => return Some(Said::Batch(line)),
-            Err(ParseError::NotJson) => {
-                self.refuse(None, code::PARSE_ERROR, "the line is not JSON").await;
+        let (code, problem, id) = match parse(line.clone()) {
+            Ok(message) => {
+                let is_hello = message.method() == Some(&Method::Initialize);
+                let reply = if is_hello { Reply::Hello } else { Reply::Alone };
+                return Ok(Said { messages: vec![(message, reply(self.clone()))], answers: None });
             }
-            Err(ParseError::Invalid { problem, id }) => {
-                self.refuse(id.as_deref(), code::INVALID_REQUEST, problem).await;
+            Err(ParseError::Batch) if self.has_batches.load(Relaxed) => return self.batch(&line),
+            Err(ParseError::Batch) => return Err(error::response(&NOT_HERE, None)),
+            Err(ParseError::NotJson) => (code::PARSE_ERROR, "the line is not JSON", None),
+            Err(ParseError::Invalid { problem, id }) => (code::INVALID_REQUEST, problem, id),
+        };
+        Err(response::error(id.as_deref(), code, problem, None))
+    }
+
+    fn batch(&self, line: &Bytes) -> Result<Said, Bytes> {
+        let elements = read(line).map_err(|failure| error::response(&failure, None))?;
+        let (mut messages, mut answers) = (Vec::new(), Answers::of(self.clone()));
+        for element in elements {
+            match element {
+                Ok(message) => messages.push((message, answers.reply())),
+                Err((failure, id)) => answers.refuse(error::response(&failure, id.as_deref())),
             }
         }
-        None
+        Ok(Said { messages, answers: Some(answers) })
+    }
+
+    /// Takes from the answer to the client's `initialize` whether it may send batches.
+    pub(super) fn agree(&self, answer: &Bytes) {
+        let answer = parse(answer.clone()).ok();
+        let version = answer.as_ref().and_then(result_of).and_then(negotiated);
+        let has_batches = version.is_some_and(|it| it == Version::V2025_03_26.as_str());
+        self.has_batches.store(has_batches, Relaxed);
     }
 
     /// Hands a message out as one line.
@@ -65,15 +101,35 @@ impl ClientEnd {
         self.out.send(one_line(message)).await.ok();
     }
 
-    /// Answers a request, by its raw id, that came to nothing.
-    pub(super) async fn fail(&self, id: Option<&[u8]>, failure: &CallFailure) {
-        tracing::warn!(%failure, "a request failed");
-        self.refuse(id, code::INTERNAL_ERROR, &format!("the server {failure}")).await;
+    /// Hands out every message of what a server said at once.
+    pub(super) async fn say_all(&self, data: Bytes) {
+        for message in self.readable(data).await {
+            self.say(message.body).await;
+        }
     }
 
-    /// Answers a request that is not even sent.
-    pub(super) async fn refuse(&self, id: Option<&[u8]>, code: i64, message: &str) {
-        self.say(response::error(id, code, message, None)).await;
+    /// The messages of what a server said at once. If there are none, it is handed out as it is:
+    /// the client may know more.
+    pub(super) async fn readable(&self, data: Bytes) -> VecDeque<Message> {
+        let (messages, unreadable) = heard(&data);
+        if let Some(failure) = unreadable {
+            tracing::debug!(%failure, "the server sent something else than messages");
+            if messages.is_empty() {
+                self.say(data).await;
+            }
+        }
+        messages
+    }
+}
+
+/// The messages that a server said at once, responses last, and why others cannot be read.
+pub(super) fn heard(data: &Bytes) -> (VecDeque<Message>, Option<CallFailure>) {
+    if batch::is_batch(data) {
+        return batch::readable(data);
+    }
+    match parse(data.clone()) {
+        Ok(message) => (VecDeque::from([message]), None),
+        Err(error) => (VecDeque::new(), Some(CallFailure::NotJsonRpc(error.to_string()))),
     }
 }
 

@@ -12,16 +12,17 @@ use bytes::Bytes;
 use http::Uri;
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use self::waiting::{Serial, Waiting};
 use super::{
     BridgeConfig, ClientError,
-    bridge::GRACE,
+    bridge::{GRACE, LAST_ARRAYS},
     end::{ClientEnd, Said},
     lines::{Input, Messages},
     remote::{Remote, STEP},
     repeat::{RECONNECT_FOR, Repeat},
+    reply::Reply,
 };
 use crate::{
     lines::Line,
@@ -44,6 +45,8 @@ struct Running {
     client: ClientEnd,
     way: watch::Sender<Way>,
     waiting: Mutex<Waiting>,
+    /// Arrays that are not handed out yet.
+    arrays: TaskTracker,
     request_timeout: Option<Duration>,
 }
 
@@ -82,6 +85,7 @@ impl EventBridge {
             client,
             way: watch::Sender::new(Way::opening()),
             waiting: Mutex::default(),
+            arrays: TaskTracker::new(),
             request_timeout: self.request_timeout,
         });
         let serving = async move {
@@ -90,12 +94,14 @@ impl EventBridge {
                 AbortOnDropHandle::new(tokio::spawn(async move { streaming.stream().await }));
             let mut posts = JoinSet::new();
             while let Some(line) = lines.recv().await {
-                while posts.try_join_next().is_some() {}
-                let taken = Arc::clone(&running);
-                posts.spawn(async move { taken.take(line).await });
-                tokio::time::timeout(ORDER_PATIENCE, posts.join_next()).await.ok();
+                running.take(line, &mut posts).await;
             }
-            tokio::time::timeout(GRACE, running.last_answers(posts)).await.ok();
+            running.arrays.close();
+            if tokio::time::timeout(GRACE, running.last_answers(posts)).await.is_err() {
+                tracing::info!("some requests are given up: the client has gone");
+                running.waiting.lock().give_up();
+                tokio::time::timeout(LAST_ARRAYS, running.arrays.wait()).await.ok();
+            }
         };
         (messages, serving)
     }
@@ -107,22 +113,33 @@ impl Running {
         while !self.waiting.lock().is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        self.arrays.wait().await;
     }
 
-    /// Sends one line of the client.
-    async fn take(self: &Arc<Self>, line: Line) {
-        let message = match self.client.read(line).await {
-            Some(Said::Message(message)) => *message,
-            Some(Said::Batch(batch)) => {
-                if let Err(failure) = self.post(batch, Repeat::IfUnsent).await {
-                    tracing::warn!(%failure, "a batch was lost");
-                }
+    /// Begins to send one line of the client.
+    async fn take(self: &Arc<Self>, line: Line, posts: &mut JoinSet<()>) {
+        let Said { messages, answers } = match self.client.read(line) {
+            Ok(said) => said,
+            Err(refusal) => {
+                let client = self.client.clone();
+                posts.spawn(async move { client.say(refusal).await });
                 return;
             }
-            None => return,
         };
+        if let Some(answers) = answers {
+            self.arrays.spawn(answers.deliver());
+        }
+        for (message, reply) in messages {
+            while posts.try_join_next().is_some() {}
+            let running = Arc::clone(self);
+            posts.spawn(async move { running.send(message, reply).await });
+            tokio::time::timeout(ORDER_PATIENCE, posts.join_next()).await.ok();
+        }
+    }
+
+    async fn send(self: &Arc<Self>, message: Message, reply: Reply) {
         self.remote.wishes.lock().note(&message);
-        let Some(serial) = self.waiting.lock().note(&message) else {
+        let Some(serial) = self.waiting.lock().note(&message, reply) else {
             if let Err(failure) = self.post(message.body, Repeat::IfBroken).await {
                 tracing::warn!(%failure, "a message was lost");
             }
@@ -130,10 +147,8 @@ impl Running {
         };
         let id = message.id_bytes();
         self.limit(serial, id.clone());
-        if let Err(failure) = self.post_request(serial, message).await
-            && self.waiting.lock().forget(serial)
-        {
-            self.client.fail(Some(&id), &failure).await;
+        if let Err(failure) = self.post_request(serial, message).await {
+            self.fail(serial, &id, &failure).await;
         }
     }
 
@@ -143,11 +158,17 @@ impl Running {
         let running = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(limit).await;
-            if running.waiting.lock().forget(serial) {
-                running.client.fail(Some(&id), &CallFailure::TooLong(limit)).await;
+            if running.fail(serial, &id, &CallFailure::TooLong(limit)).await {
                 running.post(cancelled(&id), Repeat::IfBroken).await.ok();
             }
         });
+    }
+
+    /// Answers a request that came to nothing; false if nobody waits for it.
+    async fn fail(&self, serial: Serial, id: &Bytes, failure: &CallFailure) -> bool {
+        let Some(reply) = self.waiting.lock().forget(serial) else { return false };
+        reply.fail(id, failure).await;
+        true
     }
 
     async fn post_request(&self, serial: Serial, request: Message) -> Result<(), CallFailure> {

@@ -1,6 +1,6 @@
 //! The HTTP side of a bridge: requests, streams, and tries that do no harm.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
 use ahash::AHashMap;
 use arc_swap::ArcSwapOption;
@@ -15,16 +15,16 @@ use proto::Secret;
 
 use super::{
     ClientError,
-    carry::{Carrier, Step, carry_all},
-    end::ClientEnd,
+    carry::{Carrier, Step, is_response_to},
+    end::{ClientEnd, heard},
     repeat::Repeat,
     session::Session,
     wishes::Wishes,
 };
 use crate::{
     egress::{Egress, HttpClient, Provenance},
-    mcp::{Kind, Message, message::parse, mirror::MirrorParam},
-    upstream::{Bounds, CallFailure, EventReader, Limits, fetch},
+    mcp::{Message, message::parse, mirror::MirrorParam},
+    upstream::{Bounds, CallFailure, Limits, fetch},
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -53,14 +53,6 @@ impl fmt::Debug for Remote {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Remote").field("uri", &self.uri).finish_non_exhaustive()
     }
-}
-
-/// What came of a request or a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
-    Answered,
-    /// The server does not know the session.
-    SessionLost,
 }
 
 impl Remote {
@@ -113,34 +105,18 @@ impl Remote {
         accepted(response.status())
     }
 
-    /// Sends a batch as it is, and carries whatever comes back.
-    pub(super) async fn pass(&self, batch: Bytes, client: &ClientEnd) -> Result<(), CallFailure> {
-        let bounds = Bounds::of_call(&self.limits);
-        let request = (self.session_headers(), batch);
-        let response = self.post(request, Repeat::IfUnsent, &bounds).await?;
-        let (head, body) = response.into_parts();
-        if fetch::is_event_stream(&head.headers) {
-            let mut events = EventReader::new(body, bounds.message_max);
-            return carry_all(&mut events, client, &bounds).await;
-        }
-        let body = fetch::read_all(body, &bounds).await?;
-        if !body.is_empty() {
-            client.say(body).await;
-        }
-        accepted(head.status)
-    }
-
     fn session_headers(&self) -> HeaderMap {
         self.session().map_or_else(|| self.template.clone(), |session| session.headers.clone())
     }
 
-    /// Sends a request and carries its answers to the client.
+    /// Sends a request and carries to the client what comes before the answer; gives the answer,
+    /// `None` if the session is lost.
     pub(super) async fn exchange(
         &self,
         message: &Message,
         session: Option<&Arc<Session>>,
         client: &ClientEnd,
-    ) -> Result<Ended, CallFailure> {
+    ) -> Result<Option<Bytes>, CallFailure> {
         let bounds = Bounds::of_call(&self.limits);
         for is_last in [false, true] {
             let headers = self.headers(message, session.map(AsRef::as_ref));
@@ -148,15 +124,12 @@ impl Remote {
             let response = self.post(request, Repeat::IfUnsent, &bounds).await?;
             let carrier = Carrier { remote: self, message, session, client, bounds: &bounds };
             match carrier.carry(response).await? {
-                Step::Ended(ended) => return Ok(ended),
+                Step::SessionLost => return Ok(None),
                 Step::WantsHeaders(_) if !is_last && self.learn(message).await? => {}
-                Step::WantsHeaders(answer) => {
-                    client.say(answer.body).await;
-                    return Ok(Ended::Answered);
-                }
+                Step::WantsHeaders(answer) | Step::Answered(answer) => return Ok(Some(answer)),
             }
         }
-        Ok(Ended::Answered)
+        Err(CallFailure::NoResponse)
     }
 
     /// Opens an event stream of a session; `None` if the server has none to give.
@@ -229,13 +202,13 @@ impl Remote {
     }
 }
 
-/// An answer that is no stream; `None` if the session is lost.
+/// The messages of an answer that is no stream, to a request; `None` if the session is lost.
 pub(super) async fn whole(
-    status: StatusCode,
-    body: Incoming,
+    request: &Message,
+    (status, body): (StatusCode, Incoming),
     session: Option<&Arc<Session>>,
     bounds: &Bounds,
-) -> Result<Option<Message>, CallFailure> {
+) -> Result<Option<VecDeque<Message>>, CallFailure> {
     if matches!(status.as_u16(), 401 | 403) {
         return Err(CallFailure::Auth { status: status.as_u16() });
     }
@@ -254,15 +227,22 @@ pub(super) async fn whole(
     if is_lost && session.is_some_and(|session| session.has_id()) {
         return Ok(None);
     }
-    match parse(body.clone()) {
-        Ok(message) if matches!(message.kind, Kind::Response(_)) && message.id().is_some() => {
-            Ok(Some(message))
+    if !status.is_success() {
+        // What refuses a request may have an id of its own, which means nothing to the client.
+        let answer = parse(body.clone()).ok().filter(|answer| is_response_to(request, answer));
+        let excerpt = || fetch::excerpt(&body);
+        return answer.map(|answer| Some(VecDeque::from([answer]))).ok_or_else(|| {
+            CallFailure::HttpStatus { status: status.as_u16(), excerpt: excerpt() }
+        });
+    }
+    if body.is_empty() {
+        return Err(CallFailure::NoResponse);
+    }
+    match heard(&body) {
+        (messages, Some(_)) if messages.is_empty() => {
+            Err(CallFailure::NotJsonRpc(fetch::excerpt(&body)))
         }
-        _ if status.is_success() && body.is_empty() => Err(CallFailure::NoResponse),
-        _ if status.is_success() => Err(CallFailure::NotJsonRpc(fetch::excerpt(&body))),
-        _ => {
-            Err(CallFailure::HttpStatus { status: status.as_u16(), excerpt: fetch::excerpt(&body) })
-        }
+        (messages, _) => Ok(Some(messages)),
     }
 }
 

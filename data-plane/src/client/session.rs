@@ -167,7 +167,7 @@ impl Remote {
 }
 
 /// The version in the result of `initialize`.
-fn negotiated(result: &str) -> Option<HeaderValue> {
+pub(super) fn negotiated(result: &str) -> Option<HeaderValue> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Result {

@@ -28,7 +28,7 @@ use crate::{
 const MESSAGES_MAX: usize = 100;
 
 /// What everybody else gets.
-const NOT_HERE: Failure =
+pub(crate) const NOT_HERE: Failure =
     Failure::InvalidRequest("batches are for sessions of 2025-03-26: send one message per request");
 
 /// What batches are of.

@@ -9,12 +9,14 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::upstream::testing::{Body, Seen, answer, cut, json as json_answer, serve, sse};
 
+mod batches;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What a server was sent: methods, or `response`.
+/// What a server was sent: methods, `response`, `batch`, or `GET` and the last event's id.
 type Log = Arc<StdMutex<Vec<String>>>;
 
-/// A bridge with an open session at a server; `act` says what it does after the handshake.
+/// A bridge with an open session at a server.
 struct Bridged {
     lines: mpsc::Sender<Line>,
     messages: mpsc::Receiver<Bytes>,
@@ -22,39 +24,50 @@ struct Bridged {
 }
 
 impl Bridged {
+    /// At a server that does what `act` says after the handshake.
     async fn start(
         act: impl Fn(&Seen, &[String]) -> Response<Body> + Send + Sync + 'static,
+    ) -> Self {
+        Self::at("2025-11-25", None, move |seen, log| {
+            let kind = log.last().map_or("", String::as_str);
+            let is_first = !matches!(kind, "initialize" | "notifications/initialized" | "GET ");
+            is_first.then(|| act(seen, log))
+        })
+        .await
+    }
+
+    /// At a server that does what `act` says, where it says something.
+    async fn at(
+        version: &'static str,
+        request_timeout: Option<Duration>,
+        act: impl Fn(&Seen, &[String]) -> Option<Response<Body>> + Send + Sync + 'static,
     ) -> Self {
         let log = Log::default();
         let seen_log = Arc::clone(&log);
         let address = serve(move |seen| {
             let kind = match seen.member("/method") {
                 Value::String(method) => method,
+                _ if seen.body.starts_with('[') => "batch".to_owned(),
                 _ if seen.method == http::Method::POST => "response".to_owned(),
                 _ => format!("{} {}", seen.method, seen.header("last-event-id")),
             };
             let mut log = seen_log.lock().unwrap();
             log.push(kind.clone());
-            match kind.as_str() {
-                "initialize" => {
-                    let mut hello = json_answer(r#"{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"s","version":"1"}}}"#);
-                    hello.headers_mut().insert("mcp-session-id", HeaderValue::from_static("s1"));
-                    hello
-                }
-                "notifications/initialized" => answer(202, "", ""),
+            act(&seen, &log).unwrap_or_else(|| match kind.as_str() {
+                "initialize" => begun("s1", json_answer(hello(version))),
                 "GET " => answer(405, "", ""),
-                _ => act(&seen, &log),
-            }
+                _ => answer(202, "", ""),
+            })
         })
         .await;
         let url = format!("http://{address}/mcp");
-        let config = BridgeConfig { url, authorization: None, request_timeout: None };
+        let config = BridgeConfig { url, authorization: None, request_timeout };
         let (lines, taken) = mpsc::channel(9);
         let (messages, serving) = Bridge::new(config).unwrap().run(taken);
         tokio::spawn(serving);
         let mut bridged = Self { lines, messages, log };
         bridged.send(json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-            "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}})).await;
+            "protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}})).await;
         bridged.message().await;
         bridged.send(json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
         bridged
@@ -89,6 +102,19 @@ impl Bridged {
         };
         tokio::time::timeout(PATIENCE, until).await.unwrap();
     }
+}
+
+/// The answer to `initialize`.
+fn hello(version: &str) -> String {
+    let info = json!({"name": "s", "version": "1"});
+    let result = json!({"protocolVersion": version, "capabilities": {}, "serverInfo": info});
+    json!({"jsonrpc": "2.0", "id": 0, "result": result}).to_string()
+}
+
+/// The answer to `initialize` begins a session.
+fn begun(session: &'static str, mut hello: Response<Body>) -> Response<Body> {
+    hello.headers_mut().insert("mcp-session-id", HeaderValue::from_static(session));
+    hello
 }
 
 fn count(log: &[String], kind: &str) -> usize {
@@ -194,4 +220,22 @@ async fn a_call_without_events_or_with_a_forgotten_stream_ends_with_an_error() {
         assert_eq!(last["error"]["code"], -32603, "{last}");
         assert_eq!(bridged.count("tools/call"), 1);
     }
+}
+
+#[tokio::test]
+async fn what_a_server_refuses_under_an_id_of_its_own_is_answered_under_the_clients() {
+    let mut bridged = Bridged::start(|seen, _| match seen.member("/method").as_str() {
+        // As the Python SDK refuses what its transport does not like.
+        Some("tools/call") => answer(
+            406,
+            "application/json",
+            r#"{"jsonrpc":"2.0","id":"server-error","error":{"code":-32600,"message":"Not Acceptable"}}"#,
+        ),
+        _ => answer(202, "", ""),
+    })
+    .await;
+    bridged.call().await;
+    let refused = bridged.message().await;
+    assert_eq!(refused["id"], 1, "{refused}");
+    assert!(refused["error"]["message"].to_string().contains("Not Acceptable"), "{refused}");
 }

@@ -10,11 +10,13 @@ use tokio::time::Instant;
 use super::{Running, Way};
 use crate::{
     client::{
+        carry::is_response_to,
+        events::waiting::Heard,
         remote::STEP,
         repeat::{Repeat, pause},
         wishes::is_answer,
     },
-    mcp::{Kind, message::parse},
+    mcp::{Kind, Message},
     upstream::{Bounds, CallFailure, EventReader, INITIALIZED, sse::SseEvent},
 };
 
@@ -49,8 +51,8 @@ impl Running {
     /// Answers of posted requests went with their stream.
     async fn lose(&self, failure: &CallFailure) {
         let lost = self.waiting.lock().lose_posted();
-        for id in lost {
-            self.client.fail(Some(&id), failure).await;
+        for (id, reply) in lost {
+            reply.fail(&id, failure).await;
         }
     }
 
@@ -91,13 +93,10 @@ impl Running {
         let bounds = Bounds::of_step(&self.remote.limits, STEP);
         let answered = async {
             while let Some(event) = stream.next().await? {
-                let is_answer = parse(event.data.clone()).is_ok_and(|message| {
-                    matches!(message.kind, Kind::Response(_)) && message.id() == hello.id()
-                });
-                if is_answer {
+                let is_answer = |message: &Message| is_response_to(&hello, message);
+                if self.hear_all_but(event, is_answer).await {
                     return Ok(());
                 }
-                self.hear(event).await;
             }
             Err(CallFailure::NoResponse)
         };
@@ -118,20 +117,39 @@ impl Running {
         Ok(())
     }
 
-    /// Hands out a message, unless it answers what nobody waits for.
     async fn hear(&self, event: SseEvent) {
+        self.hear_all_but(event, |_| false).await;
+    }
+
+    /// Hands out messages, unless they answer what nobody waits for; whether one of them was meant
+    /// for ourselves.
+    async fn hear_all_but(&self, event: SseEvent, is_ours: impl Fn(&Message) -> bool) -> bool {
         if !event.is_message() {
+            return false;
+        }
+        let mut is_among = false;
+        for message in self.client.readable(event.data).await {
+            if is_ours(&message) {
+                is_among = true;
+            } else {
+                self.hear_one(message).await;
+            }
+        }
+        is_among
+    }
+
+    async fn hear_one(&self, message: Message) {
+        if !matches!(message.kind, Kind::Response(_)) {
+            return self.client.say(message.body).await;
+        }
+        if is_answer(&message) {
             return;
         }
-        match parse(event.data.clone()) {
-            Ok(answer) if matches!(answer.kind, Kind::Response(_)) => {
-                if is_answer(&answer) || self.waiting.lock().is_late(&answer) {
-                    return;
-                }
-            }
-            Ok(_) => {}
-            Err(_) => tracing::debug!("the server sent something else than messages"),
+        let heard = self.waiting.lock().hear(&message);
+        match heard {
+            Heard::Awaited(reply) => reply.answer(message.body).await,
+            Heard::Late => {}
+            Heard::Unknown => self.client.say(message.body).await,
         }
-        self.client.say(event.data).await;
     }
 }

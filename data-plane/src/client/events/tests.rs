@@ -3,6 +3,8 @@
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+mod batches;
+
 use super::*;
 use crate::{
     mcp::message::parse,
@@ -17,6 +19,7 @@ fn running() -> (Running, Messages) {
         client,
         way: watch::Sender::new(Way::opening()),
         waiting: Mutex::default(),
+        arrays: TaskTracker::new(),
         request_timeout: None,
     };
     (running, messages)
@@ -27,14 +30,16 @@ fn a_request_is_not_posted_to_a_stream_that_has_just_ended() {
     let (running, _messages) = running();
     let target = Uri::from_static("http://127.0.0.1:1/message");
     let call = parse(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#.into()).unwrap();
-    let serial = running.waiting.lock().note(&call).unwrap();
+    let reply = Reply::Alone(running.client.clone());
+    let serial = running.waiting.lock().note(&call, reply).unwrap();
     running.way.send_replace(Way::Open(target.clone()));
     running.way.send_replace(Way::opening());
     assert!(!running.promise(&target, serial));
     assert!(running.waiting.lock().lose_posted().is_empty(), "it waits for the next stream");
     running.way.send_replace(Way::Open(target.clone()));
     assert!(running.promise(&target, serial));
-    assert_eq!(running.waiting.lock().lose_posted(), ["1"]);
+    let lost = running.waiting.lock().lose_posted();
+    assert_eq!(lost.into_iter().map(|(id, _)| id).collect::<Vec<_>>(), ["1"]);
 }
 
 #[tokio::test]

@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::mcp::{Kind, Message, Method};
+use crate::{
+    client::reply::Reply,
+    mcp::{Kind, Message, Method},
+};
 
 /// Requests whose late answers are still recognised.
 const FORGOTTEN_MAX: usize = 256;
@@ -31,11 +34,21 @@ struct Request {
     /// Raw JSON.
     id: Bytes,
     is_posted: bool,
+    reply: Reply,
+}
+
+/// What a response means to the client.
+pub(super) enum Heard {
+    Awaited(Reply),
+    /// Nobody waits for it any more.
+    Late,
+    /// No request of the client is known for it.
+    Unknown,
 }
 
 impl Waiting {
     /// Remembers what a message of the client means for the session; gives the number of a request.
-    pub(super) fn note(&mut self, message: &Message) -> Option<Serial> {
+    pub(super) fn note(&mut self, message: &Message, reply: Reply) -> Option<Serial> {
         match &message.kind {
             Kind::Request(request) => {
                 if request.method == Method::Initialize {
@@ -47,7 +60,7 @@ impl Waiting {
                 self.forgotten.retain(|forgotten| *forgotten != id);
                 self.last += 1;
                 let serial = Serial(self.last);
-                self.requests.push(Request { serial, id, is_posted: false });
+                self.requests.push(Request { serial, id, is_posted: false, reply });
                 return Some(serial);
             }
             Kind::Notification(notification) => match notification.method {
@@ -55,7 +68,7 @@ impl Waiting {
                 Method::Cancelled => {
                     if let Some(id) = notification.params.request_id {
                         let id = message.raw(id);
-                        self.remove(|request| request.id == id);
+                        drop(self.remove(|request| request.id == id));
                     }
                 }
                 _ => {}
@@ -78,32 +91,45 @@ impl Waiting {
         self.requests.iter().any(|request| request.serial == serial)
     }
 
-    /// True if somebody waited for the answer.
-    pub(super) fn forget(&mut self, serial: Serial) -> bool {
+    /// Where the answer would have gone, if somebody waited for it.
+    pub(super) fn forget(&mut self, serial: Serial) -> Option<Reply> {
         self.remove(|request| request.serial == serial)
     }
 
-    fn remove(&mut self, is_it: impl Fn(&Request) -> bool) -> bool {
-        let Some(at) = self.requests.iter().position(is_it) else { return false };
+    /// Nobody waits for anything any more.
+    pub(super) fn give_up(&mut self) {
+        self.requests.clear();
+    }
+
+    fn remove(&mut self, is_it: impl Fn(&Request) -> bool) -> Option<Reply> {
+        let at = self.requests.iter().position(is_it)?;
         let request = self.requests.swap_remove(at);
         if self.forgotten.len() >= FORGOTTEN_MAX {
             self.forgotten.pop_front();
         }
         self.forgotten.push_back(request.id);
-        true
+        Some(request.reply)
     }
 
-    /// Whether nobody waits for this answer any more; else it is waited for no longer.
-    pub(super) fn is_late(&mut self, answer: &Message) -> bool {
-        let Some(id) = answer.id() else { return false };
-        let before = self.requests.len();
-        self.requests.retain(|request| request.id != id);
-        before == self.requests.len() && self.forgotten.iter().any(|forgotten| forgotten == id)
+    /// What a response means; it is waited for no longer.
+    pub(super) fn hear(&mut self, answer: &Message) -> Heard {
+        let Some(id) = answer.id() else { return Heard::Unknown };
+        // Nothing tells requests with the same id apart.
+        let mut answered = self.requests.extract_if(.., |request| request.id == id);
+        match answered.next() {
+            Some(request) => {
+                answered.for_each(drop);
+                Heard::Awaited(request.reply)
+            }
+            None if self.forgotten.iter().any(|forgotten| forgotten == id) => Heard::Late,
+            None => Heard::Unknown,
+        }
     }
 
-    /// Ids of the posted requests, whose answers go with their stream.
-    pub(super) fn lose_posted(&mut self) -> Vec<Bytes> {
-        self.requests.extract_if(.., |it| it.is_posted).map(|it| it.id).collect()
+    /// The posted requests, by their ids, whose answers go with their stream.
+    pub(super) fn lose_posted(&mut self) -> Vec<(Bytes, Reply)> {
+        let lost = self.requests.extract_if(.., |it| it.is_posted);
+        lost.map(|it| (it.id, it.reply)).collect()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -119,7 +145,7 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mcp::message::parse;
+    use crate::{client::end::ClientEnd, mcp::message::parse};
 
     fn message(text: &'static str) -> Message {
         parse(text.into()).unwrap()
@@ -128,14 +154,16 @@ mod tests {
     #[test]
     fn the_answer_to_an_id_that_is_asked_anew_is_not_late() {
         let mut waiting = Waiting::default();
+        let (client, _messages) = ClientEnd::open();
+        let reply = || Reply::Alone(client.clone());
         let asked = message(r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#);
         let answer = message(r#"{"jsonrpc":"2.0","id":0,"result":{}}"#);
-        let first = waiting.note(&asked).unwrap();
-        assert!(waiting.forget(first));
-        assert!(waiting.is_late(&answer));
-        waiting.note(&asked);
-        assert!(!waiting.forget(first), "its time is over, and not the new one's");
-        assert!(!waiting.is_late(&answer), "somebody waits for it");
+        let first = waiting.note(&asked, reply()).unwrap();
+        assert!(waiting.forget(first).is_some());
+        assert!(matches!(waiting.hear(&answer), Heard::Late));
+        waiting.note(&asked, reply());
+        assert!(waiting.forget(first).is_none(), "its time is over, and not the new one's");
+        assert!(matches!(waiting.hear(&answer), Heard::Awaited(_)));
         assert!(waiting.is_empty());
     }
 }
