@@ -10,6 +10,7 @@ use super::*;
 use crate::upstream::testing::{Body, Seen, answer, cut, json as json_answer, serve, sse};
 
 mod batches;
+mod renewal;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
