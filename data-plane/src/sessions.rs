@@ -25,14 +25,14 @@ use dashmap::DashMap;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
-pub(crate) use self::{asleep::Asleep, questions::Asks, watching::Subscription};
 use self::{
-    asleep::Sleepers,
+    asleep::{Asleep, Sleepers},
     channel::{Channel, End, Reader},
     listeners::Listeners,
     questions::Questions,
     watching::{Lists, Subscriptions},
 };
+pub(crate) use self::{questions::Asks, watching::Subscription};
 use crate::{tasks::KnownTasks, upstream::Question};
 
 /// The random part of a session id.
@@ -55,6 +55,8 @@ pub(crate) struct Sessions {
 #[derive(Debug)]
 pub(crate) struct Live {
     last_used_ms: AtomicI64,
+    /// It was idle, and upstreams do not know yet that it is back.
+    is_woken: AtomicBool,
     ended: AtomicBool,
     calls: Mutex<Vec<Running>>,
     questions: Mutex<Questions>,
@@ -96,35 +98,23 @@ pub(crate) struct Ticket {
 }
 
 impl Sessions {
-    /// The session's live state, made if there is none; `None` if the session was deleted.
+    /// The session's live state; `None` if the session was deleted. If there is none it is made,
+    /// from what is kept of a session that was idle: nobody meets one that is half awake.
     pub(crate) fn enter(&self, id: SessionId, now_ms: i64) -> Option<Arc<Live>> {
         if let Some(live) = self.live.get(&id) {
             live.last_used_ms.store(now_ms, Relaxed);
             return Some(Arc::clone(&live));
         }
+        let entry = self.live.entry(id);
+        // With the place locked: who ends a session notes that before it looks for the place.
         if self.ended.contains_key(&id) {
             return None;
         }
-        let live = self.live.entry(id).or_insert_with(|| {
-            Arc::new(Live {
-                last_used_ms: AtomicI64::new(now_ms),
-                ended: AtomicBool::new(false),
-                calls: Mutex::default(),
-                questions: Mutex::default(),
-                channel: Mutex::default(),
-                is_leaving: Arc::clone(&self.is_leaving),
-                lists: Mutex::default(),
-                subscriptions: Mutex::default(),
-                level: AtomicU8::new(0),
-                tasks: Mutex::default(),
-            })
+        let live = entry.or_insert_with(|| {
+            let asleep = self.sleepers.take(&id);
+            Arc::new(Live::new(now_ms, Arc::clone(&self.is_leaving), asleep))
         });
         Some(Arc::clone(&live))
-    }
-
-    /// What is kept of a session that was idle, for who has entered it.
-    pub(crate) fn sleeper(&self, id: &SessionId) -> Option<Asleep> {
-        self.sleepers.take(id)
     }
 
     /// Ends a session for good: its calls are cancelled, its id is refused until it expires.
@@ -140,6 +130,8 @@ impl Sessions {
     /// whoever told of them.
     pub(crate) fn end_where(&self, has_ended: impl Fn(&SessionId) -> bool) -> Vec<SessionId> {
         let mut ended = Vec::new();
+        // Before the others, so that none of them wakes in between.
+        self.sleepers.end_where(&has_ended);
         self.live.retain(|id, live| {
             let ends = has_ended(id);
             if ends {
@@ -148,7 +140,6 @@ impl Sessions {
             }
             !ends
         });
-        self.sleepers.end_where(has_ended);
         ended
     }
 
@@ -200,6 +191,26 @@ impl Sessions {
 }
 
 impl Live {
+    fn new(now_ms: i64, is_leaving: Arc<AtomicBool>, asleep: Option<Asleep>) -> Self {
+        let is_woken = AtomicBool::new(asleep.is_some());
+        let asleep = asleep.unwrap_or_default();
+        let missed = asleep.missed();
+        let Asleep { since_ms: _, level, subscriptions, tasks } = asleep;
+        Self {
+            last_used_ms: AtomicI64::new(now_ms),
+            is_woken,
+            ended: AtomicBool::new(false),
+            calls: Mutex::default(),
+            questions: Mutex::default(),
+            channel: Mutex::new(Channel::after(missed)),
+            is_leaving,
+            lists: Mutex::default(),
+            subscriptions: Mutex::new(subscriptions.into_iter().map(|it| (it, None)).collect()),
+            level: AtomicU8::new(level),
+            tasks: Mutex::new(tasks),
+        }
+    }
+
     /// Notes a use without the table; false if the session must be looked up again.
     pub(crate) fn touch(&self, now_ms: i64) -> bool {
         self.last_used_ms.store(now_ms, Relaxed);

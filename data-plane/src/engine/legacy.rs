@@ -283,9 +283,7 @@ pub(crate) fn open(sender: &Sender<'_>) -> Result<Arc<Known>, Failure> {
         return Err(Failure::SessionUnknown);
     }
     let live = sender.edge.sessions().enter(claims.id, *now_ms).ok_or(Failure::SessionUnknown)?;
-    if let Some(asleep) = sender.edge.sessions().sleeper(&claims.id) {
-        watching::wake(sender, (&claims, &live), asleep);
-    }
+    watching::wake(sender, &claims, &live);
     let known = Arc::new(Known {
         header: detached(header),
         table: Arc::downgrade(table),

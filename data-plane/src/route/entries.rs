@@ -95,15 +95,16 @@ pub(super) fn subscribe(
     client: Client,
     interest: Interest,
 ) -> Result<Plan, RouteError> {
-    let shown = request.params.uri.as_ref();
-    let uri = text(shown, "`params.uri` must be a string")?;
+    let uri = text(request.params.uri.as_ref(), "`params.uri` must be a string")?;
     let target = find_resource(view, uri, client.capabilities);
     let target = target.ok_or_else(|| RouteError::UnknownResource {
         uri: uri.into(),
         era: client.version.era(),
     })?;
     let answer = Answer::new(message.raw(request.id), Bytes::from_static(b"{}"));
-    let shown = shown.map(|shown| message.slice(shown.span)).unwrap_or_default();
+    // Written anew: the request need not be kept for as long, and a URI that is spelled in
+    // several ways is one.
+    let shown = response::quote(uri).into();
     Ok(Plan::Subscribe { answer, target, shown, interest })
 }
 

@@ -327,6 +327,28 @@ fn changed_roots_are_passed_on() {
 }
 
 #[test]
+fn what_is_kept_of_a_subscription_is_its_uri_in_one_spelling() {
+    let table = compile(&shelves()).unwrap();
+    let principal = Principal::new("alice", Role::Caller);
+    let shown = |uri: &str| {
+        let padding = " ".repeat(10_000);
+        let body: Bytes = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{{"uri":"{uri}"{padding}}}}}"#
+        )
+        .into();
+        let message = parse(body.clone()).unwrap();
+        let view = view(&table, &Endpoint::Everything).unwrap();
+        let plan = plan((&table, view), &principal, &message, LEGACY).unwrap();
+        let Plan::Subscribe { shown, .. } = plan else { panic!("{plan:?}") };
+        drop(message);
+        assert!(body.is_unique(), "the request is kept");
+        shown
+    };
+    assert_eq!(shown("test://one"), r#""test://one""#);
+    assert_eq!(shown(r"test:\/\/\u006fne"), r#""test://one""#);
+}
+
+#[test]
 fn a_listener_is_told_of_resources_whose_upstream_tells() {
     let mut resources = shelves();
     for resource in &mut resources {

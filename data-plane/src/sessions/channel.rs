@@ -67,6 +67,7 @@ pub(crate) struct Outlet {
 struct State {
     kept: VecDeque<Bytes>,
     kept_bytes: usize,
+    room: Room,
     /// The number of the first kept event; events are counted from one.
     first: u64,
     /// Which reader reads: an older one has been replaced.
@@ -75,6 +76,13 @@ struct State {
     waker: Option<Waker>,
     end: Option<End>,
     left_at: Instant,
+}
+
+/// How much is kept of a stream.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    events: usize,
+    bytes: usize,
 }
 
 /// Why a stream ends.
@@ -141,10 +149,14 @@ impl EventId {
 }
 
 impl Outlet {
-    fn new(kind: Kind, number: u32) -> Arc<Self> {
+    /// `first` is said on it already, and takes no room from what follows.
+    fn new(kind: Kind, number: u32, first: Vec<Bytes>) -> Arc<Self> {
+        let kept_bytes = first.iter().map(Bytes::len).sum();
+        let room = Room { events: KEPT_MAX + first.len(), bytes: KEPT_BYTES_MAX + kept_bytes };
         let state = State {
-            kept: VecDeque::new(),
-            kept_bytes: 0,
+            kept: first.into(),
+            kept_bytes,
+            room,
             first: 1,
             readers: 0,
             is_read: false,
@@ -163,8 +175,9 @@ impl Outlet {
         }
         state.kept_bytes += message.len();
         state.kept.push_back(message);
-        while state.kept.len() > KEPT_MAX
-            || (state.kept_bytes > KEPT_BYTES_MAX && state.kept.len() > 1)
+        let room = state.room;
+        while state.kept.len() > room.events
+            || (state.kept_bytes > room.bytes && state.kept.len() > 1)
         {
             let oldest = state.kept.pop_front().map_or(0, |oldest| oldest.len());
             state.kept_bytes -= oldest;
@@ -297,10 +310,15 @@ impl Drop for Reader {
 }
 
 impl Channel {
-    fn open(&mut self, kind: Kind) -> Arc<Outlet> {
+    /// Without streams. The client is told what it missed once it listens.
+    pub(super) fn after(missed: Vec<Bytes>) -> Self {
+        Self { missed, ..Self::default() }
+    }
+
+    fn open(&mut self, kind: Kind, first: Vec<Bytes>) -> Arc<Outlet> {
         self.prune(Instant::now());
         self.last += 1;
-        let outlet = Outlet::new(kind, self.last);
+        let outlet = Outlet::new(kind, self.last, first);
         self.outlets.push(Arc::clone(&outlet));
         outlet
     }
@@ -339,10 +357,8 @@ impl Live {
         if let (true, Some(oldest)) = (read.len() >= READERS_MAX, read.first()) {
             oldest.end(End::Done);
         }
-        let outlet = channel.open(Kind::General);
-        for missed in std::mem::take(&mut channel.missed) {
-            outlet.push(missed);
-        }
+        let missed = std::mem::take(&mut channel.missed);
+        let outlet = channel.open(Kind::General, missed);
         if self.has_ended() {
             outlet.end(End::Done);
         } else if self.is_leaving.load(Relaxed) {
@@ -351,14 +367,9 @@ impl Live {
         outlet.read(0)
     }
 
-    /// Tells the client once it listens.
-    pub(super) fn missed(&self, told: Vec<Bytes>) {
-        self.channel.lock().missed = told;
-    }
-
     /// Opens the stream of a call.
     pub(crate) fn attach_call(&self) -> Reader {
-        self.channel.lock().open(Kind::Call).read(0)
+        self.channel.lock().open(Kind::Call, Vec::new()).read(0)
     }
 
     /// Goes on after the event `last` on that event's own stream; `None` if it is gone.

@@ -20,8 +20,9 @@ use crate::{
     upstream::Wish,
 };
 
-/// Resources that one client may subscribe to.
+/// Resources that one client may subscribe to, and the bytes that they may take together.
 const SUBSCRIPTIONS_MAX: usize = 1000;
+const SUBSCRIPTIONS_BYTES_MAX: usize = 1 << 20;
 
 const TOOLS: &str = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
 const PROMPTS: &str = r#"{"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}"#;
@@ -44,6 +45,14 @@ pub(crate) struct Subscription {
     pub(crate) uri: Box<str>,
     /// As the client knows it, raw JSON.
     pub(crate) shown: Bytes,
+}
+
+impl Subscription {
+    /// About how much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let Self { upstream_id, uri, shown } = self;
+        size_of::<Self>() + upstream_id.len() + uri.len() + shown.len()
+    }
 }
 
 /// Each with the wish that keeps it at an upstream where it is not the session's own.
@@ -162,10 +171,16 @@ impl Live {
     /// Notes a subscription; false if there are too many.
     pub(crate) fn subscribe(&self, subscription: Subscription) -> bool {
         let mut subscriptions = self.subscriptions.lock();
-        if subscriptions.len() >= SUBSCRIPTIONS_MAX && !subscriptions.contains_key(&subscription) {
+        if subscriptions.contains_key(&subscription) {
+            return true;
+        }
+        let bytes: usize = subscriptions.keys().map(Subscription::bytes).sum();
+        if subscriptions.len() >= SUBSCRIPTIONS_MAX
+            || bytes + subscription.bytes() > SUBSCRIPTIONS_BYTES_MAX
+        {
             return false;
         }
-        subscriptions.entry(subscription).or_default();
+        subscriptions.insert(subscription, None);
         true
     }
 
@@ -317,6 +332,27 @@ mod tests {
         live.tell(Bytes::from_static(b"end"));
         assert_eq!(next(&mut reader).await, "end");
         assert!(!sessions.is_subscribed("u1", "file:///a"));
+    }
+
+    #[test]
+    fn subscriptions_are_bounded_in_number_and_in_bytes() {
+        let live = Sessions::default().enter([1; 16], 0).unwrap();
+        let of = |uri: String| {
+            let shown = format!("\"{uri}\"").into();
+            Subscription { upstream_id: "u1".into(), uri: uri.into(), shown }
+        };
+        let long = of("x".repeat(SUBSCRIPTIONS_BYTES_MAX / 5));
+        assert!(live.subscribe(long.clone()));
+        let longer = of("y".repeat(SUBSCRIPTIONS_BYTES_MAX / 2));
+        assert!(!live.subscribe(longer), "there is no room for it");
+        assert!(live.subscribe(of("z".repeat(SUBSCRIPTIONS_BYTES_MAX / 5))));
+        for at in 2..SUBSCRIPTIONS_MAX {
+            assert!(live.subscribe(of(at.to_string())));
+        }
+        assert!(!live.subscribe(of("one more".to_owned())));
+        assert!(live.subscribe(long.clone()), "it is one of them");
+        live.unsubscribe(&long);
+        assert!(live.subscribe(of("one more".to_owned())));
     }
 
     #[test]

@@ -52,9 +52,10 @@ impl KnownTasks {
         self.tasks.push_back(Known { task, sealed: sealed.into(), is_cancelled: false });
     }
 
-    /// How many are known.
-    pub(crate) fn len(&self) -> usize {
-        self.tasks.len()
+    /// About how much memory they take, without answers that are kept.
+    pub(crate) fn bytes(&self) -> usize {
+        let size = |it: &Known| it.task.upstream_id.len() + it.task.id.len() + it.sealed.len();
+        self.tasks.iter().map(|it| size_of::<Known>() + size(it)).sum()
     }
 
     /// The client has been told that the task is cancelled.

@@ -22,7 +22,7 @@ use crate::{
     route::{self, Interest},
     session::SessionClaims,
     sessions::{
-        Asks, Asleep, Live, Subscription,
+        Asks, Live, Subscription,
         channel::{EventId, Reader},
     },
     snapshot::table::Table,
@@ -73,13 +73,9 @@ pub(crate) fn listen(sender: &Sender<'_>) -> Result<(Reader, Version), Failure> 
 }
 
 /// A session that was idle goes on: its upstreams tell it again what they told before.
-pub(super) fn wake(
-    sender: &Sender<'_>,
-    (claims, live): (&SessionClaims, &Arc<Live>),
-    asleep: Asleep,
-) {
+pub(super) fn wake(sender: &Sender<'_>, claims: &SessionClaims, live: &Live) {
     let owner = SessionKey::Client(claims.id);
-    for subscription in live.wake(asleep) {
+    for subscription in live.woken() {
         let declared = Declared { known: claims.capabilities, written: claims.written.clone() };
         let who = (&owner, declared, &*sender.principal.subject);
         let Subscription { upstream_id, uri, shown: _ } = &subscription;
