@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 
-use crate::http_server::{Body, HttpServer, empty, json};
+use crate::http_server::{self, Body, HttpServer, empty, json};
 
 /// A running server and the bodies it was sent.
 pub struct RawServer {
@@ -27,7 +27,8 @@ struct Envelope<'a> {
 
 impl RawServer {
     /// `answer` is given method and body of each request, and gives the rest of the response:
-    /// `"result":…` or `"error":…`. Without an answer the method is not found.
+    /// `"result":…` or `"error":…`. Lines before it are messages that are said before, on a
+    /// stream. Without an answer the method is not found.
     pub async fn start(
         answer: impl Fn(&str, &str) -> Option<String> + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
@@ -70,5 +71,10 @@ async fn serve(
     let Some(id) = envelope.id.map(RawValue::get) else { return empty(StatusCode::ACCEPTED) };
     let missing = || r#""error":{"code":-32601,"message":"Method not found"}"#.to_owned();
     let rest = answer(&envelope.method, &body).unwrap_or_else(missing);
-    json(Bytes::from(format!(r#"{{"jsonrpc":"2.0","id":{id},{rest}}}"#)))
+    let Some((before, rest)) = rest.rsplit_once('\n') else {
+        return json(Bytes::from(format!(r#"{{"jsonrpc":"2.0","id":{id},{rest}}}"#)));
+    };
+    let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},{rest}}}"#);
+    let events = before.lines().chain([&*answer]).map(|data| format!("data: {data}\n\n"));
+    http_server::answer(StatusCode::OK, "text/event-stream", events.collect::<String>())
 }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use memchr::memmem;
 
 pub(crate) use self::state::Opened;
 use self::state::{Question, State};
@@ -39,8 +40,9 @@ use crate::{
     upstream,
 };
 
-/// No such error is longer, and no long result need be searched.
-const ERROR_MAX: usize = 64 * 1024;
+/// Words without which no answer asks for anything, or is written in escapes: `input_required` and
+/// `inputRequests`, `elicitations`.
+const ASKING: [&[u8]; 3] = [b"input", b"elicitations", b"\\u"];
 
 /// One round: what the states of its request are sealed to.
 pub(crate) struct Rounds {
@@ -152,12 +154,23 @@ impl Rounds {
 
     /// The upstream's answer as the client may have it.
     pub(crate) fn answer(&self, body: Bytes) -> Bytes {
-        let is_error = body.len() <= ERROR_MAX && memchr::memmem::find(&body, b"-32042").is_some();
         let body = match &self.bridge {
             Some(bridge) => bridge.answer(body),
-            None => self.question.seal(self.table.session_keys(), body, &self.addressee()),
+            None => body,
         };
-        if is_error { self.send_to_pages(body) } else { body }
+        if !ASKING.iter().any(|words| memmem::find(&body, words).is_some()) {
+            return body;
+        }
+        let Ok(answer) = parse(body) else { return self.torn() };
+        if input::may_name_pages(&answer) {
+            return self.send_to_pages(&answer);
+        }
+        self.question.seal(self.table.session_keys(), &answer, &self.addressee())
+    }
+
+    /// An answer was read before, so that this never is.
+    fn torn(&self) -> Bytes {
+        error::response(&Failure::Internal("an answer is torn"), Some(&self.question.id))
     }
 
     /// What people know the upstream by.
@@ -174,11 +187,16 @@ impl Rounds {
     }
 
     /// Asks the client to visit pages, if that is what a legacy upstream wants before the call.
-    fn send_to_pages(&self, body: Bytes) -> Bytes {
-        let answer = parse(body.clone()).ok();
-        let pages = answer.and_then(|answer| input::pages(&answer, self.asker()));
-        let Some(pages) = pages else { return body };
+    fn send_to_pages(&self, answer: &Message) -> Bytes {
+        let Some(pages) = input::pages(answer, self.asker()) else { return answer.body.clone() };
         let id = &self.question.id;
+        let pages = match pages {
+            Ok(pages) => pages,
+            Err(harmful) => {
+                let problem = harmful.to_string();
+                return response::error(Some(id), code::INTERNAL_ERROR, &problem, None);
+            }
+        };
         let needs = Capabilities::of(&["elicitation", "elicitation.url"]);
         if !self.able.contains(needs) {
             let data = format!(r#"{{"requiredCapabilities":{}}}"#, needs.to_json());

@@ -71,7 +71,7 @@ mod tests {
         check("sampling/createMessage", r#"{"tools":[]}"#, r#"{"sampling":{"tools":{}}}"#);
         check("elicitation/create", r#"{"message":"mode"}"#, r#"{"elicitation":{}}"#);
         check("elicitation/create", r#"{"mode":"form"}"#, r#"{"elicitation":{}}"#);
-        for url in [r#"{"mode":"url"}"#, r#"{"mode":"u\u0072l"}"#] {
+        for url in [r#"{"mode":"url"}"#, r#"{"mode":"u\u0072l"}"#, r#"{"url":"https://a/"}"#] {
             check("elicitation/create", url, r#"{"elicitation":{"url":{}}}"#);
         }
         check("roots/list", "{}", r#"{"roots":{}}"#);

@@ -43,24 +43,37 @@ pub fn signature(text: &str, params: Span, asker: &str) -> Option<(Span, String)
 /// https, or over http on this machine.
 pub fn is_harmless(request: &Message) -> bool {
     let params = request.params().and_then(|params| params.span);
-    let is_elicitation = request.method().and_then(|method| Ask::of(method.as_str()));
-    match (is_elicitation, params) {
-        (Some(Ask::Elicitation), Some(params)) => is_visitable(request.text(), params),
+    let ask = request.method().and_then(|method| Ask::of(method.as_str()));
+    match (ask, params) {
+        (Some(Ask::Elicitation), Some(params)) => leads_nowhere_bad(request.text(), params),
         (Some(_) | None, _) => true,
     }
 }
 
-/// Whether the parameters of an elicitation lead to a page.
-pub fn is_visit(text: &str, params: Span) -> bool {
-    let mode = object::member(text, params, "mode");
-    mode.and_then(|mode| unquote(mode.of(text))).as_deref() == Some("url")
+/// Whether the parameters of an elicitation lead to no page, or to one that may be visited.
+pub fn leads_nowhere_bad(text: &str, params: Span) -> bool {
+    !is_visit(text, params) || is_visitable(text, params)
 }
 
-/// Whether they lead to no page, or to one that may be visited.
-pub fn is_visitable(text: &str, params: Span) -> bool {
-    if !is_visit(text, params) {
-        return true;
+/// Whether the parameters of an elicitation lead to a page. Clients take whatever has a URL for
+/// that, unless it says that it is a form.
+pub fn is_visit(text: &str, params: Span) -> bool {
+    let mode = object::member(text, params, "mode").map(|mode| unquote(mode.of(text)));
+    match mode.flatten().as_deref() {
+        Some("url") => true,
+        Some("form") => false,
+        Some(_) | None => object::member(text, params, "url").is_some(),
     }
+}
+
+/// The page that they lead to, as raw JSON.
+pub fn url_of(text: &str, params: Span) -> Option<&str> {
+    let url = object::member(text, params, "url").filter(|_| is_visit(text, params))?;
+    Some(url.of(text))
+}
+
+/// Whether the page that parameters name may be visited.
+pub fn is_visitable(text: &str, params: Span) -> bool {
     let url = object::member(text, params, "url").and_then(|url| unquote(url.of(text)));
     let Some(Ok(url)) = url.map(|url| Url::parse(&url)) else { return false };
     let is_here = match url.host() {
@@ -133,13 +146,36 @@ mod tests {
     #[test]
     fn what_leads_to_no_page_is_harmless() {
         for rest in [
-            r#""method":"elicitation/create","params":{"message":"m","url":"x:y"}"#,
+            r#""method":"elicitation/create","params":{"message":"m"}"#,
+            r#""method":"elicitation/create","params":{"mode":"f\u006frm","url":"x:y"}"#,
             r#""method":"elicitation/create""#,
             r#""method":"sampling/createMessage","params":{"mode":"url","url":"x:y"}"#,
             r#""method":"roots/list""#,
         ] {
-            let body = format!(r#"{{"jsonrpc":"2.0","id":1,{rest}}}"#);
-            assert!(is_harmless(&parse(body.into()).unwrap()), "{rest}");
+            assert!(is_harmless(&request(rest)), "{rest}");
         }
+    }
+
+    fn request(rest: &str) -> Message {
+        parse(format!(r#"{{"jsonrpc":"2.0","id":1,{rest}}}"#).into()).unwrap()
+    }
+
+    #[test]
+    fn what_some_clients_take_for_a_page_is_judged_as_one() {
+        for params in [
+            r#""url":"http://a.example/""#,
+            r#""mode":null,"url":"http://a.example/""#,
+            r#""mode":"page","url":"http://a.example/""#,
+            r#""mode":"url""#,
+        ] {
+            let asked = request(&format!(
+                r#""method":"elicitation/create","params":{{"message":"m",{params}}}"#
+            ));
+            assert!(!is_harmless(&asked), "{params}");
+        }
+        let page = r#""method":"elicitation/create","params":{"url":"https:\/\/a.example/"}"#;
+        assert!(is_harmless(&request(page)));
+        let params = request(page).params().unwrap().span.unwrap();
+        assert_eq!(url_of(request(page).text(), params), Some(r#""https:\/\/a.example/""#));
     }
 }

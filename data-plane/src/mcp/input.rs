@@ -16,7 +16,7 @@ use super::{
     response::{SERVER_INFO, quote},
 };
 
-pub use self::pages::{named_pages, pages};
+pub use self::pages::{may_name_pages, named_pages, pages};
 
 /// How often a client is asked during one call.
 pub const ROUNDS_MAX: u32 = 10;
@@ -138,7 +138,7 @@ pub fn edits(answer: &Message, to: &Addressee<'_>) -> Result<Vec<(Span, String)>
             continue;
         };
         object::unambiguous(text, params).ok_or(Harmful)?;
-        if ask == Ask::Elicitation && !elicitation::is_visitable(text, params) {
+        if ask == Ask::Elicitation && !elicitation::leads_nowhere_bad(text, params) {
             return Err(Harmful);
         }
         edits.extend(to.edits_of(ask, text, params));
@@ -221,7 +221,8 @@ pub fn requests(inputs: &[(String, String)]) -> String {
 
 /// Whether the client agreed to an elicitation. `result` is a span of `text`.
 pub fn is_accepted(text: &str, result: Span) -> bool {
-    object::member(text, result, "action").is_some_and(|action| action.of(text) == "\"accept\"")
+    let action = object::member(text, result, "action");
+    action.and_then(|action| object::unquote(action.of(text))).as_deref() == Some("accept")
 }
 
 /// A request of a legacy server as a modern client is asked it: without what only its era knows.
@@ -252,7 +253,7 @@ fn edited(
     added: impl IntoIterator<Item = (Span, String)>,
 ) -> String {
     let mut edits: Vec<_> = cuts.into_iter().map(|cut| (cut, String::new())).chain(added).collect();
-    edits.sort_by_key(|(at, _)| at.start);
+    edits.sort_by_key(|(at, _)| (at.start, at.end));
     let mut out = String::with_capacity(span.end - span.start);
     let mut at = span.start;
     for (cut, new) in edits {

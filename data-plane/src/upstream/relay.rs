@@ -217,8 +217,8 @@ impl Relay {
         if self.client_era == Era::Legacy && input::is_required(message) {
             return Ok(Taken::InputRequired(Box::new(message.clone())));
         }
-        if code == Some(code::URL_ELICITATION_REQUIRED) && self.client_era == Era::Legacy {
-            return Ok(self.pages(message, name));
+        if self.client_era == Era::Legacy && input::may_name_pages(message) {
+            return Ok(self.pages(message, code, name));
         }
         let body = translate::response_to_client(message, &self.audience());
         let is_older = self.client_version < content::ALL_SINCE;
@@ -240,18 +240,17 @@ impl Relay {
         }
     }
 
-    /// A legacy client has to visit pages first: it is told who wants that, and led to none that
-    /// others could have written.
-    fn pages(&self, message: &Message, name: &str) -> Taken {
-        let named =
-            input::named_pages(message, self.asker(name)).map(|edits| match edits.as_slice() {
-                [] => message.body.clone(),
-                edits => splice(&message.body, edits),
-            });
+    /// A legacy client may have to visit pages first: it is told who wants that, and led to none
+    /// that others could have written.
+    fn pages(&self, message: &Message, code: Option<i64>, name: &str) -> Taken {
+        let named = input::named_pages(message, self.asker(name)).map(|edits| {
+            let edited = (!edits.is_empty()).then(|| splice(&message.body, &edits));
+            edited.unwrap_or_else(|| message.body.clone())
+        });
         let problem = match named.map(parse) {
             Ok(Ok(named)) => {
                 let body = translate::response_to_client(&named, &self.audience());
-                return Taken::Response { body, code: Some(code::URL_ELICITATION_REQUIRED) };
+                return Taken::Response { body, code };
             }
             Ok(Err(unreadable)) => unreadable.to_string(),
             Err(harmful) => harmful.to_string(),

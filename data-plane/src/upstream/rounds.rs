@@ -185,8 +185,10 @@ impl Rounds {
         self.visits = kept;
         self.ready.extend(done.iter().map(Visit::complete));
         let is_asking = !questions.is_empty();
-        self.asked += u32::from(is_asking);
-        self.waited += u32::from(!is_asking);
+        // What is refused in the client's name has been asked, too.
+        let is_answered = is_asking || wanted.iter().any(Wanted::is_refused);
+        self.asked += u32::from(is_answered);
+        self.waited += u32::from(!is_answered);
         if self.asked > ROUNDS_MAX || self.waited > WAITS_MAX {
             return Err(CallFailure::TooManyRounds);
         }
@@ -300,6 +302,12 @@ impl Rounds {
     }
 }
 
+impl Wanted {
+    fn is_refused(&self) -> bool {
+        self.given.as_deref() == Some(CANCELLED)
+    }
+}
+
 impl Visit {
     fn complete(&self) -> Event {
         let id = &self.id;
@@ -314,9 +322,7 @@ impl Visit {
 fn url_of(request: &Message) -> Option<Box<str>> {
     let text = request.text();
     let params = request.params()?.span?;
-    let is_visit = object::member(text, params, "mode")?.of(text) == "\"url\"";
-    let url = object::member(text, params, "url").filter(|_| is_visit)?;
-    Some(url.of(text).into())
+    elicitation::url_of(text, params).map(Into::into)
 }
 
 fn is_elicitation(request: &Message) -> bool {

@@ -150,27 +150,21 @@ impl Question {
 
     /// The upstream's answer as its client is asked, with its state sealed, if it wants another
     /// round.
-    pub(super) fn seal(&self, keys: &SessionKeys, answer: Bytes, to: &Addressee<'_>) -> Bytes {
-        // A task that wants input says so in the same words, which may be written in escapes.
-        let says = |words: &[u8]| memchr::memmem::find(&answer, words).is_some();
-        if !says(b"\"input_required\"") && !says(b"\\u") {
-            return answer;
-        }
-        let Ok(message) = parse(answer.clone()) else { return answer };
+    pub(super) fn seal(&self, keys: &SessionKeys, answer: &Message, to: &Addressee<'_>) -> Bytes {
         let refused =
             |problem: &str| response::error(Some(&self.id), code::INTERNAL_ERROR, problem, None);
-        let mut edits = match input::edits(&message, to) {
+        let mut edits = match input::edits(answer, to) {
             Ok(edits) => edits,
             Err(harmful) => return refused(&harmful.to_string()),
         };
-        if let Some(state) = input::state_of(&message) {
-            let Some(sealed) = self.sealed(keys, &State::Given(message.raw(state))) else {
+        if let Some(state) = input::state_of(answer) {
+            let Some(sealed) = self.sealed(keys, &State::Given(answer.raw(state))) else {
                 // Open it could be used by anyone, so the client gets none.
                 return refused("there is no key to seal the request's state with");
             };
             edits.push((state, quote(&sealed)));
         }
-        if edits.is_empty() { answer } else { splice(&answer, &edits) }
+        if edits.is_empty() { answer.body.clone() } else { splice(&answer.body, &edits) }
     }
 }
 
@@ -198,11 +192,15 @@ mod tests {
         Question::of(subject.into(), upstream, &message).unwrap()
     }
 
+    fn seal(asked: &Question, answer: &str, to: &Addressee<'_>) -> Bytes {
+        asked.seal(&keys(), &parse(Bytes::from(answer.to_owned())).unwrap(), to)
+    }
+
     /// The state that a client gets of an upstream's `"s \u00e9"`.
     fn sealed() -> String {
         let asked = question("alice", "u1", r#""name":"t","arguments":{"n":1.0}"#);
         let answer = r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","requestState":"s \u00e9","x":1}}"#;
-        let answer = asked.seal(&keys(), Bytes::from(answer), &modern(None));
+        let answer = seal(&asked, answer, &modern(None));
         let text = std::str::from_utf8(&answer).unwrap();
         assert!(!text.contains("u00e9") && text.ends_with(r#","x":1}}"#), "{text}");
         let (_, state) = text.split_once(r#""requestState":""#).unwrap();
@@ -256,8 +254,8 @@ mod tests {
                 r#"{{"jsonrpc":"2.0","id":1,"result":{{{kind},"inputRequests":{{"a":{{"params":{{"message":"{who}Who?","n":1.0}},"method":"elicitation/create"}},"b":{{"method":"sampling/createMessage","params":{{"message":"m"{context}}}}},"c":{{"method":"elicitation/create","params":{{"mode":"url","url":"{url}","message":"{who}Go"}}}},"d":{{"method":"roots/list"}}}}}}}}"#
             )
         };
-        let seal = |answer: String, to| {
-            String::from_utf8(asked.seal(&keys(), answer.into(), &modern(to)).to_vec()).unwrap()
+        let told_of = |answer: String, to| {
+            String::from_utf8(seal(&asked, &answer, &modern(to)).to_vec()).unwrap()
         };
         let context = r#","includeContext":"allServers""#;
         for kind in [
@@ -266,12 +264,12 @@ mod tests {
             r#""resultType":"complete","taskId":"t","status":"input_required""#,
         ] {
             let given = || answer(kind, "", "https://a.example/", "");
-            assert_eq!(seal(given(), None), given());
+            assert_eq!(told_of(given(), None), given());
             let told = answer(kind, "[up] ", "https://a.example/", "");
-            assert_eq!(seal(given(), Some("up")), told);
-            assert_eq!(seal(answer(kind, "", "https://a.example/", context), Some("up")), told);
+            assert_eq!(told_of(given(), Some("up")), told);
+            assert_eq!(told_of(answer(kind, "", "https://a.example/", context), Some("up")), told);
             for url in ["http://a.example/", "java\\u0073cript:alert(1)"] {
-                let refused = seal(answer(kind, "", url, ""), None);
+                let refused = told_of(answer(kind, "", url, ""), None);
                 assert!(refused.starts_with(r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603"#));
                 assert!(refused.contains("a page that others could have written"), "{refused}");
             }
@@ -297,12 +295,12 @@ mod tests {
             ),
         ] {
             let answer = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{{result}}}}}"#);
-            let told = asked.seal(&keys(), answer.into(), &modern(Some("up")));
+            let told = seal(&asked, &answer, &modern(Some("up")));
             let told = std::str::from_utf8(&told).unwrap();
             assert!(told.contains(r#""error":{"code":-32603"#), "{result}: {told}");
         }
         let state = r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input\u005frequired","requestState":"s"}}"#;
-        let told = asked.seal(&keys(), Bytes::from(state), &modern(None));
+        let told = seal(&asked, state, &modern(None));
         assert!(!std::str::from_utf8(&told).unwrap().contains(r#""requestState":"s""#));
     }
 
@@ -317,7 +315,7 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":1,"result":{"taskId":"t","inputRequests":null,"b":"\u00e9"}}"#,
             r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{"a":{"method":"roots/list","params":null}}}}"#,
         ] {
-            assert_eq!(asked.seal(&keys(), Bytes::from(answer), &modern(None)), answer);
+            assert_eq!(seal(&asked, answer, &modern(None)), answer);
         }
     }
 

@@ -1,67 +1,86 @@
 //! Pages that have to be visited before a call (MCP 2025-11-25, URL elicitation required), as text.
 
+use std::borrow::Cow;
+
 use super::{Harmful, edited};
 use crate::mcp::{
     code, elicitation,
     message::{Kind, Message, Outcome, Response, Span},
-    object,
+    object::{self, Member},
 };
 
-/// What has to be put into an error that says that pages have to be visited first, so that a
-/// legacy client's user knows who wants that: `asker`, if others may ask too.
-pub fn named_pages(answer: &Message, asker: Option<&str>) -> Result<Vec<(Span, String)>, Harmful> {
+/// What an error says pages in.
+const PAGES: &str = "elicitations";
+
+/// Whether an error may name pages that have to be visited first. Its code alone does not say so:
+/// a number, and a word, can be written in many ways.
+pub fn may_name_pages(answer: &Message) -> bool {
     let Kind::Response(Response { outcome: Outcome::Error(error), .. }) = &answer.kind else {
-        return Ok(Vec::new());
+        return false;
     };
-    let text = answer.text();
-    let data = object::unambiguous(text, *error).ok_or(Harmful)?;
-    let data = data.iter().find(|member| member.name == "data").map(|member| member.value);
-    if data
-        .is_some_and(|it| it.of(text).starts_with('{') && object::unambiguous(text, it).is_none())
-    {
-        return Err(Harmful);
-    }
-    let pages = elicitations(text, *error);
-    let is_good = |page: &Span| {
-        object::unambiguous(text, *page).is_some() && elicitation::is_visitable(text, *page)
-    };
-    if !pages.iter().all(is_good) {
-        return Err(Harmful);
-    }
-    let sign = |page: &Span| elicitation::signature(text, *page, asker?);
-    Ok(pages.iter().filter_map(sign).collect())
+    let error = error.of(answer.text());
+    error.contains(PAGES) || error.contains("\\u")
 }
 
-/// The elicitations that an error asks for.
-fn elicitations(text: &str, error: Span) -> Vec<Span> {
-    let data = object::member(text, error, "data");
-    let pages = data.and_then(|data| object::member(text, data, "elicitations"));
-    pages.map(|pages| object::elements(text, pages)).unwrap_or_default()
+/// Whether an error says by its code that pages have to be visited, and which it names; `None` if
+/// it is none.
+fn judged(answer: &Message) -> Result<Option<(bool, Vec<Span>)>, Harmful> {
+    let Kind::Response(Response { outcome: Outcome::Error(error), .. }) = &answer.kind else {
+        return Ok(None);
+    };
+    let text = answer.text();
+    // What is judged here has to be what the client reads, and readers take either of two.
+    let parts = |span: Span| object::unambiguous(text, span).ok_or(Harmful);
+    let part = |members: &[Member<Cow<'_, str>>], name: &str| {
+        members.iter().find(|member| member.name == name).map(|member| member.value)
+    };
+    let error = parts(*error)?;
+    let is_meant = part(&error, "code").is_some_and(|code| says_required(code.of(text)));
+    let Some(data) = part(&error, "data").filter(|data| data.of(text).starts_with('{')) else {
+        return Ok(Some((is_meant, Vec::new())));
+    };
+    let pages = part(&parts(data)?, PAGES);
+    let pages = pages.map(|pages| object::elements(text, pages)).unwrap_or_default();
+    for page in &pages {
+        parts(*page)?;
+        if !elicitation::is_visitable(text, *page) {
+            return Err(Harmful);
+        }
+    }
+    Ok(Some((is_meant, pages)))
+}
+
+/// `-32042`, also as clients read `-32042.0`.
+fn says_required(code: &str) -> bool {
+    let code = code.parse::<f64>().map(|code| code.to_string());
+    code.is_ok_and(|code| code == code::URL_ELICITATION_REQUIRED.to_string())
+}
+
+/// What has to be put into an error that names pages, so that a legacy client's user knows who
+/// wants them visited: `asker`, if others may ask too.
+pub fn named_pages(answer: &Message, asker: Option<&str>) -> Result<Vec<(Span, String)>, Harmful> {
+    let text = answer.text();
+    let sign = |page: Span| elicitation::signature(text, page, asker?);
+    Ok(judged(answer)?.map(|(_, pages)| pages).into_iter().flatten().filter_map(sign).collect())
 }
 
 /// The pages that have to be visited first because `asker` wants it, as inputs; `None` if that is
 /// not what an answer says (MCP 2025-11-25, URL elicitation required).
-pub fn pages(answer: &Message, asker: &str) -> Option<Vec<String>> {
-    let Kind::Response(Response { outcome: Outcome::Error(error), .. }) = &answer.kind else {
-        return None;
-    };
+pub fn pages(answer: &Message, asker: &str) -> Option<Result<Vec<String>, Harmful>> {
     let text = answer.text();
-    let found = object::member(text, *error, "code")?.of(text).parse::<i64>().ok()?;
-    if found != code::URL_ELICITATION_REQUIRED {
-        return None;
-    }
-    let pages = elicitations(text, *error);
-    let is_page = |page: &&Span| {
-        object::member(text, **page, "mode").is_some_and(|mode| mode.of(text) == "\"url\"")
-            && elicitation::is_visitable(text, **page)
-    };
-    let input = |page: &Span| {
-        let members = object::members(text, *page);
-        let cuts = object::cuts(&members, |member| member.name == "elicitationId");
-        let page = edited(text, *page, cuts, elicitation::signature(text, *page, asker));
+    let input = |page: Span| {
+        let members = object::members(text, page);
+        let is_gone = |name: &str| name == "elicitationId" || name == "mode";
+        let cuts = object::cuts(&members, |member| is_gone(&member.name));
+        let mode = (Span::at(page.start + 1), r#""mode":"url","#.to_owned());
+        let signed = elicitation::signature(text, page, asker);
+        let page = edited(text, page, cuts, [mode].into_iter().chain(signed));
         format!(r#"{{"method":"elicitation/create","params":{page}}}"#)
     };
-    Some(pages.iter().filter(is_page).map(input).collect())
+    match judged(answer).transpose()? {
+        Ok((false, _)) => None,
+        judged => Some(judged.map(|(_, pages)| pages.into_iter().map(input).collect())),
+    }
 }
 
 #[cfg(test)]
@@ -84,18 +103,31 @@ mod tests {
         let error = |rest: &str| {
             message(&format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"message":"m",{rest}}}}}"#))
         };
-        let page = r#"{"mode":"url","elicitationId":"e","url":"https://a/","message":"Go"}"#;
-        let open = page.replace("https", "http");
-        let required =
-            error(&format!(r#""code":-32042,"data":{{"elicitations":[{open},{page},7]}}"#));
-        assert_eq!(
-            pages(&required, "up").unwrap(),
-            [
-                r#"{"method":"elicitation/create","params":{"mode":"url","url":"https://a/","message":"[up] Go"}}"#
-            ]
-        );
-        assert_eq!(pages(&error(r#""code":-32042"#), "up"), Some(vec![]));
-        assert_eq!(pages(&error(r#""code":-32603"#), "up"), None);
+        let page = r#"{"elicitationId":"e","url":"https://a/","mode":"u\u0072l","message":"Go"}"#;
+        let required = |code: &str, pages: &str| {
+            pages_of(&error(&format!(r#""code":{code},"data":{{"elicitations":[{pages}]}}"#)))
+        };
+        let told = r#"{"method":"elicitation/create","params":{"mode":"url","url":"https://a/","message":"[up] Go"}}"#;
+        for code in ["-32042", "-32042.0", "-3.2042e4"] {
+            assert_eq!(required(code, page), Some(Ok(vec![told.to_owned()])), "{code}");
+        }
+        let unsaid = page.replace(r#""mode":"u\u0072l","#, "");
+        assert_eq!(required("-32042", &unsaid), Some(Ok(vec![told.to_owned()])));
+        for bad in [page.replace("https", "http"), unsaid.replace("https", "http"), "7".to_owned()]
+        {
+            let both = format!("{page},{bad}");
+            assert_eq!(required("-32042", &both), Some(Err(Harmful)), "{bad}");
+            // Who asks for it under another code asks for it, too.
+            assert_eq!(required("-32603", &both), Some(Err(Harmful)), "{bad}");
+        }
+        assert_eq!(required("-32603", page), None);
+        assert_eq!(pages_of(&error(r#""code":-32042"#)), Some(Ok(vec![])));
+        assert_eq!(pages_of(&error(r#""code":-32603"#)), None);
+        assert_eq!(pages_of(&error(r#""code":-32603,"code":-32042"#)), Some(Err(Harmful)));
+    }
+
+    fn pages_of(answer: &Message) -> Option<Result<Vec<String>, Harmful>> {
+        pages(answer, "up")
     }
 
     #[test]
@@ -115,10 +147,16 @@ mod tests {
             let given = error("", "https://b/").replace(&format!("\"{name}\":"), &twice);
             named_pages(&message(&given), Some("up"))
         };
-        for (name, value) in
-            [("data", "{}"), ("elicitations", "[]"), ("url", "\"https://c/\""), ("message", "\"\"")]
-        {
+        for (name, value) in [
+            ("code", "1"),
+            ("data", "{}"),
+            ("elicitations", "[]"),
+            ("url", "\"https://c/\""),
+            ("message", "\"\""),
+        ] {
             assert_eq!(twice(name, value), Err(Harmful), "{name}");
         }
+        let unsaid = error("", "http://b/").replace("\"mode\":\"url\",", "");
+        assert_eq!(named_pages(&message(&unsaid), None), Err(Harmful));
     }
 }
