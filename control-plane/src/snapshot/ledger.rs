@@ -37,8 +37,9 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Step {
     revision: u64,
-    /// Thousands of steps are remembered, most of one key: no room for more of them.
-    keys: Box<[wire::ResourceKey]>,
+    /// Thousands of steps are remembered, most of one key and of the same as the one before, whose
+    /// keys they share.
+    keys: Arc<[wire::ResourceKey]>,
     /// Content after it; unknown where the log was read from the store.
     roots: Option<[RootHash; 2]>,
 }
@@ -122,7 +123,11 @@ impl Ledger {
         self.cache.clear();
         self.remembered += keys.len();
         let roots = Some([Group::Edge, Group::StdioHost].map(|it| self.builder.view(it).root()));
-        self.log.push_back(Step { revision, keys: keys.into_iter().collect(), roots });
+        let keys = match self.log.back() {
+            Some(last) if last.keys.iter().eq(&keys) => Arc::clone(&last.keys),
+            Some(_) | None => keys.into_iter().collect(),
+        };
+        self.log.push_back(Step { revision, keys, roots });
         self.forget();
     }
 
@@ -182,7 +187,7 @@ impl Ledger {
     fn delta(&self, group: Group, base: &Position) -> Vec<wire::Update> {
         let view = self.builder.view(group);
         let steps = self.log.iter().rev().take_while(|step| step.revision > base.revision);
-        let keys: BTreeSet<_> = steps.flat_map(|step| &step.keys).collect();
+        let keys: BTreeSet<_> = steps.flat_map(|step| step.keys.iter()).collect();
         let mut parts = PartsBuilder::new(Some(base.clone()), self.head(group));
         for key in keys {
             match view.get(key) {
