@@ -90,7 +90,7 @@ async fn parrot() -> anyhow::Result<RawServer> {
             "tools/list" => r#""result":{"tools":[{"name":"say","inputSchema":{"type":"object"}}]}"#.to_owned(),
             "tools/call" => {
                 let call: Value = serde_json::from_str(body).ok()?;
-                call["params"]["arguments"]["words"].as_str()?.to_owned()
+                call.pointer("/params/arguments/words")?.as_str()?.to_owned()
             }
             _ => return None,
         })
