@@ -8,7 +8,10 @@ use std::{sync::Arc, time::Duration};
 use proto::{Catalog, resource::UpstreamResource, upstream::FailureReason};
 
 pub(crate) use self::needs::Remembered;
-use self::{listing::Listing, needs::Everybody};
+use self::{
+    listing::Listing,
+    needs::{Everybody, Source},
+};
 use crate::{
     mcp::{Capabilities, beyond},
     snapshot::table::{PrivateCatalog, Table},
@@ -70,7 +73,12 @@ async fn read(active: &Active, limits: &Limits) -> Result<Catalog, (Step, CallFa
     let handshake = lister.handshake();
     let listing = Listing::read(&lister, active.name(), limits).await;
     let rich = listing.map_err(|failure| (Step::List, failure))?;
-    let everybody = Everybody { active, limits, is_costly: lister.is_costly() };
+    let source = match lister.is_child_of_legacy_era() {
+        false => Source::Session,
+        true if active.is_shared() => Source::Shared,
+        true => Source::Process,
+    };
+    let everybody = Everybody { active, limits, source };
     let Listing { tools, entries } = everybody.sort(rich).await;
     Ok(Catalog {
         era: handshake.era,

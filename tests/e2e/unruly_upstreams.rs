@@ -123,10 +123,10 @@ async fn tools_that_change_during_a_call_are_new_for_the_next() -> anyhow::Resul
     let world = World::up().await?;
     let token = world.token("ways").await?;
     let _servers = Servers::start(&world, "changes", Behaviour::ChangesTools).await?;
-    // Of a command the lists are read from a process of their own, whose tools never change.
     let over_http = WAYS.map(|way| (way, "http"));
-    let others = [("mcp", "sse"), ("ws", "ws")];
-    let calls = over_http.into_iter().zip(1..).chain(others.into_iter().zip([1, 1]));
+    // A shared command is called as well as listed by one process, and these clients can do nothing.
+    let others = [("mcp", "sse"), ("ws", "ws"), ("mcp", "pipe"), ("sse", "pipe")];
+    let calls = over_http.into_iter().zip(1..).chain(others.into_iter().zip([1, 1, 1, 2]));
     for ((name, transport), count) in calls {
         let mut way = Way::open(&world, name, &token).await?;
         let answer = way.ask(&call(&format!("{transport}-changes-act"))).await?.json();

@@ -72,6 +72,18 @@ impl Listing {
         Self { tools, entries: entries.collect() }
     }
 
+    /// The same, each with what clients need for it.
+    pub(super) fn needing(mut self, needs: impl Fn(&Key) -> &'static [&'static str]) -> Self {
+        let named = |key| needs(&key).iter().map(|&need| need.to_owned()).collect();
+        for tool in &mut self.tools {
+            tool.needs_client_capabilities = named((None, tool.name.clone()));
+        }
+        for entry in &mut self.entries {
+            entry.needs_client_capabilities = named((Some(entry.kind), entry.original.clone()));
+        }
+        self
+    }
+
     /// Adds what only clients with all these capabilities are shown.
     pub(super) fn add(&mut self, more: Self, needs: &[&str]) {
         let needs: Vec<String> = needs.iter().map(|&need| need.to_owned()).collect();

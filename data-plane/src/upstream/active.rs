@@ -272,6 +272,22 @@ impl Active {
         }
     }
 
+    /// The same of a process of its own, even where all share one.
+    pub(crate) async fn glimpse(&self, capabilities: Capabilities) -> Result<Lister, CallFailure> {
+        match &self.adapter {
+            Adapter::Pipe(pipe) => {
+                let link = pipe.glimpse(capabilities).await?;
+                Ok(Lister::Pipe(link, capabilities))
+            }
+            Adapter::Http(_) | Adapter::Refused(_) => self.lister(capabilities).await,
+        }
+    }
+
+    /// Whether one pipe takes everybody's calls.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(&self.adapter, Adapter::Pipe(pipe) if pipe.is_shared())
+    }
+
     pub(crate) fn notify_session(&self, key: &SessionKey, body: &bytes::Bytes) {
         match &self.adapter {
             Adapter::Http(http) => {
@@ -360,8 +376,8 @@ impl Lister {
         matches!(self, Self::Pipe(link, _) if link.is_of_all() && link.handshake.era == Era::Legacy)
     }
 
-    /// Whether a look as another client takes a process of its own.
-    pub(crate) fn is_costly(&self) -> bool {
+    /// Whether it is a process that was told once what its client can do.
+    pub(crate) fn is_child_of_legacy_era(&self) -> bool {
         matches!(self, Self::Pipe(link, _) if link.is_child() && link.handshake.era == Era::Legacy)
     }
 

@@ -104,23 +104,15 @@ impl PipeUpstream {
         Self { opener, limits, health, links, pace: Mutex::new(Pace::new(what, era)) }
     }
 
-    /// A pipe over which the catalog is read as a client with these capabilities: the shared
-    /// one if it fits, else one of its own. It is tried at once, whatever failed before, and
-    /// what it shows counts from then on.
+    /// A pipe over which the catalog is read: the shared one, which was told of all capabilities,
+    /// else one of its own as of a client with these. It is tried at once, whatever failed before,
+    /// and what it shows counts from then on.
     pub(crate) async fn lister(
         self: &Arc<Self>,
         capabilities: Capabilities,
     ) -> Result<Arc<Link>, CallFailure> {
         let listed = match &self.links {
-            Links::All(slot) => {
-                let shared = self.try_shared(slot).await?;
-                // The shared one was told of everything.
-                let fits = match shared.handshake.era {
-                    Era::Modern => true,
-                    Era::Legacy => capabilities == Capabilities::all(),
-                };
-                if fits { shared } else { self.glimpse(capabilities).await? }
-            }
+            Links::All(slot) => self.try_shared(slot).await?,
             Links::Session(_) => {
                 // It is closed after this look, so news on it are about nothing that stays.
                 let (wanted, upstream) = (self.unheard(capabilities), Arc::clone(self));
@@ -144,7 +136,7 @@ impl PipeUpstream {
 
     /// A legacy pipe of its own, for one look at what it shows to a client with these
     /// capabilities. What it says besides is told to nobody.
-    async fn glimpse(
+    pub(crate) async fn glimpse(
         self: &Arc<Self>,
         capabilities: Capabilities,
     ) -> Result<Arc<Link>, CallFailure> {
