@@ -42,8 +42,8 @@ dist: deps ## what packages carry: TARGET/dist/lockgate, its code placed by what
 	RUSTFLAGS="$(RUSTFLAGS) -C link-arg=-Wl,--emit-relocs" cargo build --profile dist --locked --workspace --bins
 	deploy/layout "$(TARGET)/dist"
 
-bench: dist ## direct, bare hyper proxy, Lockgate; interleaved, under five minutes (ARGS=--streams, --stdio)
-	chrt --batch 0 "$(TARGET)/dist/bench" $(ARGS)
+bench: dist ## direct, bare hyper proxy, Lockgate; interleaved, under five minutes (ARGS=CASE, --quick, --streams, --stdio)
+	chrt --batch 0 "$(TARGET)/dist/bench" --out tests/bench/results $(ARGS)
 
 soak: deps-test ## the long runs: 200 crash rounds, 10,000 clients that come and go (ARGS)
 	cargo build --workspace --locked --bins

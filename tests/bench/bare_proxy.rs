@@ -1,4 +1,8 @@
 //! What Lockgate is measured against: hyper on both sides, the same token check, parse and splice, nothing else.
+//!
+//! `bench_bare_proxy UPSTREAM_URL [LIST_FILE]`. Paths are those of the upstream. Requests of the modern era
+//! get its headers, with the upstream's name of the tool; what goes to `/rest` is passed as it is. With a
+//! file it answers `tools/list` itself: the id, then the bytes of the file.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,7 +13,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::uri::PathAndQuery;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+};
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -20,6 +27,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use jsonwebtoken::{DecodingKey, Validation};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tests::bench::body::Parts;
+use tests::bench::message::exposed;
 use tests::bench::{CLIENT_TOOL, Claims, SECRET, UPSTREAM_TOOL};
 use tokio::net::TcpListener;
 
@@ -27,8 +36,12 @@ use tokio::net::TcpListener;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const MAX_BODY: usize = 16 << 20;
+const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+const METHOD: HeaderName = HeaderName::from_static("mcp-method");
+const NAME: HeaderName = HeaderName::from_static("mcp-name");
 
-type Body = Either<Full<Bytes>, Incoming>;
+type Body = Either<Parts, Incoming>;
 type Tools = HashMap<String, &'static str, ahash::RandomState>;
 
 struct Proxy {
@@ -37,6 +50,8 @@ struct Proxy {
     verified: RwLock<HashMap<Box<[u8]>, u64, ahash::RandomState>>,
     key: DecodingKey,
     client: Client<HttpConnector, Full<Bytes>>,
+    /// What it answers to `tools/list` itself, after the id.
+    list: Option<Bytes>,
 }
 
 /// The outside of a message; parts are found, not built.
@@ -44,6 +59,8 @@ struct Proxy {
 struct Envelope<'a> {
     #[serde(borrow)]
     method: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
     #[serde(borrow)]
     params: Option<&'a RawValue>,
 }
@@ -54,22 +71,27 @@ struct CallParams<'a> {
     name: &'a RawValue,
 }
 
+/// What happens to a message.
+enum Plan {
+    /// It is forwarded; of a call the name of the tool goes into a header too.
+    Forward(Bytes, Option<&'static str>),
+    Answer(Parts),
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let upstream = std::env::args().nth(1).context("usage: bench_bare_proxy UPSTREAM_URL")?;
-    let mut tools: Tools = HashMap::default();
-    for number in 0..500 {
-        tools.insert(format!("other-tool-{number}"), UPSTREAM_TOOL);
-    }
-    tools.insert(CLIENT_TOOL.to_owned(), UPSTREAM_TOOL);
+    let mut arguments = std::env::args().skip(1);
+    let upstream = arguments.next().context("usage: bench_bare_proxy UPSTREAM_URL [LIST_FILE]")?;
+    let list = arguments.next().map(std::fs::read).transpose()?.map(Bytes::from);
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     let proxy = Arc::new(Proxy {
         upstream: upstream.parse()?,
-        tools: ArcSwap::from_pointee(tools),
+        tools: ArcSwap::from_pointee(tools()),
         verified: RwLock::default(),
         key: DecodingKey::from_secret(SECRET.as_bytes()),
         client: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(4096).build(connector),
+        list,
     });
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     writeln!(std::io::stdout(), "listening on http://{}", listener.local_addr()?)?;
@@ -88,6 +110,15 @@ async fn main() -> anyhow::Result<()> {
     }
 }
 
+/// As many as a gateway may have, those of the benchmark among them.
+fn tools() -> Tools {
+    let ours = (1..=20).map(|number| format!("spread{number}"));
+    let ours = ours.chain(["modern", "legacy-events", "modern-events"].map(str::to_owned));
+    let ours = ours.map(|upstream| exposed(&upstream)).chain([CLIENT_TOOL.to_owned()]);
+    let others = (0..500).map(|number| format!("other-tool-{number}"));
+    ours.chain(others).map(|name| (name, UPSTREAM_TOOL)).collect()
+}
+
 async fn serve(
     proxy: Arc<Proxy>,
     request: Request<Incoming>,
@@ -99,20 +130,36 @@ async fn serve(
     let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
         return Ok(refusal(StatusCode::PAYLOAD_TOO_LARGE));
     };
-    let Some(body) = proxy.routed(body.to_bytes()) else {
-        return Ok(refusal(StatusCode::BAD_REQUEST));
+    let body = body.to_bytes();
+    let is_message = parts.method == Method::POST && parts.uri.path() != "/rest";
+    let plan = if is_message { proxy.plan(body) } else { Some(Plan::Forward(body, None)) };
+    let (body, tool) = match plan {
+        Some(Plan::Forward(body, tool)) => (body, tool),
+        Some(Plan::Answer(answer)) => return Ok(json(answer)),
+        None => return Ok(refusal(StatusCode::BAD_REQUEST)),
     };
     let mut forwarded = Request::new(Full::new(body));
-    *forwarded.method_mut() = http::Method::POST;
-    *forwarded.uri_mut() = proxy.upstream.clone();
-    let headers = forwarded.headers_mut();
+    *forwarded.uri_mut() = proxy.target(parts.uri.path_and_query());
+    *forwarded.method_mut() = parts.method;
+    *forwarded.headers_mut() = headers(parts.headers, tool);
+    Ok(proxy.client.request(forwarded).await?.map(Either::Right))
+}
+
+/// What the upstream has to be told, and nothing of what the client said for the proxy.
+fn headers(mut received: HeaderMap, tool: Option<&'static str>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let accepted = HeaderValue::from_static("application/json, text/event-stream");
     headers.insert(header::ACCEPT, accepted);
-    if let Some(session) = parts.headers.get("mcp-session-id") {
-        headers.insert("mcp-session-id", session.clone());
+    for name in [SESSION, VERSION, METHOD] {
+        if let Some(value) = received.remove(&name) {
+            headers.insert(name, value);
+        }
     }
-    Ok(proxy.client.request(forwarded).await?.map(Either::Right))
+    if let (true, Some(tool)) = (headers.contains_key(METHOD), tool) {
+        headers.insert(NAME, HeaderValue::from_static(tool));
+    }
+    headers
 }
 
 impl Proxy {
@@ -137,17 +184,30 @@ impl Proxy {
         true
     }
 
-    /// The body for the upstream: a call gets the upstream's tool name, at the place of the client's.
-    fn routed(&self, body: Bytes) -> Option<Bytes> {
+    /// The same place at the upstream.
+    fn target(&self, place: Option<&PathAndQuery>) -> Uri {
+        let mut parts = self.upstream.clone().into_parts();
+        parts.path_and_query = place.cloned();
+        Uri::from_parts(parts).unwrap_or_default()
+    }
+
+    /// A call gets the upstream's tool name, at the place of the client's.
+    fn plan(&self, body: Bytes) -> Option<Plan> {
         let envelope: Envelope<'_> = serde_json::from_slice(&body).ok()?;
+        if let (Some(list), "tools/list", Some(id)) =
+            (&self.list, envelope.method.as_ref(), envelope.id)
+        {
+            let id = format!(r#"{{"jsonrpc":"2.0","id":{},"#, id.get());
+            return Some(Plan::Answer(Parts::new(id, list.clone())));
+        }
         if envelope.method != "tools/call" {
-            return Some(body);
+            return Some(Plan::Forward(body, None));
         }
         let call: CallParams<'_> = serde_json::from_str(envelope.params?.get()).ok()?;
         let literal = call.name.get();
         let name: Cow<'_, str> = serde_json::from_str(literal).ok()?;
         let tools = self.tools.load();
-        let original = tools.get(name.as_ref())?;
+        let original = *tools.get(name.as_ref())?;
         let start = (literal.as_ptr() as usize).checked_sub(body.as_ptr() as usize)?;
         let mut spliced = BytesMut::with_capacity(body.len() + original.len());
         spliced.put_slice(body.get(..start)?);
@@ -155,12 +215,19 @@ impl Proxy {
         spliced.put_slice(original.as_bytes());
         spliced.put_u8(b'"');
         spliced.put_slice(body.get(start + literal.len()..)?);
-        Some(spliced.freeze())
+        Some(Plan::Forward(spliced.freeze(), Some(original)))
     }
 }
 
+fn json(body: Parts) -> Response<Body> {
+    let mut response = Response::new(Either::Left(body));
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
 fn refusal(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Either::Left(Full::default()));
+    let mut response = Response::new(Either::Left(Parts::default()));
     *response.status_mut() = status;
     response
 }

@@ -1,22 +1,26 @@
 //! Clients that hold a stream of some kind open and do nothing.
 
+use std::sync::Arc;
+
 use anyhow::{Context, ensure};
 use futures_util::{SinkExt, StreamExt};
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tests::bench::{CLIENT_TOOL, INITIALIZE, Session};
+use tests::bench::client::connect_from;
+use tests::bench::message::INITIALIZE;
+use tests::bench::{Address, CLIENT_TOOL, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::Setup;
+use super::setup::Setup;
 
 /// How a client listens.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// `subscriptions/listen` of the modern era.
     Listen,
     /// GET of a legacy session.
@@ -24,23 +28,35 @@ pub(super) enum Kind {
     /// HTTP+SSE of 2024-11-05.
     Sse,
     WebSocket,
+    /// A connection after a request, kept for the next one.
+    KeepAlive,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 4] = [Self::Listen, Self::Get, Self::Sse, Self::WebSocket];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Listen, Self::Get, Self::Sse, Self::WebSocket, Self::KeepAlive];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Listen => "subscriptions/listen",
             Self::Get => "GET of a session",
             Self::Sse => "HTTP+SSE",
             Self::WebSocket => "WebSocket",
+            Self::KeepAlive => "keep-alive connection",
+        }
+    }
+
+    /// KiB of memory that one may cost.
+    pub(crate) fn most(self) -> f64 {
+        match self {
+            Self::Listen | Self::Get | Self::Sse | Self::WebSocket => 40.0,
+            Self::KeepAlive => 20.0,
         }
     }
 }
 
 /// A client that listens.
-pub(super) enum Stream {
+pub(crate) enum Stream {
     Raw(Raw),
     /// The session keeps the connection.
     Get(Box<Session>, Incoming),
@@ -48,25 +64,32 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Connects; `filter`: what to be told of, where that has to be said.
-    pub(super) async fn open(setup: &Setup, kind: Kind, filter: &str) -> anyhow::Result<Self> {
+    /// Connects as the `number`th; `filter`: what to be told of, where that has to be said.
+    pub(crate) async fn open(
+        setup: &Setup,
+        kind: Kind,
+        filter: &str,
+        number: usize,
+    ) -> anyhow::Result<Self> {
+        let stream = connect_from(number, authority(setup)?).await?;
         match kind {
-            Kind::Listen => Raw::listen(setup, filter).await.map(Self::Raw),
-            Kind::Sse => Raw::sse(setup).await.map(Self::Raw),
+            Kind::Listen => Raw::listen(setup, stream, filter).await.map(Self::Raw),
+            Kind::Sse => Raw::sse(setup, stream).await.map(Self::Raw),
+            Kind::KeepAlive => Raw::ready(setup, stream).await.map(Self::Raw),
             Kind::Get => {
-                let mut session =
-                    Session::open(&setup.gateway_url, &setup.token, CLIENT_TOOL).await?;
+                let address = Address::calls(&setup.gateway_url(), &setup.token, CLIENT_TOOL);
+                let mut session = Session::on(stream, &Arc::new(address)).await?;
                 let mut stream = session.listen().await?;
                 // The priming event.
                 stream.frame().await.context("no event")??;
                 Ok(Self::Get(Box::new(session), stream))
             }
-            Kind::WebSocket => web_socket(setup).await,
+            Kind::WebSocket => web_socket(setup, stream).await,
         }
     }
 
     /// Reads until `text` comes, and forgets all before it.
-    pub(super) async fn until(&mut self, text: &str) -> anyhow::Result<()> {
+    pub(crate) async fn until(&mut self, text: &str) -> anyhow::Result<()> {
         match self {
             Self::Raw(raw) => raw.until(text).await,
             Self::Get(_session, stream) => loop {
@@ -85,13 +108,13 @@ impl Stream {
 }
 
 /// A connection whose bytes are looked at as they come.
-pub(super) struct Raw {
+pub(crate) struct Raw {
     stream: TcpStream,
     read: Vec<u8>,
 }
 
 impl Raw {
-    async fn listen(setup: &Setup, filter: &str) -> anyhow::Result<Self> {
+    async fn listen(setup: &Setup, stream: TcpStream, filter: &str) -> anyhow::Result<Self> {
         let body = format!(
             r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{{"notifications":{filter},"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{{}}}}}}}}"#
         );
@@ -99,17 +122,26 @@ impl Raw {
             "content-type: application/json\r\naccept: application/json, text/event-stream\r\nmcp-protocol-version: 2026-07-28\r\nmcp-method: subscriptions/listen\r\ncontent-length: {}\r\n",
             body.len()
         );
-        Self::send(setup, "POST /mcp", &headers, &body).await?.after("acknowledged").await
+        let request = (&*headers, &*body);
+        Self::send(setup, stream, "POST /mcp", request).await?.after("acknowledged").await
     }
 
-    async fn sse(setup: &Setup) -> anyhow::Result<Self> {
-        let headers = "accept: text/event-stream\r\n";
-        Self::send(setup, "GET /sse", headers, "").await?.after("event: endpoint").await
+    async fn sse(setup: &Setup, stream: TcpStream) -> anyhow::Result<Self> {
+        let request = ("accept: text/event-stream\r\n", "");
+        Self::send(setup, stream, "GET /sse", request).await?.after("event: endpoint").await
     }
 
-    async fn send(setup: &Setup, line: &str, headers: &str, body: &str) -> anyhow::Result<Self> {
+    async fn ready(setup: &Setup, stream: TcpStream) -> anyhow::Result<Self> {
+        Self::send(setup, stream, "GET /ready", ("", "")).await?.after("200 OK").await
+    }
+
+    async fn send(
+        setup: &Setup,
+        mut stream: TcpStream,
+        line: &str,
+        (headers, body): (&str, &str),
+    ) -> anyhow::Result<Self> {
         let authority = authority(setup)?;
-        let mut stream = TcpStream::connect(authority).await?;
         let request = format!(
             "{line} HTTP/1.1\r\nhost: {authority}\r\nauthorization: Bearer {}\r\n{headers}\r\n{body}",
             setup.token
@@ -136,13 +168,12 @@ impl Raw {
     }
 }
 
-async fn web_socket(setup: &Setup) -> anyhow::Result<Stream> {
+async fn web_socket(setup: &Setup, stream: TcpStream) -> anyhow::Result<Stream> {
     let authority = authority(setup)?;
     let mut request = format!("ws://{authority}/ws").into_client_request()?;
     let headers = request.headers_mut();
     headers.insert(AUTHORIZATION, format!("Bearer {}", setup.token).parse()?);
     headers.insert(SEC_WEBSOCKET_PROTOCOL, "mcp".parse()?);
-    let stream = TcpStream::connect(authority).await?;
     let (mut socket, _) = client_async(request, stream).await?;
     socket.send(Message::text(INITIALIZE)).await?;
     let hello = socket.next().await.context("closed")??;
@@ -151,6 +182,5 @@ async fn web_socket(setup: &Setup) -> anyhow::Result<Stream> {
 }
 
 fn authority(setup: &Setup) -> anyhow::Result<&str> {
-    let rest = setup.gateway_url.strip_prefix("http://").context("not plain http")?;
-    Ok(rest.split_once('/').map_or(rest, |(authority, _)| authority))
+    setup.gateway.url().strip_prefix("http://").context("not plain http")
 }

@@ -1,11 +1,14 @@
-//! `bench --stdio`: one command that 64 sessions share, against a client that has it to itself.
+//! One command that 64 sessions share, against a client that has it to itself.
 
-use std::io::Write;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use tests::bench::Session;
+use tests::bench::case::Bound;
+use tests::bench::outcome::Finding;
+use tests::bench::statistics::Spread;
+use tests::bench::{Address, Session};
 use tests::world::{ControlPlane, program};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -16,6 +19,7 @@ const AT_ONCE: usize = 64;
 const SLICE: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 6;
 const TARGET: f64 = 0.8;
+const NAME: &str = "stdio";
 
 /// A client on the pipes of a command.
 struct Direct {
@@ -120,7 +124,7 @@ async fn through_gateway(sessions: Vec<Session>) -> anyhow::Result<(Vec<Session>
 }
 
 /// Runs the comparison with a command whose tool `echo` gives `message` back.
-pub(crate) async fn run(mut words: Vec<String>) -> anyhow::Result<()> {
+pub(crate) async fn run(mut words: Vec<String>) -> anyhow::Result<Vec<Finding>> {
     if words.is_empty() {
         let fixture = program("fixture")?.display().to_string();
         words = vec![fixture, "--stdio".to_owned(), "--era".to_owned(), "legacy".to_owned()];
@@ -135,9 +139,10 @@ pub(crate) async fn run(mut words: Vec<String>) -> anyhow::Result<()> {
     control.ok(&create).await?;
     let token = control.ok(&["token", "create", "--name", "bench"]).await?;
     let url = format!("{}/mcp", gateway.url());
+    let address = Arc::new(Address::calls(&url, &token, "pipe-echo"));
     let mut sessions = Vec::new();
     for _ in 0..AT_ONCE {
-        sessions.push(Session::open(&url, &token, "pipe-echo").await?);
+        sessions.push(Session::open(&address).await?);
     }
     let mut direct = Direct::start(&words).await?;
     direct.run().await?;
@@ -150,17 +155,23 @@ pub(crate) async fn run(mut words: Vec<String>) -> anyhow::Result<()> {
         let alone = direct.run().await?;
         let shared;
         (sessions, shared) = through_gateway(sessions).await?;
-        rounds.push((shared / alone, alone, shared));
+        rounds.push((alone, shared));
     }
-    rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
-    let (ratio, alone, shared) = *rounds.get(rounds.len() / 2).context("no rounds")?;
-    let verdict = if ratio >= TARGET { "held" } else { "MISSED" };
-    writeln!(
-        std::io::stdout(),
-        "{}\none client with {AT_ONCE} calls in flight on its pipes: {alone:.0} calls/s\n\
-         {AT_ONCE} sessions through Lockgate, one process: {shared:.0} calls/s\n\
-         {ratio:.2} x (target >= {TARGET:.2} x: {verdict}; median of {ROUNDS} rounds)",
-        words.join(" ")
-    )?;
-    Ok(())
+    let spread = |of: fn(&(f64, f64)) -> f64| Spread::of(rounds.iter().map(of)).unwrap_or_default();
+    let command = words.join(" ");
+    let alone =
+        format!("calls/s of one client with {AT_ONCE} calls in flight on the pipes of `{command}`");
+    let shared = format!("calls/s of {AT_ONCE} sessions that share one process through Lockgate");
+    let target = Some(Bound::AtLeast(TARGET));
+    Ok(vec![
+        Finding::new(
+            NAME,
+            "calls/s against a client alone".to_owned(),
+            spread(|it| it.1 / it.0),
+            "x",
+            target,
+        ),
+        Finding::new(NAME, alone, spread(|it| it.0), "", None),
+        Finding::new(NAME, shared, spread(|it| it.1), "", None),
+    ])
 }

@@ -1,40 +1,45 @@
-//! `make bench ARGS=--streams`: what idle streams cost, how soon listeners hear, and what a
-//! proxy adds to each event of a call.
+//! What idle streams cost, how soon listeners hear, and what a proxy adds to each event of a call.
 
-use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
-use tests::bench::{CLIENT_TOOL, Session, UPSTREAM_TOOL};
+use tests::bench::case::{BARE, Bound, DIRECT, LOCKGATE};
+use tests::bench::outcome::Finding;
+use tests::bench::statistics::float;
+use tests::bench::usage::raise_file_limit;
+use tests::bench::{Address, CLIENT_TOOL, Session, UPSTREAM_TOOL};
 use tokio::time::Instant;
 
 use super::idle::{Kind, Stream};
-use super::{Setup, float, mib};
+use super::setup::Setup;
 
 /// Idle streams, unless told otherwise.
-pub(super) const STREAMS: usize = 5_000;
+pub(crate) const STREAMS: usize = 5_000;
 /// How many of them hear of changed tools.
 const LISTENERS: usize = 1_000;
 /// Streams that are opened at the same time.
 const BATCH: usize = 50;
-const TARGET_KIB: f64 = 40.0;
 const CALLS: usize = 12;
 const EVENTS: u64 = 200;
+const NAME: &str = "streams";
 
-/// Measures and prints.
-pub(super) async fn run(setup: &Setup, count: usize) -> anyhow::Result<()> {
-    let mut out = std::io::stdout();
-    delays(setup, &mut out).await?;
-    hold(setup, count, &mut out).await
+/// Measures all of it.
+pub(crate) async fn run(count: usize) -> anyhow::Result<Vec<Finding>> {
+    // A proxy has a file open for each stream, this program too; it inherits the limit.
+    raise_file_limit((Kind::ALL.len() * count) as u64 + 1000)?;
+    let setup = Setup::of_calls().await?;
+    let mut findings = delays(&setup).await?;
+    findings.extend(hold(&setup, count).await?);
+    Ok(findings)
 }
 
 /// Opens so many streams of each kind, and lets some of them hear of a change.
-pub(super) async fn hold(setup: &Setup, count: usize, out: &mut impl Write) -> anyhow::Result<()> {
-    raise_file_limit();
+pub(crate) async fn hold(setup: &Setup, count: usize) -> anyhow::Result<Vec<Finding>> {
     let listeners = LISTENERS.min(count);
-    let mut streams = Vec::with_capacity(Kind::ALL.len() * count);
+    let (mut findings, mut streams) = (Vec::new(), Vec::new());
     for kind in Kind::ALL {
         let before = setup.gateway.process().resident()?;
         let all = streams.len() + count;
@@ -42,67 +47,73 @@ pub(super) async fn hold(setup: &Setup, count: usize, out: &mut impl Write) -> a
             let end = (streams.len() + BATCH).min(all);
             let batch = (streams.len()..end).map(|number| {
                 let hears = number < listeners;
-                Stream::open(setup, kind, if hears { r#"{"toolsListChanged":true}"# } else { "{}" })
+                let filter = if hears { r#"{"toolsListChanged":true}"# } else { "{}" };
+                Stream::open(setup, kind, filter, number)
             });
             let opened = try_join_all(batch).await.with_context(|| kind.name())?;
             streams.extend(opened);
         }
         tokio::time::sleep(Duration::from_secs(3)).await;
         let after = setup.gateway.process().resident()?;
-        #[expect(clippy::cast_precision_loss, reason = "a count of streams is far below 2^52")]
-        let each = float(after.saturating_sub(before)) / 1024.0 / count as f64;
-        let verdict = if each <= TARGET_KIB { "held" } else { "MISSED" };
-        writeln!(
-            out,
-            "{count} idle streams, {}: RSS {} before, {} with them: {each:.1} KiB each (target <= {TARGET_KIB} KiB: {verdict})",
-            kind.name(),
-            mib(before),
-            mib(after)
-        )?;
+        let each = float(after.saturating_sub(before)) / 1024.0 / float(count as u64);
+        let what = format!("RSS of each of {count} idle: {}", kind.name());
+        let target = Some(Bound::AtMost(kind.most()));
+        findings.push(Finding::plain(NAME, &what, each, "KiB", target));
         if matches!(kind, Kind::Listen) {
             // Before others are there who would hear of it too.
-            changes(setup, streams.drain(..listeners).collect(), out).await?;
+            let (heard, told) = changes(setup, streams).await?;
+            streams = heard;
+            findings.extend(told);
         }
     }
-    Ok(())
+    Ok(findings)
 }
 
 /// Lets a list change, and waits until everybody has heard.
-async fn changes(setup: &Setup, streams: Vec<Stream>, out: &mut impl Write) -> anyhow::Result<()> {
-    let (begun, listeners) = (Instant::now(), streams.len());
+async fn changes(
+    setup: &Setup,
+    mut streams: Vec<Stream>,
+) -> anyhow::Result<(Vec<Stream>, Vec<Finding>)> {
+    let begun = Instant::now();
+    let others = streams.split_off(LISTENERS.min(streams.len()));
     let hearing = streams.into_iter().map(|mut stream| {
         tokio::spawn(async move {
             stream.until("tools/list_changed").await?;
-            anyhow::Ok(Instant::now())
+            anyhow::Ok((stream, Instant::now()))
         })
     });
     let hearing: Vec<_> = hearing.collect();
     setup.control.ok(&["create", "tool", "another", "--url", "http://127.0.0.1:9/"]).await?;
-    let committed = begun.elapsed();
-    let mut heard = Vec::with_capacity(listeners);
+    let (mut streams, mut heard) = (Vec::new(), Vec::new());
     for hearing in hearing {
-        heard.push(tokio::time::timeout(Duration::from_secs(30), hearing).await???);
+        let (stream, at) = tokio::time::timeout(Duration::from_secs(30), hearing).await???;
+        streams.push(stream);
+        heard.push(at);
     }
-    let (first, last) = (heard.iter().min(), heard.iter().max());
-    let (first, last) = first.zip(last).context("nobody listens")?;
-    writeln!(
-        out,
-        "list_changed to {listeners} listeners: the command took {committed:.0?}, the first heard after {:.0?}, the last {:.0?} later",
-        first.duration_since(begun),
-        last.duration_since(*first)
-    )?;
-    Ok(())
+    let (first, last) = heard.iter().min().zip(heard.iter().max()).context("nobody listens")?;
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    let finding = |what: String, time| Finding::plain(NAME, &what, milliseconds(time), "ms", None);
+    let findings = vec![
+        finding(
+            format!("list_changed to {} listeners: first", heard.len()),
+            first.duration_since(begun),
+        ),
+        finding("list_changed: last after the first".to_owned(), last.duration_since(*first)),
+    ];
+    streams.extend(others);
+    Ok((streams, findings))
 }
 
 /// Times the events of calls on each way, in turns.
-async fn delays(setup: &Setup, out: &mut impl Write) -> anyhow::Result<()> {
+async fn delays(setup: &Setup) -> anyhow::Result<Vec<Finding>> {
     let mut ways = Vec::new();
     for (name, url, tool) in [
-        ("direct", &setup.upstream_url, UPSTREAM_TOOL),
-        ("bare proxy", &setup.bare_url, CLIENT_TOOL),
-        ("Lockgate", &setup.gateway_url, CLIENT_TOOL),
+        (DIRECT, setup.upstream_url(), UPSTREAM_TOOL),
+        (BARE, setup.bare_url(), CLIENT_TOOL),
+        (LOCKGATE, setup.gateway_url(), CLIENT_TOOL),
     ] {
-        let session = Session::open(url, &setup.token, tool).await;
+        let address = Arc::new(Address::calls(&url, &setup.token, tool));
+        let session = Session::open(&address).await;
         ways.push((name, session.with_context(|| format!("to {name}"))?, Histogram::new(3)?));
     }
     for _ in 0..CALLS {
@@ -111,29 +122,20 @@ async fn delays(setup: &Setup, out: &mut impl Write) -> anyhow::Result<()> {
         }
         ways.rotate_left(1);
     }
-    let p50 = |name: &str| {
+    let at = |name: &str, part: f64| {
         let way = ways.iter().find(|(found, ..)| *found == name);
-        way.map_or(0, |(.., delays): &(_, _, Histogram<u64>)| delays.value_at_quantile(0.5))
+        way.map_or(0.0, |(.., delays): &(_, _, Histogram<u64>)| {
+            float(delays.value_at_quantile(part))
+        })
     };
-    let ratio = float(p50("Lockgate")) / float(p50("bare proxy").max(1));
-    let verdict = if ratio <= 2.0 { "held" } else { "MISSED" };
-    writeln!(
-        out,
-        "delay per event at p50 against the bare proxy: {ratio:.2} x (target <= 2.00 x: {verdict})\n"
-    )?;
-    writeln!(out, "| way | p50 µs per event | p99 µs per event |\n|---|---|---|")?;
-    for (name, _, delays) in &ways {
-        let (p50, p99) = (delays.value_at_quantile(0.5), delays.value_at_quantile(0.99));
-        writeln!(out, "| {name} | {p50} | {p99} |")?;
+    let ratio = at(LOCKGATE, 0.5) / at(BARE, 0.5).max(1.0);
+    let what = "delay of an event at p50 against the bare proxy";
+    let mut findings = vec![Finding::plain(NAME, what, ratio, "x", Some(Bound::AtMost(2.0)))];
+    for name in [DIRECT, BARE, LOCKGATE] {
+        for (quantile, part) in [("p50", 0.5), ("p99", 0.99)] {
+            let what = format!("delay of an event at {quantile}, {name}");
+            findings.push(Finding::plain(NAME, &what, at(name, part), "µs", None));
+        }
     }
-    Ok(())
-}
-
-/// Each stream takes a descriptor.
-fn raise_file_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // With fewer the run says so itself.
-    setrlimit(Resource::Nofile, limit).ok();
+    Ok(findings)
 }
