@@ -5,7 +5,8 @@ mod needs;
 
 use std::{sync::Arc, time::Duration};
 
-use proto::{Catalog, resource::UpstreamResource, upstream::FailureReason};
+use proto::{Catalog, resource::UpstreamResource, tool::Definition, upstream::FailureReason};
+use serde_json::value::RawValue;
 
 pub(crate) use self::needs::Remembered;
 use self::{
@@ -13,7 +14,10 @@ use self::{
     needs::{Everybody, Source},
 };
 use crate::{
-    mcp::{Capabilities, beyond},
+    mcp::{
+        Capabilities, beyond,
+        mirror::{MirrorParam, mirror_params},
+    },
     snapshot::table::{PrivateCatalog, Table},
     upstream::{Active, CallFailure, Limits, Lister, Step, Upstreams},
 };
@@ -64,6 +68,21 @@ pub(crate) async fn read_private(
     let ttl = ttl_ms.map_or(TTL, Duration::from_millis).clamp(TTL_MIN, TTL_MAX);
     let ttl_ms = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX);
     Ok(PrivateCatalog { tools, entries, ttl_ms, is_of_all: lister.is_of_all() })
+}
+
+/// Which parameters of one tool the upstream wants as headers now; `None` if it has no such tool.
+pub(crate) async fn mirrored_now(
+    lister: &Lister,
+    tool: &str,
+    limits: &Limits,
+) -> Result<Option<Box<[MirrorParam]>>, CallFailure> {
+    let read = Listing::read_within((lister, ""), r#"{"tools":{}}"#, limits, &listing::FOR_ALL);
+    let (Listing { tools, .. }, _) = read.await?;
+    let found = tools.into_iter().find(|it| it.name == tool);
+    Ok(found.and_then(|it| {
+        let schema = Definition::of(&it.definition).input_schema.map_or("{}", RawValue::get);
+        mirror_params(schema).ok().map(Into::into)
+    }))
 }
 
 async fn read(active: &Active, limits: &Limits) -> Result<Catalog, (Step, CallFailure)> {

@@ -5,6 +5,7 @@ mod conversation;
 mod endpoint;
 mod listening;
 mod probe;
+mod repair;
 mod session;
 mod whole;
 
@@ -127,6 +128,9 @@ impl HttpUpstream {
             Ok(Attempt::SessionLost) => return Err(CallFailure::SessionLost),
             Err(failure @ (CallFailure::Initialize(_) | CallFailure::Incompatible(_))) => {
                 Err(failure)
+            }
+            Err(failure) if repair::is_mismatch(&failure) && spoken.era == Era::Modern => {
+                return Box::pin(self.repair(call, bounds, &spoken, failure)).await;
             }
             Err(failure) => return Err(failure),
         };

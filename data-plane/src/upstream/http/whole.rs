@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
-use super::{Answer, Session};
+use super::{Answer, Session, repair};
 use crate::{
     egress::OriginBody,
     mcp::{Kind, Message, code, message::parse},
@@ -74,9 +74,11 @@ pub(super) async fn read_whole(
         return Ok(None);
     }
     // Modern upstreams answer errors with a status of its own; the body is what counts.
-    take_whole(body.clone(), (relay, name))
-        .map(Some)
-        .map_err(|_| CallFailure::HttpStatus { status: code, excerpt: fetch::excerpt(&body) })
+    let taken = take_whole(body.clone(), (relay, name));
+    taken.map(Some).map_err(|failure| match failure {
+        mismatch if repair::is_mismatch(&mismatch) => mismatch,
+        _ => CallFailure::HttpStatus { status: code, excerpt: fetch::excerpt(&body) },
+    })
 }
 
 fn take_whole(body: Bytes, (relay, name): (&Relay, &str)) -> Result<Whole, CallFailure> {

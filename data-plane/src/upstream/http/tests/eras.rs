@@ -167,3 +167,58 @@ async fn a_handshake_that_fails_for_a_moment_is_tried_again() {
         log.lock().iter().filter(|it| it.starts_with("tools/call")).cloned().collect();
     assert_eq!(calls, ["tools/call 2025-11-25 s1"]);
 }
+
+/// A modern server whose tool wants its parameter `region` as a header, which the configuration
+/// does not know; `list` answers `tools/list`.
+async fn picky(list: &'static str) -> (Proxy, Log) {
+    let log = Log::default();
+    let heard = Arc::clone(&log);
+    let address = serve(move |seen| {
+        let (id, method) = (seen.member("/id"), seen.member("/method"));
+        heard.lock().push(method.as_str().unwrap_or_default().to_owned());
+        let say = |status, rest: &str| {
+            answer(status, "application/json", format!(r#"{{"jsonrpc":"2.0","id":{id},{rest}}}"#))
+        };
+        match method.as_str() {
+            Some("server/discover") => say(
+                200,
+                r#""result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}}"#,
+            ),
+            Some("tools/list") => say(200, list),
+            Some("tools/call") if seen.header("mcp-param-region") == "eu" => {
+                say(200, r#""result":{"content":"done"}"#)
+            }
+            _ => say(400, r#""error":{"code":-32020,"message":"Header mismatch"}"#),
+        }
+    });
+    (Proxy::new(upstream(http(address.await))), log)
+}
+
+#[tokio::test]
+async fn a_call_whose_headers_are_refused_is_made_again_with_those_that_are_wanted() {
+    let marked = r#""result":{"tools":[{"name":"do","inputSchema":{"type":"object","properties":{"region":{"type":"string","x-mcp-header":"Region"}}}}]}"#;
+    let (proxy, log) = picky(marked).await;
+    let done = proxy.run(modern_call("1", r#"{"region":"eu"}"#)).await;
+    assert!(done[0].contains("done"), "{done:?}");
+    let (discover, call) = ("server/discover", "tools/call");
+    check_log(&log, &[discover, call, "tools/list", call]);
+
+    log.lock().clear();
+    let other = proxy.run(modern_call("2", r#"{"region":"us"}"#)).await;
+    assert!(other[0].contains("-32020"), "refused once more: {other:?}");
+    check_log(&log, &[call, "tools/list", call]);
+}
+
+#[tokio::test]
+async fn a_call_is_not_made_again_when_nothing_else_could_be_said() {
+    for list in [
+        r#""result":{"tools":[{"name":"do","inputSchema":{"type":"object"}}]}"#,
+        r#""result":{"tools":[]}"#,
+        r#""error":{"code":-32603,"message":"no"}"#,
+    ] {
+        let (proxy, log) = picky(list).await;
+        let refused = proxy.run(modern_call("1", r#"{"region":"eu"}"#)).await;
+        assert!(refused[0].contains("-32020"), "{refused:?}");
+        check_log(&log, &["server/discover", "tools/call", "tools/list"]);
+    }
+}
