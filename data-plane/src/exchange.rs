@@ -289,6 +289,14 @@ impl Exchange {
         None
     }
 
+    /// Ends it before anything of it was sent: the answer that says why.
+    pub(crate) fn refuse(mut self, failure: &Failure) -> Bytes {
+        self.state = State::Done;
+        self.operation.fail(failure);
+        failure.log();
+        error::response(failure, Some(&self.id))
+    }
+
     fn fail(&mut self, failure: &Failure) -> Poll<Option<Event>> {
         self.operation.fail(failure);
         failure.log();

@@ -75,17 +75,18 @@ impl Everybody<'_> {
         let end = Instant::now() + self.limits.call_timeout / 2;
         match self.source {
             Source::Session => self.sort_looks(rich, end).await.0,
-            Source::Process => match self.remembered_looks(&rich) {
-                Some(sorted) => sorted,
-                None => {
-                    let (sorted, is_whole) = self.sort_looks(rich.clone(), end).await;
-                    if is_whole {
-                        self.remember(Saw::Each { rich, sorted: sorted.clone() });
-                    }
-                    sorted
+            Source::Process => {
+                if let Some(sorted) = self.remembered_looks(&rich) {
+                    return sorted;
                 }
-            },
-            Source::Shared => self.sort_shared(rich, end).await,
+                let (sorted, is_whole) = self.sort_looks(rich.clone(), end).await;
+                if is_whole {
+                    self.remember(Saw::Each { rich, sorted: sorted.clone() });
+                }
+                sorted
+            }
+            // Boxed, for it looks as two at once.
+            Source::Shared => Box::pin(self.sort_shared(rich, end)).await,
         }
     }
 
@@ -122,10 +123,8 @@ impl Everybody<'_> {
         let needs = match known {
             Some(known) if rich.keys().iter().all(|key| known.contains_key(key)) => known,
             known => {
-                let is_first = known.is_none();
-                let Some(mut found) = self.classify(&rich, is_first, end).await else {
-                    return rich;
-                };
+                let found = self.classify(&rich, known.as_ref(), end).await;
+                let Some(mut found) = found else { return rich };
                 // What was seen before may come back.
                 found.extend(known.filter(|known| known.len() < KNOWN_MAX).into_iter().flatten());
                 self.remember(Saw::Shared(found.clone()));
@@ -136,11 +135,11 @@ impl Everybody<'_> {
     }
 
     /// What clients need for what the shared process shows, as far as that can be known; `None`
-    /// if nobody else could look. `is_first`: nothing can have been done with it yet.
+    /// if nobody else could look. While nothing is `known` nothing can have come about by use.
     async fn classify(
         &self,
         rich: &Listing,
-        is_first: bool,
+        known: Option<&BTreeMap<Key, Needs>>,
         end: Instant,
     ) -> Option<BTreeMap<Key, Needs>> {
         let looks = (self.look(Capabilities::NONE, end), self.look(Capabilities::all(), end));
@@ -151,7 +150,7 @@ impl Everybody<'_> {
         let mut needs: BTreeMap<_, _> = for_all.into_iter().map(|key| (key, NOTHING)).collect();
         let Some(most) = most else { return Some(needs) };
         let mut gated = unexplained.take(&most.keys());
-        if !is_first {
+        if known.is_some() {
             needs.extend(unexplained.keys().into_iter().map(|key| (key, NOTHING)));
         }
         for step in STEPS {

@@ -125,6 +125,35 @@ fn the_end_of_a_socket_is_the_end_of_its_calls() {
 }
 
 #[test]
+fn a_call_that_is_refused_for_its_id_does_not_run() {
+    let world = World::start();
+    world.runtime.block_on(async {
+        let mut socket = Socket::open(&world, "/ws", None).await;
+        socket.send(&HELLO.replace("2025-11-25", "2025-03-26")).await;
+        socket.message().await;
+        let modern = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"up-wait","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#;
+        socket.send(modern).await;
+        // To the session it is another call, on this connection the second of its name.
+        let again = call_body(1, "up-wait");
+        for again in [again.clone(), format!("[{again}]")] {
+            socket.send(&again).await;
+            let refused = socket.message().await;
+            let refused = refused.get(0).unwrap_or(&refused);
+            assert_eq!(refused["error"]["code"], -32600, "{refused}");
+        }
+        socket.send(&call_body(2, "up-echo")).await;
+        assert_eq!(socket.message().await["id"], 2);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(world.upstream.waits.borrow().begun, 1, "a refused call ran");
+        world.upstream.go.notify_one();
+        assert_eq!(socket.message().await["result"]["content"][0]["text"], "waited");
+        socket.send(&call_body(1, "up-echo")).await;
+        assert_eq!(socket.message().await["id"], 1, "the place is free again");
+    });
+    world.stop();
+}
+
+#[test]
 fn every_reason_to_close_has_its_code() {
     let mut config = config();
     config.limits.body_bytes = 1000;

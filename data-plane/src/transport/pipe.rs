@@ -173,14 +173,16 @@ impl Pipe {
                 self.say(answer).await;
                 self.listen();
             }
-            Begun::Relay(exchange) => {
-                let answered = async move {
-                    if let Some(answer) = pipe.pump(exchange).await {
-                        pipe.say(answer).await;
-                    }
-                };
-                self.run(id, answered).await;
-            }
+            Begun::Relay(exchange) => match self.enlist(&id) {
+                Ok(place) => {
+                    self.work.spawn(place.while_wanted(async move {
+                        if let Some(answer) = pipe.pump(exchange).await {
+                            pipe.say(answer).await;
+                        }
+                    }));
+                }
+                Err(failure) => self.say(exchange.refuse(&failure)).await,
+            },
             Begun::Listening(hearing) => {
                 self.run(id, async move { pipe.tell(hearing).await }).await;
             }

@@ -11,7 +11,7 @@ use super::{Begun, Pipe};
 use crate::{
     edge::batch::{self, Element},
     error::Failure,
-    mcp::{Kind, Message, Version},
+    mcp::{Kind, Message, Method, Version},
     transport::batch::joined,
 };
 
@@ -27,8 +27,11 @@ impl Default for Places {
     }
 }
 
-/// Gives an answer, unless it is cancelled.
-type Answering = Pin<Box<dyn Future<Output = Option<Bytes>> + Send>>;
+/// What a message leads to: an answer, if it expects one and is not cancelled.
+enum Answering {
+    Now(Option<Bytes>),
+    Later(Pin<Box<dyn Future<Output = Option<Bytes>> + Send>>),
+}
 
 impl Pipe {
     /// The messages of a body, if it is a batch and its client has such.
@@ -50,8 +53,8 @@ impl Pipe {
                     answers.push(self.refusal(&Failure::TooManyCalls, Some(&message.id_bytes())));
                 }
                 Ok(message) => match self.answering(message).await? {
-                    Ok(work) => answering.push(work),
-                    Err(answer) => answers.extend(answer),
+                    Answering::Now(answer) => answers.extend(answer),
+                    Answering::Later(work) => answering.push(work),
                 },
                 Err((failure, id)) => answers.push(self.refusal(&failure, id.as_deref())),
             }
@@ -76,29 +79,40 @@ impl Pipe {
         Ok(())
     }
 
-    /// The work that answers a message, or its answer, if it expects one.
-    async fn answering(
-        self: &Arc<Self>,
-        message: Message,
-    ) -> Result<Result<Answering, Option<Bytes>>, Failure> {
+    /// What a message leads to.
+    async fn answering(self: &Arc<Self>, message: Message) -> Result<Answering, Failure> {
+        if message.method() == Some(&Method::Listen) {
+            let failure = Failure::InvalidRequest("nobody can listen in a batch");
+            return Ok(Answering::Now(Some(self.refusal(&failure, Some(&message.id_bytes())))));
+        }
         let id = message.id_bytes();
-        let pipe = Arc::clone(self);
         let begun = self.begin(message).await?;
-        let work: Answering = match begun {
-            Begun::Done(answer) => return Ok(Err(answer)),
-            Begun::Relay(exchange) => Box::pin(async move { pipe.pump(exchange).await }),
-            Begun::Carry(message, table, principal) => {
-                Box::pin(async move { pipe.carry(*message, table, principal).await })
+        if let Begun::Done(answer) = begun {
+            return Ok(Answering::Now(answer));
+        }
+        let place = match self.enlist(&id) {
+            Ok(place) => place,
+            Err(failure) => {
+                let refused = match begun {
+                    Begun::Relay(exchange) => exchange.refuse(&failure),
+                    Begun::Done(_) | Begun::Carry(..) | Begun::Listening(_) => {
+                        self.refusal(&failure, Some(&id))
+                    }
+                };
+                return Ok(Answering::Now(Some(refused)));
             }
-            // Nobody can listen in a batch: the legacy era has no such request.
-            Begun::Listening(_) => return Ok(Err(None)),
         };
-        Ok(match self.enlist(&id) {
-            Ok(cancel) => {
-                let wanted = Arc::clone(self).while_wanted((id, cancel), work);
-                Ok(Box::pin(async move { wanted.await.flatten() }))
+        let pipe = Arc::clone(self);
+        let work = async move {
+            match begun {
+                Begun::Relay(exchange) => pipe.pump(exchange).await,
+                Begun::Carry(message, table, principal) => {
+                    pipe.carry(*message, table, principal).await
+                }
+                Begun::Done(_) | Begun::Listening(_) => None,
             }
-            Err(failure) => Err(Some(self.refusal(&failure, Some(&id)))),
-        })
+        };
+        let wanted = place.while_wanted(work);
+        Ok(Answering::Later(Box::pin(async move { wanted.await.flatten() })))
     }
 }

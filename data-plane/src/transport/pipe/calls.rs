@@ -15,6 +15,36 @@ pub(super) struct Running {
     cancel: CancellationToken,
 }
 
+/// A place among the running calls, free again when it is dropped.
+pub(super) struct Place {
+    pipe: Arc<Pipe>,
+    id: Bytes,
+    cancel: CancellationToken,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.pipe.running.lock().retain(|call| call.id != self.id);
+    }
+}
+
+impl Place {
+    /// Does work, unless nobody waits for it any more.
+    pub(super) async fn while_wanted<T>(self, work: impl Future<Output = T> + Send) -> Option<T> {
+        let done = tokio::select! {
+            biased;
+            () = self.pipe.closed.cancelled() => None,
+            () = self.cancel.cancelled() => None,
+            done = work => Some(done),
+        };
+        if self.pipe.closed.is_cancelled() {
+            // It may have opened something while the pipe was closed.
+            self.pipe.end_session();
+        }
+        done
+    }
+}
+
 impl Pipe {
     /// Gives up the call that a cancellation names: nothing is answered to it any more.
     pub(super) fn cancel(&self, message: &Message) {
@@ -32,16 +62,13 @@ impl Pipe {
         work: impl Future<Output = ()> + Send + 'static,
     ) {
         match self.enlist(&id) {
-            Ok(cancel) => {
-                let done = Arc::clone(self).while_wanted((id, cancel), work);
-                self.work.spawn(done);
-            }
+            Ok(place) => drop(self.work.spawn(place.while_wanted(work))),
             Err(failure) => self.refuse(&failure, Some(&id)).await,
         }
     }
 
     /// A place for the work that answers request `id`, which a cancellation can end.
-    pub(super) fn enlist(&self, id: &Bytes) -> Result<CancellationToken, Failure> {
+    pub(super) fn enlist(self: &Arc<Self>, id: &Bytes) -> Result<Place, Failure> {
         let mut running = self.running.lock();
         if running.len() >= self.edge.limits().calls_per_session {
             return Err(Failure::TooManyCalls);
@@ -51,26 +78,6 @@ impl Pipe {
         }
         let cancel = CancellationToken::new();
         running.push(Running { id: id.clone(), cancel: cancel.clone() });
-        Ok(cancel)
-    }
-
-    /// Does enlisted work, unless nobody waits for it any more.
-    pub(super) async fn while_wanted<T>(
-        self: Arc<Self>,
-        (id, cancel): (Bytes, CancellationToken),
-        work: impl Future<Output = T> + Send,
-    ) -> Option<T> {
-        let done = tokio::select! {
-            biased;
-            () = self.closed.cancelled() => None,
-            () = cancel.cancelled() => None,
-            done = work => Some(done),
-        };
-        self.running.lock().retain(|call| call.id != id);
-        if self.closed.is_cancelled() {
-            // It may have opened something while the pipe was closed.
-            self.end_session();
-        }
-        done
+        Ok(Place { pipe: Arc::clone(self), id: id.clone(), cancel })
     }
 }
