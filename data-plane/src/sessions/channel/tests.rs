@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use proptest::prelude::*;
 
-use super::*;
+use std::task::{Context, Poll, Waker};
+
+use super::{
+    outlet::{BREAK_MAX, Event, FINISHED_KEPT, GENERAL_KEPT, KEPT_BYTES_MAX, KEPT_MAX},
+    *,
+};
 use crate::{
     mcp::{Capabilities, Version, message::parse},
     sessions::Sessions,
