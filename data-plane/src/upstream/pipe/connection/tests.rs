@@ -1,7 +1,10 @@
 //! Whose a server's messages are.
 
 use super::*;
-use crate::upstream::{audience::Stage, pipe::Serial};
+use crate::{
+    mcp::Kind,
+    upstream::{audience::Stage, pipe::Serial, spawner::Listener},
+};
 
 #[tokio::test]
 async fn a_request_after_the_answer_is_refused() {
