@@ -371,3 +371,6 @@ fn relay(events: Events) -> Heards {
         Some((next, events))
     }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,8 +78,15 @@ struct Running {
 struct Cancel {
     is_cancelled: AtomicBool,
     waker: AtomicWaker,
-    /// What the client is to be told of questions that nobody waits for any more.
-    taken_back: Mutex<Vec<Bytes>>,
+    taken_back: Mutex<TakenBack>,
+}
+
+/// What a call has to tell its client of questions that nobody waits for any more.
+#[derive(Debug, Default)]
+struct TakenBack {
+    told: Vec<Bytes>,
+    /// The call tells nothing more.
+    is_over: bool,
 }
 
 /// Why a call cannot begin.
@@ -263,10 +270,23 @@ impl Cancel {
         self.waker.wake();
     }
 
-    /// Lets the call tell its client.
-    fn take_back(&self, told: Bytes) {
-        self.taken_back.lock().push(told);
+    /// Lets the call tell its client; gives the message back if the call is over.
+    fn take_back(&self, told: Bytes) -> Option<Bytes> {
+        let mut taken_back = self.taken_back.lock();
+        if taken_back.is_over {
+            return Some(told);
+        }
+        taken_back.told.push(told);
+        drop(taken_back);
         self.waker.wake();
+        None
+    }
+
+    /// The call is over. Gives what it has not told.
+    fn close(&self) -> Vec<Bytes> {
+        let mut taken_back = self.taken_back.lock();
+        taken_back.is_over = true;
+        std::mem::take(&mut taken_back.told)
     }
 }
 
@@ -293,19 +313,19 @@ impl Ticket {
 
     /// This call's upstream takes back its request `id` (raw JSON): what to tell the client.
     pub(crate) fn withdraw(&self, id: &[u8]) -> Option<Bytes> {
-        self.live.withdraw(id, Some(self))
+        self.live.withdraw(id, self)
     }
 
     /// What to tell the client of a question that has expired. Who polls for cancellation is
     /// woken when there is something.
     pub(crate) fn taken_back(&self) -> Option<Bytes> {
-        self.cancel.taken_back.lock().pop()
+        self.cancel.taken_back.lock().told.pop()
     }
 
-    /// The call is over: what to tell the client of its questions that are open still.
+    /// The call is over: what to tell the client of its questions that are open still. What
+    /// becomes of others later it is told elsewhere.
     pub(crate) fn take_back(&self) -> Vec<Bytes> {
-        let expired = std::mem::take(&mut *self.cancel.taken_back.lock());
-        [expired, self.live.forget_questions(self)].concat()
+        [self.cancel.close(), self.live.forget_questions(self)].concat()
     }
 
     /// Opens the stream on which this call's messages travel.
@@ -331,7 +351,7 @@ impl Drop for Ticket {
         }
         drop(calls);
         // Whoever could tell the client is gone.
-        drop(self.live.forget_questions(self));
+        drop(self.take_back());
     }
 }
 

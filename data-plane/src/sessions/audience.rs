@@ -102,8 +102,9 @@ impl Live {
             }
             Notice::Cancelled => {
                 let id = message.params().and_then(|params| params.request_id);
-                let told = id.and_then(|id| self.withdraw(message.raw(id), None));
-                told.map(|told| self.tell(told));
+                if let Some(id) = id {
+                    self.withdraw_outside(message.raw(id));
+                }
             }
             // Lists are the gateway's own.
             Notice::ToolsChanged

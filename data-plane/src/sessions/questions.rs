@@ -47,8 +47,8 @@ struct Pending {
     /// Under which the client knows it.
     id: u64,
     question: Question,
-    /// The call that it belongs to.
-    call: Option<Arc<Cancel>>,
+    /// The call that it was asked with; it need not belong to it.
+    with: Option<Arc<Cancel>>,
     _expiry: AbortOnDropHandle<()>,
 }
 
@@ -86,8 +86,8 @@ impl Live {
             }
         });
         let request = question.under(id.to_string().as_bytes(), &to);
-        let call = call.filter(|_| question.is_of_call()).map(|call| Arc::clone(&call.cancel));
-        let pending = Pending { id, question, call, _expiry: AbortOnDropHandle::new(expiry) };
+        let with = call.map(|call| Arc::clone(&call.cancel));
+        let pending = Pending { id, question, with, _expiry: AbortOnDropHandle::new(expiry) };
         questions.pending.push(pending);
         Some(request)
     }
@@ -100,19 +100,28 @@ impl Live {
 
     /// Gives the client's response to who asked; false if nobody did.
     pub(crate) fn answer(&self, response: &Message) -> bool {
-        let asked = response.id().and_then(number).and_then(|id| self.take(id));
+        let id = response.id().and_then(number);
+        let asked = id.and_then(|id| self.take(|it| it.id == id));
         asked.map(|asked| asked.question.answer(response)).is_some()
     }
 
     /// The client has thought for too long: it need not ask its user any more.
     fn expire(&self, id: u64) {
-        let Some(Pending { question, call, .. }) = self.take(id) else { return };
+        let Some(Pending { question, with, .. }) = self.take(|it| it.id == id) else { return };
         question.expire();
+        self.take_back(id, with.as_deref());
+    }
+
+    /// Tells the client that nobody waits for its answer: on the stream of the call that it was
+    /// asked with, where it may be the only one, as long as there is that.
+    fn take_back(&self, id: u64, with: Option<&Cancel>) {
         let told = cancelled(id.to_string().as_bytes());
-        match call {
-            // On the stream on which it was asked.
+        let untold = match with {
             Some(call) => call.take_back(told),
-            None => drop(self.tell(told)),
+            None => Some(told),
+        };
+        if let Some(told) = untold {
+            self.tell(told);
         }
     }
 
@@ -126,16 +135,19 @@ impl Live {
         }
     }
 
-    /// The upstream takes back its request `id` (raw JSON) of this call, or of none: what to
-    /// tell the client.
-    pub(super) fn withdraw(&self, id: &[u8], call: Option<&Ticket>) -> Option<Bytes> {
-        let mut questions = self.questions.lock();
-        let is_of = |it: &Pending| call.map_or(it.call.is_none(), |call| it.is_of(call));
-        let at = questions.pending.iter().position(|it| is_of(it) && it.question.id() == id)?;
-        let withdrawn = questions.pending.swap_remove(at);
-        drop(questions);
+    /// The upstream takes back its request `id` (raw JSON) of this call: what to tell the client.
+    pub(super) fn withdraw(&self, id: &[u8], call: &Ticket) -> Option<Bytes> {
+        let withdrawn = self.take(|it| it.is_of(call) && it.question.id() == id)?;
         withdrawn.question.withdraw();
         Some(cancelled(withdrawn.id.to_string().as_bytes()))
+    }
+
+    /// The upstream takes back its request `id` (raw JSON) that belongs to no call.
+    pub(super) fn withdraw_outside(&self, id: &[u8]) {
+        let withdrawn = self.take(|it| it.is_outside() && it.question.id() == id);
+        let Some(Pending { id, question, with, .. }) = withdrawn else { return };
+        question.withdraw();
+        self.take_back(id, with.as_deref());
     }
 
     /// The call is over: nobody waits for answers to what it asked. What to tell the client.
@@ -153,16 +165,23 @@ impl Live {
         drop(forgotten);
     }
 
-    fn take(&self, id: u64) -> Option<Pending> {
+    fn take(&self, is_it: impl FnMut(&Pending) -> bool) -> Option<Pending> {
         let mut questions = self.questions.lock();
-        let at = questions.pending.iter().position(|it| it.id == id)?;
+        let at = questions.pending.iter().position(is_it)?;
         Some(questions.pending.swap_remove(at))
     }
 }
 
 impl Pending {
+    /// Whether it ends with this call.
     fn is_of(&self, call: &Ticket) -> bool {
-        self.call.as_ref().is_some_and(|it| Arc::ptr_eq(it, &call.cancel))
+        let is_with = self.with.as_ref().is_some_and(|it| Arc::ptr_eq(it, &call.cancel));
+        is_with && self.question.is_of_call()
+    }
+
+    /// Whether it ends with no call.
+    fn is_outside(&self) -> bool {
+        self.with.is_none() || !self.question.is_of_call()
     }
 }
 
@@ -316,8 +335,8 @@ mod tests {
         let call = live.begin(Bytes::from_static(b"1"), 9).unwrap();
         let (asked, mut back) = question("5", SAMPLING);
         let request = live.ask(asked, Some(&call), asks(&["sampling"])).unwrap();
-        assert!(live.withdraw(b"6", Some(&call)).is_none());
-        let told = text(live.withdraw(b"5", Some(&call)).unwrap());
+        assert!(live.withdraw(b"6", &call).is_none());
+        let told = text(live.withdraw(b"5", &call).unwrap());
         assert!(told.contains(&format!(r#""requestId":{}"#, id_of(&request))), "{told}");
         assert!(back.try_recv().is_err());
     }
@@ -344,6 +363,39 @@ mod tests {
         let told = text(call.taken_back().unwrap());
         assert!(told.contains(&format!(r#""requestId":{}"#, id_of(&request))), "{told}");
         assert!(call.take_back().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_question_that_travelled_with_a_call_is_told_where_it_was_asked() {
+        let live = live();
+        let call = live.begin(Bytes::from_static(b"1"), 9).unwrap();
+        let ask = |id: &str| {
+            let (asked, back) = question(id, SAMPLING);
+            let request = live.ask(asked.beside(), Some(&call), asks(&["sampling"])).unwrap();
+            (format!(r#""requestId":{}"#, id_of(&request)), back)
+        };
+        // Its client reads nothing but the call.
+        let (withdrawn, _back) = ask("5");
+        live.withdraw_outside(b"5");
+        let told = text(call.taken_back().unwrap());
+        assert!(told.contains(&withdrawn), "{told}");
+        let (expired, mut back) = ask("6");
+        assert!(text(back.recv().await.unwrap()).contains("did not answer in time"));
+        tokio::task::yield_now().await;
+        let told = text(call.taken_back().unwrap());
+        assert!(told.contains(&expired), "{told}");
+        // After the call there is another stream, or none.
+        let mut reader = live.attach(asks(&["sampling"]));
+        let (withdrawn, _back) = ask("7");
+        let (expired, mut back) = ask("8");
+        assert!(call.take_back().is_empty(), "they do not end with it");
+        live.withdraw_outside(b"7");
+        let told = text(reader.next().await.unwrap());
+        assert!(told.contains(&withdrawn), "{told}");
+        drop(call);
+        assert!(text(back.recv().await.unwrap()).contains("did not answer in time"));
+        let told = text(reader.next().await.unwrap());
+        assert!(told.contains(&expired), "{told}");
     }
 
     #[tokio::test]
