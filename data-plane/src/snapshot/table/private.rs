@@ -100,7 +100,9 @@ impl PerCaller {
                 Replacing { base, upstream, catalog }.replace(&mut recipe);
             }
         }
-        View::of(&recipe, ttl_ms)
+        let mut view = View::of(&recipe, ttl_ms);
+        view.askers = base.askers;
+        view
     }
 }
 

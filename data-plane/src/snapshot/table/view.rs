@@ -57,8 +57,8 @@ pub struct View {
     /// What upstreams of tools shown here offer, if it is tasks; in the order of the tools.
     tasks: OfTasks,
     extensions: Extensions,
-    /// Who may ask the users of this endpoint.
-    askers: Askers,
+    /// Who may ask the users of this endpoint, which is the same for all who see it.
+    pub(super) askers: Askers,
     /// How long clients may keep its lists.
     ttl_ms: u32,
     /// How it is seen by each caller, where upstreams show each something else.
@@ -83,6 +83,14 @@ impl Recipe {
             Naming::Prefix => &tool.name,
             Naming::Bare => tool.original_name(),
         }
+    }
+
+    /// Who may ask: all upstreams that it has, also those of which nothing is shown yet.
+    fn askers(&self) -> Askers {
+        let of_tools = self.tools.iter().filter_map(|tool| tool.upstream_id());
+        let mut all = self.shares.iter().map(|it| &*it.upstream.id).chain(of_tools);
+        let first = all.next();
+        if all.any(|id| Some(id) != first) { Askers::Several } else { Askers::One }
     }
 }
 
@@ -134,12 +142,8 @@ impl View {
             ttl_ms,
             private: None,
             extensions: Extensions::default(),
-            askers: Askers::One,
+            askers: recipe.askers(),
         };
-        let first = view.upstream_ids().next().map(ToOwned::to_owned);
-        if view.has_upstream(|id| first.as_deref() != Some(id)) {
-            view.askers = Askers::Several;
-        }
         view.extensions = Extensions::new(shares, |id| !view.has_upstream(|it| it != id));
         let all = ListKind::ALL.into_iter().flat_map(|kind| view.items(kind));
         view.relevant = all.fold(Capabilities::NONE, |all, item| all.or(item.needs));

@@ -8,7 +8,7 @@ use proto::{
 
 use super::*;
 use crate::{
-    mcp::{Capabilities, list::ListKind},
+    mcp::{Capabilities, elicitation::Askers, list::ListKind},
     snapshot::table::{
         Table,
         tests::{compile, entry, sample, server, tool, upstream},
@@ -113,6 +113,36 @@ fn a_virtual_server_shows_what_was_chosen_of_what_the_caller_sees() {
     assert_eq!(view.tool("echo").unwrap().upstream_id(), Some("b"));
     assert_eq!(&*view.shelf().prompt("ask").unwrap().upstream_id, "b");
     assert_eq!(&*view.shelf().prompt("own").unwrap().upstream_id, "a");
+}
+
+#[test]
+fn who_asks_is_named_where_upstreams_show_nothing() {
+    let mut resources = sample();
+    for resource in &mut resources {
+        if let Resource::Upstream(upstream) = resource
+            && upstream.id == "a"
+        {
+            upstream.catalog_scope = CatalogScope::Principal;
+        }
+    }
+    // Its name is taken by the first, which is all that is shown.
+    let clash = server("clash", &[], &["id-b-echo", "id-a-echo"]);
+    resources.push(Resource::VirtualServer(clash));
+    resources.push(Resource::VirtualServer(server("alone", &["a"], &[])));
+    let table = compile(&resources).unwrap();
+    let clash = table.server("clash").unwrap();
+    assert_eq!((names(clash), clash.private_upstreams().len()), (vec!["echo"], 1));
+    assert_eq!(clash.askers(), Askers::Several);
+    assert_eq!(seen(clash, catalog(&["mine"], &[])).askers(), Askers::Several);
+    assert_eq!(table.server("alone").unwrap().askers(), Askers::One);
+    // Shown to nobody before a login.
+    resources.retain(|it| {
+        !matches!(it, Resource::Tool(tool) if tool.id.starts_with("id-a-"))
+            && !matches!(it, Resource::VirtualServer(_))
+    });
+    let table = compile(&resources).unwrap();
+    assert_eq!(names(table.everything()), ["b-echo"]);
+    assert_eq!(table.everything().askers(), Askers::Several);
 }
 
 #[test]
