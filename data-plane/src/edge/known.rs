@@ -10,7 +10,9 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 use proto::Principal;
 
-use crate::{connection::Door, session::SessionClaims, sessions::Live, snapshot::table::Table};
+use crate::{
+    auth::Trust, connection::Door, session::SessionClaims, sessions::Live, snapshot::table::Table,
+};
 
 /// What a connection does once HTTP has left it.
 pub(crate) type Upgraded = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -20,15 +22,22 @@ pub(crate) struct Client {
     pub(crate) peer: SocketAddr,
     pub(crate) door: Door,
     /// Only this connection's requests meet here.
-    session: Mutex<Option<Arc<Known>>>,
+    session: Mutex<Option<Remembered>>,
     upgraded: Mutex<Option<Upgraded>>,
 }
 
-/// A session id that was opened under one configuration for one principal.
+/// A session, and the configuration under which it was found to be good.
+struct Remembered {
+    known: Arc<Known>,
+    table: Weak<Table>,
+    /// Which is the same where only sessions have ended since.
+    trust: Weak<Trust>,
+}
+
+/// A session id that was opened for one principal.
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) header: HeaderValue,
-    pub(crate) table: Weak<Table>,
     pub(crate) principal: Arc<Principal>,
     pub(crate) claims: SessionClaims,
     pub(crate) live: Arc<Live>,
@@ -40,18 +49,26 @@ impl Client {
     }
 
     /// The session of the last request, if this one has the same id, principal and configuration.
+    /// Other sessions that have ended since make no difference.
     pub(crate) fn known(
         &self,
         header: &HeaderValue,
         table: &Arc<Table>,
         principal: &Arc<Principal>,
     ) -> Option<Arc<Known>> {
-        let session = self.session.lock();
-        let known = session.as_ref()?;
-        let is_same = known.header == *header
-            && std::ptr::eq(known.table.as_ptr(), Arc::as_ptr(table))
-            && known.principal == *principal;
-        is_same.then(|| Arc::clone(known))
+        let mut session = self.session.lock();
+        let Remembered { known, table: seen, trust } = session.as_mut()?;
+        if known.header != *header || known.principal != *principal {
+            return None;
+        }
+        if !std::ptr::eq(seen.as_ptr(), Arc::as_ptr(table)) {
+            let is_as_good = std::ptr::eq(trust.as_ptr(), Arc::as_ptr(table.trust()));
+            if !is_as_good || table.has_ended(&known.claims.id) {
+                return None;
+            }
+            *seen = Arc::downgrade(table);
+        }
+        Some(Arc::clone(known))
     }
 
     /// Says how the connection goes on after this request.
@@ -64,7 +81,65 @@ impl Client {
         self.upgraded.lock().take()
     }
 
-    pub(crate) fn remember(&self, known: &Arc<Known>) {
-        *self.session.lock() = Some(Arc::clone(known));
+    /// The session of a request that was good under this configuration.
+    pub(crate) fn remember(&self, known: &Arc<Known>, table: &Arc<Table>) {
+        let (known, trust) = (Arc::clone(known), Arc::downgrade(table.trust()));
+        *self.session.lock() = Some(Remembered { known, table: Arc::downgrade(table), trust });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::{
+        Position, Role,
+        resource::{EndedSession, EndedSessionsResource, Resource},
+    };
+
+    use super::*;
+    use crate::{
+        mcp::{Capabilities, Version},
+        sessions::Sessions,
+        snapshot::table::tests::{compile, sample},
+    };
+
+    #[test]
+    fn a_session_stays_known_when_another_ends() {
+        let id = [1; 16];
+        let principal = Arc::new(Principal::new("alice", Role::Caller));
+        let header = HeaderValue::from_static("sealed");
+        let known = Arc::new(Known {
+            header: header.clone(),
+            principal: Arc::clone(&principal),
+            claims: SessionClaims {
+                id,
+                principal: crate::session::principal_hash("alice"),
+                server: "".into(),
+                version: Version::NEWEST_HANDSHAKE,
+                capabilities: Capabilities::NONE,
+                written: None,
+                owner: "p".into(),
+                issued_at_ms: 0,
+            },
+            live: Sessions::default().enter(id, 0).unwrap(),
+        });
+        let client = Client::new(([127, 0, 0, 1], 1).into(), Door::Public);
+        let table = compile(&sample()).unwrap();
+        let ended = |base: &Table, id| {
+            let sessions = vec![EndedSession { id, expire_time_ms: 1 }];
+            let ended = EndedSessionsResource { name: "0".to_owned(), sessions };
+            let ended = [Resource::EndedSessions(ended)];
+            Arc::new(base.with_ended(ended.iter(), Position::default()))
+        };
+        let (other, own) = (ended(&table, [2; 16]), ended(&table, id));
+        let table = Arc::new(table);
+        let is_known = |table: &Arc<Table>| client.known(&header, table, &principal).is_some();
+        assert!(!is_known(&table));
+        client.remember(&known, &table);
+        assert!(is_known(&table) && is_known(&other));
+        drop(table);
+        assert!(is_known(&other) && is_known(&ended(&other, [3; 16])));
+        assert!(!is_known(&own), "it has ended itself");
+        assert!(!is_known(&Arc::new(compile(&sample()).unwrap())), "anything may be different");
+        assert!(client.known(&HeaderValue::from_static("x"), &other, &principal).is_none());
     }
 }

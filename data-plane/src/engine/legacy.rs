@@ -286,12 +286,11 @@ pub(crate) fn open(sender: &Sender<'_>) -> Result<Arc<Known>, Failure> {
     watching::wake(sender, &claims, &live);
     let known = Arc::new(Known {
         header: detached(header),
-        table: Arc::downgrade(table),
         principal: Arc::clone(principal),
         claims,
         live,
     });
-    client.remember(&known);
+    client.remember(&known, table);
     Ok(known)
 }
 

@@ -183,7 +183,8 @@ impl Table {
         self.credentials.get(id)
     }
 
-    pub fn trust(&self) -> &Trust {
+    /// The same one where only sessions have ended since it was compiled.
+    pub fn trust(&self) -> &Arc<Trust> {
         &self.trust
     }
 
