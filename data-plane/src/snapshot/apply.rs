@@ -291,3 +291,6 @@ fn bounded(errors: &[FieldError]) -> Vec<FieldError> {
     });
     errors.collect()
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -337,3 +337,59 @@ fn send(
 ) -> Result<(), Ended> {
     outbox.try_send(wire::ProxyMessage { message: Some(message) }).map_err(|_| Ended::Stuck)
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+    use proto::resource::Resource;
+
+    use super::*;
+    use crate::{
+        auth::{AuthError, authenticate},
+        snapshot::{
+            apply::tests::{Store, ended},
+            table::tests::token,
+        },
+    };
+
+    #[test]
+    fn a_token_that_is_revoked_beside_ended_sessions_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let current = Arc::new(Current::new(|_| ()));
+        let mut snapshot = Snapshot::open(dir.path(), Arc::clone(&current), 0).unwrap();
+        let mut compile = |update| {
+            let Ok(Step::Done(done)) = snapshot.applier.part(update) else {
+                panic!("it is not whole")
+            };
+            Arc::new(done.result.unwrap().table)
+        };
+        let is_trusted = |table: &Table, secret: &str| {
+            let mut headers = HeaderMap::new();
+            let value = HeaderValue::try_from(format!("Bearer {secret}")).unwrap();
+            headers.insert(AUTHORIZATION, value);
+            match authenticate(table, &headers, 0, &Arc::default()) {
+                Ok(_) => true,
+                Err(AuthError::UnknownToken) => false,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let [one, two, three] =
+            ["lg_one", "lg_two", "lg_three"].map(|secret| Resource::Token(token(secret, "alice")));
+        let mut store = Store::of(&[one.clone(), two.clone(), three]);
+        let first = compile(store.snapshot());
+        current.store(Arc::clone(&first));
+        let quick = compile(store.delta(&[ended(1)], &[]));
+        assert!(Arc::ptr_eq(quick.trust(), first.trust()) && quick.has_ended(&[1; 16]));
+        assert!(["lg_one", "lg_two", "lg_three"].iter().all(|secret| is_trusted(&quick, secret)));
+        current.store(quick);
+        let revoked = compile(store.delta(&[ended(2)], &[one]));
+        assert!(!is_trusted(&revoked, "lg_one") && is_trusted(&revoked, "lg_three"));
+        assert!(revoked.has_ended(&[1; 16]) && revoked.has_ended(&[2; 16]));
+        current.store(revoked);
+        // What is active is not what the update begins from.
+        drop(compile(store.delta(&[], &[two])));
+        let late = compile(store.delta(&[ended(3)], &[]));
+        assert!(!is_trusted(&late, "lg_two") && is_trusted(&late, "lg_three"));
+        assert!(late.has_ended(&[3; 16]));
+    }
+}

@@ -391,11 +391,11 @@ async fn sessions_that_come_and_go_never_have_more_processes_than_there_is_room_
         ..crate::upstream::testing::limits()
     };
     let proxy = Arc::new(Proxy::limited(vec![resource], Vec::new(), limits));
-    let most = async {
-        let mut most = 0;
+    let most = std::cell::Cell::new(0);
+    let watch = async {
         loop {
-            most = most.max(children_with(&mark));
-            assert!(most <= 3, "{most} processes run");
+            most.set(children_with(&mark).max(most.get()));
+            assert!(most.get() <= 3, "{} processes run", most.get());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -415,9 +415,10 @@ async fn sessions_that_come_and_go_never_have_more_processes_than_there_is_room_
     }));
     let start = std::time::Instant::now();
     tokio::select! {
-        () = most => (),
+        () = watch => (),
         _ = visitors => (),
     }
+    assert_eq!(most.get(), 3, "all that there is room for");
     // Otherwise they would not have had to wait for each other.
     assert!(start.elapsed() > Duration::from_secs(4), "{:?}", start.elapsed());
     proxy.upstreams.shutdown().await;
