@@ -10,7 +10,7 @@ pub mod jwt;
 use std::sync::{Arc, OnceLock};
 
 use ahash::AHashMap;
-use http::{HeaderMap, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use proto::{
     Principal, Role, Secret,
     proxy::FieldError,
@@ -148,10 +148,31 @@ fn digest_key(hash: &mut Sha256, id: &str, key: &Key) {
     }
 }
 
-/// Who sent these headers, at `now_ms`. `cache` remembers slow verdicts.
-pub fn authenticate(
+/// What a client shows of itself: its `Authorization` header.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'h> {
+    header: Option<&'h HeaderValue>,
+    /// There is another one.
+    is_ambiguous: bool,
+}
+
+impl<'h> From<&'h HeaderMap> for Shown<'h> {
+    fn from(headers: &'h HeaderMap) -> Self {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        Self { header: values.next(), is_ambiguous: values.next().is_some() }
+    }
+}
+
+impl<'h> From<Option<&'h HeaderValue>> for Shown<'h> {
+    fn from(header: Option<&'h HeaderValue>) -> Self {
+        Self { header, is_ambiguous: false }
+    }
+}
+
+/// Who shows this, at `now_ms`. `cache` remembers slow verdicts.
+pub fn authenticate<'h>(
     table: &Table,
-    headers: &HeaderMap,
+    shown: impl Into<Shown<'h>>,
     now_ms: i64,
     cache: &Arc<Cache>,
 ) -> Result<AuthOutcome, AuthError> {
@@ -160,9 +181,9 @@ pub fn authenticate(
         Admission::Anybody => return Ok(AuthOutcome::Known(anonymous())),
         Admission::Bearer(token) => Some(token),
     };
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let header = values.next().ok_or(AuthError::Missing)?;
-    if values.next().is_some() || header.len() > CREDENTIAL_MAX {
+    let Shown { header, is_ambiguous } = shown.into();
+    let header = header.ok_or(AuthError::Missing)?;
+    if is_ambiguous || header.len() > CREDENTIAL_MAX {
         return Err(AuthError::Malformed);
     }
     let header = header.to_str().map_err(|_| AuthError::Malformed)?;

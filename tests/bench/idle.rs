@@ -8,7 +8,7 @@ use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tests::bench::client::connect_from;
-use tests::bench::message::INITIALIZE;
+use tests::bench::message::{INITIALIZE, INITIALIZED};
 use tests::bench::{Address, CLIENT_TOOL, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -74,7 +74,7 @@ impl Stream {
         let stream = connect_from(number, authority(setup)?).await?;
         match kind {
             Kind::Listen => Raw::listen(setup, stream, filter).await.map(Self::Raw),
-            Kind::Sse => Raw::sse(setup, stream).await.map(Self::Raw),
+            Kind::Sse => Raw::sse(setup, stream, number).await.map(Self::Raw),
             Kind::KeepAlive => Raw::ready(setup, stream).await.map(Self::Raw),
             Kind::Get => {
                 let address = Address::calls(&setup.gateway_url(), &setup.token, CLIENT_TOOL);
@@ -126,9 +126,25 @@ impl Raw {
         Self::send(setup, stream, "POST /mcp", request).await?.after("acknowledged").await
     }
 
-    async fn sse(setup: &Setup, stream: TcpStream) -> anyhow::Result<Self> {
+    /// A stream with the session that its client has begun.
+    async fn sse(setup: &Setup, stream: TcpStream, number: usize) -> anyhow::Result<Self> {
         let request = ("accept: text/event-stream\r\n", "");
-        Self::send(setup, stream, "GET /sse", request).await?.after("event: endpoint").await
+        let mut raw = Self::send(setup, stream, "GET /sse", request).await?;
+        let told = raw.text_until("\n\n").await?;
+        let endpoint =
+            told.split_once("event: endpoint").and_then(|(_, rest)| rest.split_once("data: "));
+        let (_, endpoint) = endpoint.with_context(|| told.clone())?;
+        let path = endpoint.lines().next().context("no endpoint")?.trim();
+        let line = format!("POST {path}");
+        for body in [INITIALIZE, INITIALIZED] {
+            let headers =
+                format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
+            // A connection that ends with its request, as a client has it in its pool.
+            let stream = connect_from(number, authority(setup)?).await?;
+            let request = (&*headers, body);
+            Self::send(setup, stream, &line, request).await?.after("HTTP/1.1 202").await?;
+        }
+        raw.after("serverInfo").await
     }
 
     async fn ready(setup: &Setup, stream: TcpStream) -> anyhow::Result<Self> {
@@ -156,11 +172,17 @@ impl Raw {
     }
 
     async fn until(&mut self, text: &str) -> anyhow::Result<()> {
+        self.text_until(text).await.map(drop)
+    }
+
+    /// Reads until `text` comes, and gives all that came.
+    async fn text_until(&mut self, text: &str) -> anyhow::Result<String> {
         loop {
-            let found = String::from_utf8_lossy(&self.read).contains(text);
-            if found {
+            let all = String::from_utf8_lossy(&self.read);
+            if all.contains(text) {
+                let all = all.into_owned();
                 self.read = Vec::new();
-                return Ok(());
+                return Ok(all);
             }
             let count = self.stream.read_buf(&mut self.read).await?;
             ensure!(count > 0, "closed after {}", String::from_utf8_lossy(&self.read));
@@ -178,6 +200,7 @@ async fn web_socket(setup: &Setup, stream: TcpStream) -> anyhow::Result<Stream> 
     socket.send(Message::text(INITIALIZE)).await?;
     let hello = socket.next().await.context("closed")??;
     ensure!(hello.to_text()?.contains("serverInfo"), "it said {hello}");
+    socket.send(Message::text(INITIALIZED)).await?;
     Ok(Stream::WebSocket(Box::new(socket)))
 }
 

@@ -6,7 +6,7 @@
 //! first command, go to a host one by one.
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header, request};
+use http::{HeaderValue, Request, Response, header, request};
 use proto::{Era, upstream::StdioMode};
 
 use super::{Edge, elsewhere::Asked, private};
@@ -97,7 +97,7 @@ impl Edge {
     pub(crate) async fn carried(
         &self,
         sender: &Sender<'_>,
-        credential: &HeaderMap,
+        authorization: Option<&HeaderValue>,
         message: &Message,
         era: &InboundEra,
     ) -> Result<Option<Bytes>, Failure> {
@@ -111,7 +111,7 @@ impl Edge {
             .body(())
             .map_err(|_| Failure::Internal("a request cannot be carried"))?;
         let mut parts = request.into_parts().0;
-        parts.headers.extend(credential.clone());
+        parts.headers.extend(authorization.map(|it| (header::AUTHORIZATION, it.clone())));
         match self.at_its_place(sender, &parts, message, era).await? {
             Some(answer) => self.whole(answer).await.map(Some),
             None => Ok(None),

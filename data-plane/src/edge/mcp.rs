@@ -249,14 +249,14 @@ impl Edge {
         }))
     }
 
-    /// Who sent these headers.
+    /// Who shows this of itself.
     pub(crate) async fn principal(
         &self,
         table: &Table,
-        headers: &HeaderMap,
+        shown: impl Into<auth::Shown<'_>>,
         now_ms: i64,
     ) -> Result<Arc<Principal>, Failure> {
-        match auth::authenticate(table, headers, now_ms, &self.auth_cache)? {
+        match auth::authenticate(table, shown, now_ms, &self.auth_cache)? {
             AuthOutcome::Known(principal) => Ok(principal),
             AuthOutcome::NeedsSlowCheck(check) => {
                 let checked = tokio::task::spawn_blocking(move || check.run()).await;

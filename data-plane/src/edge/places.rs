@@ -11,7 +11,7 @@ use std::{
 use ahash::AHashMap;
 use dashmap::DashMap;
 use futures_util::task::AtomicWaker;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 use proto::{Permission, Principal, policy};
 
 use super::{Edge, now_ms};
@@ -162,9 +162,7 @@ impl Edge {
 
     /// Who a reader is now; `None` if it may not call any more.
     async fn caller_of(&self, table: &Table, reader: &Reader) -> Option<Arc<Principal>> {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::AUTHORIZATION, reader.authorization.clone());
-        let principal = self.principal(table, &headers, now_ms()).await;
+        let principal = self.principal(table, Some(&reader.authorization), now_ms()).await;
         match principal {
             Ok(principal) => {
                 policy::is_allowed(principal.role, Permission::Call).then_some(principal)

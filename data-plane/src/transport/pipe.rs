@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
+use http::HeaderValue;
 use parking_lot::Mutex;
 use pingora::server::ShutdownWatch;
 use proto::{Permission, Principal, policy};
@@ -49,7 +49,7 @@ pub(crate) struct Pipe {
     client: Client,
     endpoint: Endpoint,
     /// What the client authenticated with, looked at again as long as the connection lasts.
-    credential: HeaderMap,
+    authorization: Option<HeaderValue>,
     principal: Arc<Principal>,
     /// Of a legacy client, after its `initialize`.
     session: OnceLock<Session>,
@@ -106,15 +106,11 @@ impl Pipe {
     pub(crate) fn open(opening: Opening) -> End {
         let Opening { edge, client, endpoint, principal, authorization, place } = opening;
         let (out, messages) = mpsc::channel(QUEUE);
-        let mut credential = HeaderMap::new();
-        if let Some(value) = authorization {
-            credential.insert(header::AUTHORIZATION, value);
-        }
         let pipe = Self {
             edge,
             client,
             endpoint,
-            credential,
+            authorization,
             principal,
             session: OnceLock::new(),
             listening: Mutex::default(),
@@ -229,7 +225,7 @@ impl Pipe {
     /// The configuration, and the principal as it is now.
     async fn caller(&self) -> Result<(Arc<Table>, Arc<Principal>), Failure> {
         let table = self.edge.current().load().ok_or(Failure::NotConfigured)?;
-        let principal = self.edge.principal(&table, &self.credential, now_ms()).await?;
+        let principal = self.edge.principal(&table, self.authorization.as_ref(), now_ms()).await?;
         if !policy::is_allowed(principal.role, Permission::Call)
             || principal.subject != self.principal.subject
         {
@@ -318,7 +314,8 @@ impl Pipe {
                 // Without a sender the proxy is about to end.
                 changed = position.changed() => if changed.is_err() { std::future::pending().await },
             }
-            if let Err(failure) = self.caller().await
+            // Boxed, since a pipe waits here most of the time.
+            if let Err(failure) = Box::pin(self.caller()).await
                 && is_final(&failure)
             {
                 return failure;

@@ -49,7 +49,8 @@ impl Pipe {
                 if table.has_other_proxies(self.edge.proxy_id())
                     && self.edge.may_be_elsewhere(&sender, &message, &era) =>
             {
-                let carried = self.edge.carried(&sender, &self.credential, &message, &era).await;
+                let carried =
+                    self.edge.carried(&sender, self.authorization.as_ref(), &message, &era).await;
                 carried.map(|answer| (answer, era))
             }
             Ok(era) => Ok((None, era)),

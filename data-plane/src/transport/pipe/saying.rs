@@ -66,7 +66,10 @@ impl Pipe {
     /// and log messages first; for all else it is waited, by its upstream too.
     pub(super) async fn mention(&self, message: Bytes) {
         match self.out.try_send(message) {
-            Err(TrySendError::Full(message)) if is_needed(&message) => self.say(message).await,
+            // Boxed, since what waits here holds each idle stream's size.
+            Err(TrySendError::Full(message)) if is_needed(&message) => {
+                Box::pin(self.say(message)).await;
+            }
             Err(TrySendError::Closed(_)) => self.closed.cancel(),
             Ok(()) | Err(TrySendError::Full(_)) => (),
         }
