@@ -220,9 +220,10 @@ impl Relay {
         if self.client_era == Era::Legacy && input::may_name_pages(message) {
             return Ok(self.pages(message, code, name));
         }
+        let older = (self.client_version < content::ALL_SINCE)
+            .then(|| parse(content::for_older(message.body.clone(), self.client_version)).ok());
+        let message = older.as_ref().and_then(Option::as_ref).unwrap_or(message);
         let body = translate::response_to_client(message, &self.audience());
-        let is_older = self.client_version < content::ALL_SINCE;
-        let body = if is_older { content::for_older(body, self.client_version) } else { body };
         Ok(Taken::Response { body, code })
     }
 

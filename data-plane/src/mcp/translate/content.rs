@@ -22,11 +22,10 @@ pub fn for_older(body: Bytes, version: Version) -> Bytes {
     };
     let text = message.text();
     let mut edits = of_messages(text, *span, version);
-    if let Some(content) = member(text, *span, "content") {
-        let blocks = elements(text, content);
-        edits.extend(blocks.iter().filter_map(|block| older(text, *block, version)));
-        edits.extend(spoken(text, *span, content).filter(|_| blocks.is_empty()));
-    }
+    let content = member(text, *span, "content");
+    let blocks = content.map(|content| elements(text, content)).unwrap_or_default();
+    edits.extend(blocks.iter().filter_map(|block| older(text, *block, version)));
+    edits.extend(spoken(text, *span, content).filter(|_| blocks.is_empty()));
     if edits.is_empty() { body } else { splice(&body, &edits) }
 }
 
@@ -69,11 +68,16 @@ fn older(text: &str, block: Span, version: Version) -> Option<(Span, String)> {
     Some((block, format!(r#"{{"type":"text","text":{said}{annotations}}}"#)))
 }
 
-/// The structured content of a result as text, for clients that have none.
-fn spoken(text: &str, result: Span, content: Span) -> Option<(Span, String)> {
+/// The structured content of a result as text, for clients that have none: in the place of its
+/// `content`, if it has that.
+fn spoken(text: &str, result: Span, content: Option<Span>) -> Option<(Span, String)> {
     let structured = member(text, result, "structuredContent")?;
     let said = quote(structured.of(text));
-    Some((content, format!(r#"[{{"type":"text","text":{said}}}]"#)))
+    let blocks = format!(r#"[{{"type":"text","text":{said}}}]"#);
+    Some(match content {
+        Some(content) => (content, blocks),
+        None => (Span::at(result.start + 1), format!(r#""content":{blocks},"#)),
+    })
 }
 
 #[cfg(test)]
@@ -140,6 +144,11 @@ mod tests {
         check(B, &result("[]"), &result(r#"[{"type":"text","text":"{\"n\":1.0}"}]"#));
         let said = result(r#"[{"type":"text","text":"1"}]"#);
         check(B, &said, &said);
+        check(
+            B,
+            r#"{"structuredContent":[1.0]}"#,
+            r#"{"content":[{"type":"text","text":"[1.0]"}],"structuredContent":[1.0]}"#,
+        );
     }
 
     #[test]

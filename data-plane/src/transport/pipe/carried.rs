@@ -10,7 +10,7 @@ use super::Pipe;
 use crate::{
     edge::{self, Caller},
     engine::{Sender, Served},
-    mcp::{Message, version, version::InboundEra},
+    mcp::{Message, translate::content, version, version::InboundEra},
     snapshot::table::Table,
 };
 
@@ -57,7 +57,7 @@ impl Pipe {
             Err(error) => Err(error.into()),
         };
         let served = match carried {
-            Ok((Some(answer), _)) => return Some(answer),
+            Ok((Some(answer), era)) => return Some(self.in_its_words(answer, &era)),
             Ok((None, era)) => {
                 if edge::is_private(&sender, &message) {
                     let caller = self.as_caller(&sender, &era);
@@ -79,6 +79,17 @@ impl Pipe {
             Ok(Served::Accepted) => None,
             Err(failure) => Some(self.refusal(&failure, Some(&id))),
         }
+    }
+
+    /// Another proxy answers as to a client of the newest version.
+    fn in_its_words(&self, answer: Bytes, era: &InboundEra) -> Bytes {
+        let version = match era {
+            InboundEra::Legacy { .. } => self.session.get().map(|session| session.claims.version),
+            InboundEra::Modern { .. } => None,
+        };
+        let version = version.filter(|version| *version < content::ALL_SINCE);
+        version
+            .map_or_else(|| answer.clone(), |version| content::for_older(answer.clone(), version))
     }
 
     fn as_caller(&self, sender: &Sender<'_>, era: &InboundEra) -> Caller {
