@@ -168,6 +168,12 @@ impl CallFailure {
             Self::Again { now, last: _ } => now.for_caller(),
             Self::Spawn(_) => "could not be started".into(),
             Self::NotJsonRpc(_) => "answered with something that is no JSON-RPC message".into(),
+            Self::Broken(_) => "broke the connection".into(),
+            Self::Refused { code, message: _ } => {
+                format!("refused the gateway's envelope with error {code}").into()
+            }
+            Self::Initialize(_) => "could not be initialized".into(),
+            Self::Incompatible(_) => "speaks none of our protocol versions".into(),
             Self::Unknown
             | Self::Disabled
             | Self::StdioRefused
@@ -180,17 +186,13 @@ impl CallFailure {
             | Self::WrongId
             | Self::TooLarge { .. }
             | Self::NoResponse
-            | Self::Broken(_)
             | Self::Silent(_)
             | Self::TooLong(_)
-            | Self::Refused { .. }
             | Self::NoTurn(_)
             | Self::TooManyRounds
             | Self::Unheard(_)
             | Self::Declined { .. }
             | Self::SessionLost
-            | Self::Initialize(_)
-            | Self::Incompatible(_)
             | Self::Gone => self.to_string().into(),
         }
     }
@@ -224,6 +226,18 @@ mod tests {
             (absent, "could not be started", "/srv/x"),
             (login, "no JSON-RPC message", "host-7"),
             (CallFailure::Unreachable(Arc::new(refused)), "reached: no connection", "10.1.2.3"),
+            (
+                CallFailure::Initialize("error -1: postgres://u:pw@db".to_owned()),
+                "could not be initialized",
+                "u:pw",
+            ),
+            (
+                CallFailure::Refused { code: -1, message: "no /srv/key".to_owned() },
+                "error -1",
+                "/srv/key",
+            ),
+            (CallFailure::Broken("it said bye, host-7".to_owned()), "connection", "host-7"),
+            (CallFailure::Incompatible("internal-1".to_owned()), "versions", "internal-1"),
             (CallFailure::Again { now: Box::new(waits), last }, "it failed 3 times", "sk-1"),
         ] {
             let error = CallError { upstream: "up".to_owned(), failure };
