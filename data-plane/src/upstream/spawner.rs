@@ -141,6 +141,11 @@ impl Spawner {
         &self.handle
     }
 
+    /// Whether the children are to end, so that no other may begin.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
     /// Ends all children and waits until they are gone.
     pub(crate) async fn shutdown(&self) {
         self.stop.cancel();

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use proto::{Era, upstream::StdioMode};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::Instant};
 
 use super::{
     failure::CallFailure,
@@ -104,10 +104,14 @@ impl Stdio {
 
     /// The places themselves, when those that had them before are gone.
     async fn places(&self, [own, all]: &[Claim; 2]) -> Result<[Place; 2], CallFailure> {
-        let waiting = async { Some([own.place().await?, all.place().await?]) };
-        let places = tokio::time::timeout(PLACE_TIMEOUT, waiting).await.ok().flatten();
-        // What cannot even be killed has them still.
-        places.ok_or(CallFailure::TooManyChildren(self.room.max()))
+        let end = Instant::now() + PLACE_TIMEOUT;
+        let own = tokio::time::timeout_at(end, own.place()).await.ok().flatten();
+        // What cannot even be killed has it still.
+        let own = own.ok_or(CallFailure::TooManyChildren(self.room.max()))?;
+        let all = tokio::time::timeout_at(end, all.place()).await.ok().flatten();
+        let all = all.ok_or(CallFailure::ProxyFull(self.spawner.room.max()))?;
+        // The children that ended may have ended with the proxy.
+        if self.spawner.is_stopping() { Err(CallFailure::Gone) } else { Ok([own, all]) }
     }
 }
 
