@@ -21,7 +21,7 @@ use crate::{
     lines::Line,
     mcp::{
         Message, Method, Version, code,
-        message::{ParseError, parse},
+        message::{ParseError, is_batch, parse},
         response,
     },
     upstream::{CallFailure, batch, result_of},
@@ -124,7 +124,7 @@ impl ClientEnd {
 
 /// The messages that a server said at once, responses last, and why others cannot be read.
 pub(super) fn heard(data: &Bytes) -> (VecDeque<Message>, Option<CallFailure>) {
-    if batch::is_batch(data) {
+    if is_batch(data) {
         return batch::readable(data);
     }
     match parse(data.clone()) {

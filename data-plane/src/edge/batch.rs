@@ -37,11 +37,6 @@ const LEGACY: InboundEra = InboundEra::Legacy { header: None };
 /// One element of a batch: a message, or what is wrong with it and its raw id.
 pub(crate) type Element = Result<Message, (Failure, Option<Bytes>)>;
 
-/// Whether a body is a batch.
-pub(crate) fn is_batch(body: &[u8]) -> bool {
-    body.trim_ascii_start().first() == Some(&b'[')
-}
-
 /// Reads a batch.
 pub(crate) fn read(body: &Bytes) -> Result<Vec<Element>, Failure> {
     elements(split(body)?)
@@ -56,7 +51,7 @@ fn split(body: &Bytes) -> Result<Vec<Bytes>, Failure> {
 }
 
 impl Edge {
-    /// Serves all messages of a batch at the same time.
+    /// Serves all messages of a batch at the same time; those for other proxies one by one, before.
     pub(super) async fn batch(
         &self,
         (sender, parts): (Sender<'_>, &request::Parts),

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use proto::{Permission, Principal, policy};
 
 use super::{
-    Client, Edge, batch,
+    Client, Edge,
     elsewhere::Asked,
     path::Transport,
     private::{self, Caller},
@@ -21,7 +21,12 @@ use crate::{
     engine::{self, Inbound, Sender, Served},
     error::Failure,
     limit::Permit,
-    mcp::{self, Message, message::ParseError, version, version::InboundEra},
+    mcp::{
+        self, Message,
+        message::{ParseError, is_batch},
+        version,
+        version::InboundEra,
+    },
     route::{self, Endpoint},
     snapshot::table::Table,
     solo::Answers,
@@ -119,7 +124,7 @@ impl Edge {
         headers::check_content(headers)?;
         let accepts = self.accepts(headers)?;
         let body = body::read(headers, body, self.limits.body_bytes, self.timeouts.body).await?;
-        if batch::is_batch(&body) {
+        if is_batch(&body) {
             return match self.elsewhere(&sender, &parts, Asked::Batch(&body)).await? {
                 Some(answer) => Ok(answer),
                 None => Box::pin(self.batch((sender, &parts), accepts, &body)).await,

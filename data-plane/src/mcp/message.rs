@@ -9,7 +9,7 @@ use super::{method::Method, object::Member};
 
 mod read;
 
-pub use self::read::{parse, split};
+pub use self::read::{is_batch, parse, split};
 pub use super::object::Span;
 
 /// `_meta` keys that the modern era reserves (MCP 2026-07-28, basic).

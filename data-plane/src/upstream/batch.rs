@@ -13,11 +13,6 @@ use crate::mcp::{
 /// Most messages of one batch.
 const MESSAGES_MAX: usize = 1000;
 
-/// Whether a body is a batch.
-pub(crate) fn is_batch(body: &[u8]) -> bool {
-    body.trim_ascii_start().first() == Some(&b'[')
-}
-
 /// The messages of a batch, responses last: with its response a call is over.
 pub(crate) fn messages(body: &Bytes) -> Result<VecDeque<Message>, CallFailure> {
     let (messages, failure) = readable(body);
@@ -46,13 +41,14 @@ pub(crate) fn readable(body: &Bytes) -> (VecDeque<Message>, Option<CallFailure>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mcp::message;
 
     #[test]
     fn a_response_is_read_after_what_belongs_to_its_call() {
         let response = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
         let note = r#"{"jsonrpc":"2.0","method":"notifications/message"}"#;
         let body = Bytes::from(format!(" [{response}, {note}]"));
-        assert!(is_batch(&body) && !is_batch(response.as_bytes()));
+        assert!(message::is_batch(&body) && !message::is_batch(response.as_bytes()));
         let read: Vec<_> = messages(&body).unwrap().into_iter().map(|it| it.body).collect();
         assert_eq!(read, [note, response]);
         for bad in ["[", "[7]", "[[]]", "{}"] {

@@ -36,6 +36,11 @@ pub fn parse(body: Bytes) -> Result<Message, ParseError> {
     }
 }
 
+/// Whether a body is a batch (JSON-RPC 2.0, batch).
+pub fn is_batch(body: &[u8]) -> bool {
+    body.trim_ascii_start().first() == Some(&b'[')
+}
+
 /// The messages of a batch (MCP 2025-03-26), not yet read; an error if there are more than `max`.
 pub fn split(body: &Bytes, max: usize) -> Result<Vec<Bytes>, ParseError> {
     let text = std::str::from_utf8(body).map_err(|_| ParseError::NotJson)?;

@@ -11,7 +11,7 @@ use super::{Begun, Pipe};
 use crate::{
     edge::batch::{self, Element},
     error::Failure,
-    mcp::{Kind, Message, Method, Version},
+    mcp::{Kind, Message, Method, Version, message::is_batch},
     transport::batch::joined,
 };
 
@@ -40,7 +40,7 @@ impl Pipe {
             let session = self.session.get();
             session.is_some_and(|session| session.claims.version == Version::V2025_03_26)
         };
-        (batch::is_batch(body) && has_batches()).then(|| batch::read(body))
+        (is_batch(body) && has_batches()).then(|| batch::read(body))
     }
 
     /// Takes the messages of a batch. Fails as [`take`](Self::take) does.

@@ -8,7 +8,10 @@ use proto::Era;
 use super::{aside::Aside, endpoint::Endpoint, session::Session};
 use crate::{
     egress::OriginBody,
-    mcp::{Message, Notice, message::parse},
+    mcp::{
+        Message, Notice,
+        message::{is_batch, parse},
+    },
     upstream::{
         Event,
         audience::Said,
@@ -219,7 +222,7 @@ impl HttpConversation {
             if !event.is_message() {
                 continue;
             }
-            if batch::is_batch(&event.data) && self.cancel.has_batches() {
+            if is_batch(&event.data) && self.cancel.has_batches() {
                 self.waiting = batch::messages(&event.data)?;
                 if let Some(message) = self.waiting.pop_front() {
                     return Ok(Some(message));

@@ -12,7 +12,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     egress::{Origin, OriginBody, SendError},
-    mcp::{Kind, Message, Version, message::parse, mirror},
+    mcp::{
+        Kind, Message, Version,
+        message::{is_batch, parse},
+        mirror,
+    },
     upstream::{
         Limits, batch,
         era::{self, Speech},
@@ -243,7 +247,7 @@ impl Several {
     /// The response in what came; what else is in it does not matter for our own requests.
     fn response(self, body: Bytes) -> Result<Option<Message>, CallFailure> {
         let is_response = |message: &Message| matches!(message.kind, Kind::Response(_));
-        if self == Self::MayBe && batch::is_batch(&body) {
+        if self == Self::MayBe && is_batch(&body) {
             return Ok(batch::messages(&body)?.pop_back().filter(is_response));
         }
         let message = parse(body);

@@ -16,7 +16,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{endpoint::Endpoint, session::Session};
 use crate::{
     egress::OriginBody,
-    mcp::{Kind, Message, Notice, message::parse},
+    mcp::{
+        Kind, Message, Notice,
+        message::{is_batch, parse},
+    },
     upstream::{
         SessionKey,
         audience::Said,
@@ -142,7 +145,7 @@ impl Listening {
 
     fn hear(&self, data: Bytes) {
         let has_batches = || self.session.upgrade().is_some_and(|session| session.has_batches());
-        let messages = if batch::is_batch(&data) && has_batches() {
+        let messages = if is_batch(&data) && has_batches() {
             Some(batch::readable(&data).0)
         } else {
             parse(data).ok().map(|message| VecDeque::from([message]))

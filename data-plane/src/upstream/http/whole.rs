@@ -8,7 +8,10 @@ use http::{Response, StatusCode};
 use super::{Answer, Session, repair};
 use crate::{
     egress::OriginBody,
-    mcp::{Kind, Message, code, message::parse},
+    mcp::{
+        Kind, Message, code,
+        message::{is_batch, parse},
+    },
     upstream::{
         batch,
         era::error_of,
@@ -55,7 +58,7 @@ pub(super) async fn read_whole(
         }
         return match other {
             Some(media) => Err(CallFailure::ContentType(media)),
-            None if batch::is_batch(&body) && session.is_some_and(Session::has_batches) => {
+            None if is_batch(&body) && session.is_some_and(Session::has_batches) => {
                 batch::messages(&body).map(|messages| Some(Whole::Several(messages)))
             }
             None => take_whole(body, (relay, name)).map(Some),

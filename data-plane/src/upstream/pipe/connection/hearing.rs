@@ -9,7 +9,7 @@ use super::{super::asked::cancelled, Connection, Heard, Work, asking::Asking};
 use crate::{
     mcp::{
         Kind, Message, Notice,
-        message::{Notification, parse},
+        message::{Notification, is_batch, parse},
         object::unquote,
         subscription::subscription_of,
         task,
@@ -25,7 +25,7 @@ use crate::{
 impl Listener for Connection {
     fn line(&self, line: Bytes) {
         let is_ours = memchr::memmem::find(&line, b"\"jsonrpc\"").is_some();
-        if is_ours && batch::is_batch(&line) && self.has_batches.load(Ordering::Relaxed) {
+        if is_ours && is_batch(&line) && self.has_batches.load(Ordering::Relaxed) {
             return self.hear_batch(&line);
         }
         match parse(line) {
