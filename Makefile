@@ -11,10 +11,10 @@ CASES := 20000
 # Postgres, redis and Node fixtures are started by the tests themselves.
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help up test check dist bench soak fuzz interop deps deps-test
+.PHONY: help up test check dist bench bench-full bench-rivals soak fuzz interop deps deps-test
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 up: deps ## build and run control plane and proxy (ARGS)
 	cargo build --release --locked --bin lockgate
@@ -44,6 +44,16 @@ dist: deps ## what packages carry: TARGET/dist/lockgate, its code placed by what
 
 bench: dist ## direct, bare hyper proxy, Lockgate; interleaved, under five minutes (ARGS=CASE, --quick, --streams, --stdio)
 	chrt --batch 0 "$(TARGET)/dist/bench" --out tests/bench/results $(ARGS)
+
+bench-full: dist ## what make bench leaves out, about half an hour (ARGS=CASE, --quick)
+	chrt --batch 0 "$(TARGET)/dist/bench" --full --out tests/bench/results $(ARGS)
+
+RIVALS := $(TARGET)/rivals
+bench-rivals: dist ## beside ContextForge from PyPI, and AGENTGATEWAY=PROGRAM if given
+	test -x "$(RIVALS)/contextforge/bin/pip" || python3 -m venv "$(RIVALS)/contextforge"
+	"$(RIVALS)/contextforge/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r tests/bench/contextforge.lock
+	chrt --batch 0 "$(TARGET)/dist/bench" --rivals --contextforge "$(RIVALS)/contextforge" \
+		$(if $(AGENTGATEWAY),--agentgateway "$(AGENTGATEWAY)") --out tests/bench/results $(ARGS)
 
 soak: deps-test ## the long runs: 200 crash rounds, 10,000 clients that come and go (ARGS)
 	cargo build --workspace --locked --bins

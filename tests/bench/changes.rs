@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use tests::client::http;
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -45,8 +46,11 @@ async fn change(
     let mut ticks = interval(Duration::from_secs(1) / per_second);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let (mut made, mut there): (u64, Option<String>) = (0, None);
-    while stopped.try_recv().is_err() || there.is_some() {
+    let mut is_over = false;
+    // What has come has to go.
+    while !is_over || there.is_some() {
         ticks.tick().await;
+        is_over |= stopped.try_recv() != Err(TryRecvError::Empty);
         let request = match &there {
             Some(id) => http.delete(format!("{url}/{id}")),
             None => http.post(&url).json(&serde_json::json!({

@@ -24,6 +24,9 @@ use super::setup::Setup;
 /// Connections that are opened at the same time.
 const BATCH: usize = 64;
 
+/// A way of another program: its name, how it is addressed, its processes.
+pub(crate) type Addressed = (&'static str, Address, Vec<u32>);
+
 /// How long it is measured.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
@@ -118,7 +121,7 @@ fn round(measured: &mut Slice, cpu: Duration, own: Duration) -> Round {
     let at = |part: usize, of: usize| {
         let last = measured.latency.len().saturating_sub(1);
         let found = measured.latency.get((measured.latency.len() * part / of).min(last));
-        found.map_or(f64::NAN, |nanoseconds| f64::from(*nanoseconds) / 1000.0)
+        found.map_or(f64::NAN, |nanoseconds| float(*nanoseconds) / 1000.0)
     };
     Round {
         calls: measured.latency.len() as u64,
@@ -173,7 +176,7 @@ pub(crate) async fn run(
     setup: &mut Setup,
     case: &Case,
     plan: Plan,
-    others: &[(&str, Address, Vec<u32>)],
+    others: &[Addressed],
 ) -> anyhow::Result<CaseOutcome> {
     setup.prepare(case).await?;
     is_served(setup, case).await?;

@@ -26,21 +26,34 @@ const CALLS: usize = 12;
 const EVENTS: u64 = 200;
 const NAME: &str = "streams";
 
-/// Measures all of it.
+/// Measures all of it, with so many idle ones of each kind.
 pub(crate) async fn run(count: usize) -> anyhow::Result<Vec<Finding>> {
-    // A proxy has a file open for each stream, this program too; it inherits the limit.
-    raise_file_limit((Kind::ALL.len() * count) as u64 + 1000)?;
-    let setup = Setup::of_calls().await?;
+    let setup = setup(Kind::ALL.len() * count).await?;
     let mut findings = delays(&setup).await?;
-    findings.extend(hold(&setup, count).await?);
+    findings.extend(hold(&setup, count, &Kind::ALL).await?);
     Ok(findings)
 }
 
+/// Measures what so many idle ones of some kinds cost.
+pub(crate) async fn idle(count: usize, kinds: &[Kind]) -> anyhow::Result<Vec<Finding>> {
+    hold(&setup(kinds.len() * count).await?, count, kinds).await
+}
+
+/// A proxy has a file open for each stream, this program too; it inherits the limit.
+async fn setup(streams: usize) -> anyhow::Result<Setup> {
+    raise_file_limit(streams as u64 + 1000)?;
+    Setup::of_calls().await
+}
+
 /// Opens so many streams of each kind, and lets some of them hear of a change.
-pub(crate) async fn hold(setup: &Setup, count: usize) -> anyhow::Result<Vec<Finding>> {
+pub(crate) async fn hold(
+    setup: &Setup,
+    count: usize,
+    kinds: &[Kind],
+) -> anyhow::Result<Vec<Finding>> {
     let listeners = LISTENERS.min(count);
     let (mut findings, mut streams) = (Vec::new(), Vec::new());
-    for kind in Kind::ALL {
+    for kind in kinds.iter().copied() {
         let before = setup.gateway.process().resident()?;
         let all = streams.len() + count;
         while streams.len() < all {

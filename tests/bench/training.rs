@@ -7,6 +7,7 @@ use anyhow::ensure;
 use tests::bench::case::{Case, LOCKGATE};
 use tests::bench::{Address, CLIENT_TOOL, Session, cases};
 
+use super::idle::Kind;
 use super::runner::{Way, is_served};
 use super::setup::Setup;
 use super::streams;
@@ -28,7 +29,7 @@ pub(crate) async fn run(mut setup: Setup) -> anyhow::Result<()> {
     for _ in 0..STREAMING_CALLS {
         session.delays(EVENTS).await?;
     }
-    streams::hold(&setup, STREAMS).await?;
+    streams::hold(&setup, STREAMS, &Kind::ALL).await?;
     for ended in [setup.gateway.stop().await?, setup.control.stop().await?] {
         ensure!(ended == 0, "a process ended with {ended}");
     }

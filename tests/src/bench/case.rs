@@ -61,6 +61,8 @@ pub enum Quantity {
     AddedP99,
     /// Peak of memory above that before, per session and size of the larger body.
     Memory,
+    /// Megabytes of memory before the case.
+    Resident,
 }
 
 /// What a comparison has to give.
@@ -95,7 +97,7 @@ impl Bound {
 pub struct Target {
     /// What is compared.
     pub quantity: Quantity,
-    /// With which way; that of [`Quantity::Memory`] is Lockgate itself.
+    /// With which way; Lockgate itself for what is not compared.
     pub against: &'static str,
     /// What it has to give.
     pub bound: Bound,
@@ -105,6 +107,11 @@ impl Target {
     /// At most so many times that of the bare proxy.
     pub fn at_most(quantity: Quantity, times: f64) -> Self {
         Self { quantity, against: BARE, bound: Bound::AtMost(times) }
+    }
+
+    /// Something of Lockgate alone.
+    pub fn of_lockgate(quantity: Quantity, bound: Bound) -> Self {
+        Self { quantity, against: LOCKGATE, bound }
     }
 
     /// At least so many times that of another way.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::case::{BARE, Bound, Case, DIRECT, LOCKGATE, Quantity, Target};
+use super::load::Pace;
 use super::statistics::{Spread, float};
 use super::usage::Memory;
 
@@ -89,10 +90,19 @@ impl CaseOutcome {
     pub fn ratio(&self, quantity: Quantity, against: &str) -> Option<Spread> {
         let (ours, theirs) = (self.way(LOCKGATE)?, self.way(against)?);
         let direct = self.way(DIRECT);
-        if quantity == Quantity::Memory {
-            let grown = ours.memory.peak.saturating_sub(ours.memory_before.now);
-            let bodies = (self.case.sessions * self.case.larger_body()) as u64;
-            return Spread::of([float(grown) / float(bodies)]);
+        let grown = ours.memory.peak.saturating_sub(ours.memory_before.now);
+        let bodies = (self.case.sessions * self.case.larger_body()) as u64;
+        match quantity {
+            Quantity::Memory => return Spread::of([float(grown) / float(bodies)]),
+            Quantity::Resident => return Spread::of([float(ours.memory_before.now) / 1e6]),
+            Quantity::Cpu
+            | Quantity::CallsPerCpu
+            | Quantity::Rate
+            | Quantity::Bytes
+            | Quantity::P50
+            | Quantity::P99
+            | Quantity::AddedP50
+            | Quantity::AddedP99 => {}
         }
         let rounds = ours.rounds.iter().zip(&theirs.rounds).enumerate();
         Spread::of(rounds.map(|(number, (ours, theirs))| {
@@ -108,10 +118,10 @@ impl CaseOutcome {
         let compared = shown.into_iter().filter(|quantity| !judged(*quantity));
         let mut findings: Vec<Finding> =
             self.case.targets.iter().filter_map(|target| self.judge(target)).collect();
-        findings.extend(compared.filter_map(|quantity| {
-            let value = self.ratio(quantity, BARE)?;
-            Some(Finding::new(&self.case.name, name(quantity, BARE), value, "x", None))
-        }));
+        findings.extend(compared.filter_map(|quantity| self.finding(quantity, BARE, None)));
+        if matches!(self.case.pace, Pace::PerSecond(_)) {
+            findings.extend([BARE, LOCKGATE].into_iter().flat_map(|way| self.added(way)));
+        }
         let failed = self.ways.iter().filter(|way| way.way == LOCKGATE && way.failure.is_some());
         findings.extend(failed.map(|way| {
             let count = float(way.rounds.iter().map(|round| round.failures).sum());
@@ -122,9 +132,32 @@ impl CaseOutcome {
     }
 
     fn judge(&self, target: &Target) -> Option<Finding> {
-        let value = self.ratio(target.quantity, target.against)?;
-        let what = name(target.quantity, target.against);
-        Some(Finding::new(&self.case.name, what, value, "x", Some(target.bound)))
+        self.finding(target.quantity, target.against, Some(target.bound))
+    }
+
+    /// A comparison with another way, and what it has to give.
+    pub fn finding(
+        &self,
+        quantity: Quantity,
+        against: &str,
+        bound: Option<Bound>,
+    ) -> Option<Finding> {
+        let value = self.ratio(quantity, against)?;
+        let unit = if quantity == Quantity::Resident { "MB" } else { "x" };
+        Some(Finding::new(&self.case.name, name(quantity, against), value, unit, bound))
+    }
+
+    /// Microseconds that a way adds to the direct one.
+    fn added(&self, name: &str) -> Vec<Finding> {
+        let Some((way, direct)) = self.way(name).zip(self.way(DIRECT)) else { return Vec::new() };
+        let of = |what: &str, part: fn(&Round) -> f64| {
+            let rounds = way.rounds.iter().zip(&direct.rounds);
+            let value = Spread::of(rounds.map(|(own, direct)| part(own) - part(direct)))?;
+            let what = format!("{what} that {name} adds");
+            Some(Finding::new(&self.case.name, what, value, "µs", None))
+        };
+        let added = [of("p50", |round| round.p50), of("p99", |round| round.p99)];
+        added.into_iter().flatten().collect()
     }
 }
 
@@ -143,7 +176,7 @@ fn of_round(quantity: Quantity, round: &Round, direct: Option<&Round>) -> f64 {
         Quantity::P99 => round.p99,
         Quantity::AddedP50 => added(round.p50, direct.map(|direct| direct.p50)),
         Quantity::AddedP99 => added(round.p99, direct.map(|direct| direct.p99)),
-        Quantity::Memory => f64::NAN,
+        Quantity::Memory | Quantity::Resident => f64::NAN,
     }
 }
 
@@ -157,9 +190,11 @@ fn name(quantity: Quantity, against: &str) -> String {
         Quantity::P99 => "p99",
         Quantity::AddedP50 => "added p50",
         Quantity::AddedP99 => "added p99",
-        Quantity::Memory => return "memory per body in flight".to_owned(),
+        Quantity::Memory => return "peak of memory per body in flight".to_owned(),
+        Quantity::Resident => return "RSS of the data plane before calls".to_owned(),
     };
-    format!("{what} against {against}")
+    let the = if against == BARE { "the " } else { "" };
+    format!("{what} against {the}{against}")
 }
 
 /// One number that counts.
