@@ -11,7 +11,7 @@ CASES := 20000
 # Postgres, redis and Node fixtures are started by the tests themselves.
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help up test check dist bench bench-full bench-rivals soak fuzz interop deps deps-test
+.PHONY: help up test check instructions dist bench bench-full bench-rivals soak fuzz interop deps deps-test
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -54,6 +54,10 @@ bench-rivals: dist ## beside ContextForge from PyPI, and AGENTGATEWAY=PROGRAM if
 	"$(RIVALS)/contextforge/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r tests/bench/contextforge.lock
 	chrt --batch 0 "$(TARGET)/dist/bench" --rivals --contextforge "$(RIVALS)/contextforge" \
 		$(if $(AGENTGATEWAY),--agentgateway "$(AGENTGATEWAY)") --out tests/bench/results $(ARGS)
+
+instructions: deps-test ## what the pure core takes, counted, against its budget (ARGS=--record)
+	cargo build --workspace --locked --bins
+	"$(TARGET)/debug/instructions" $(ARGS)
 
 soak: deps-test ## the long runs: 200 crash rounds, 10,000 clients that come and go (ARGS)
 	cargo build --workspace --locked --bins
