@@ -20,6 +20,7 @@ use data_plane::{
     session::{SessionClaims, SessionKeys},
     snapshot::{
         apply::{Applier, Step},
+        current::Current,
         table::Table,
     },
 };
@@ -190,14 +191,19 @@ fn build_change() -> anyhow::Result<Operation> {
 
 fn apply_change() -> anyhow::Result<Operation> {
     let (mut ledger, mut change) = (ledger()?, changes());
-    let mut applier = Applier::new(Box::new(|resources, position, _| {
-        Table::compile(resources, position.clone()).map(Arc::new)
+    // As the proxy does it.
+    let current = Arc::new(Current::new(|_| ()));
+    let active = Arc::clone(&current);
+    let mut applier = Applier::new(Box::new(move |resources, position, _| {
+        let before = active.load();
+        Table::compile_after(before.as_deref(), resources, position.clone()).map(Arc::new)
     }));
     let parts = ledger.update(Group::Edge, None);
     let mut take = move |parts: &[proto::wire::Update]| {
         for part in parts {
             if let Step::Done(done) = applier.part(part.clone())? {
                 let taken = done.result.map_err(|refusal| anyhow::anyhow!("{refusal:?}"))?;
+                current.store(Arc::clone(&taken.table));
                 return Ok(taken.table);
             }
         }

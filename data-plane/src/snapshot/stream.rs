@@ -86,7 +86,8 @@ impl Snapshot {
             {
                 return Ok(base.with_ended(resources, position.clone()));
             }
-            let mut table = Table::compile(resources, position.clone())?;
+            let before = active.load();
+            let mut table = Table::compile_after(before.as_deref(), resources, position.clone())?;
             table.page_size = page_size;
             Ok(table)
         }));

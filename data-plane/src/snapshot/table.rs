@@ -1,5 +1,6 @@
 //! One configuration, compiled: what every request of one moment is judged by.
 
+mod earlier;
 pub mod entry;
 mod extensions;
 pub mod offer;
@@ -24,7 +25,7 @@ use proto::{
     upstream::{CatalogScope, Stdio, Transport},
 };
 
-use self::selection::Selection;
+use self::{earlier::Earlier, selection::Selection};
 pub use self::{
     entry::{TaskSupport, ToolEntry},
     offer::Offer,
@@ -61,6 +62,15 @@ pub struct Table {
     proxies: Arc<AHashMap<Box<str>, Arc<ProxyResource>>>,
     /// Sessions that their clients have deleted, here or elsewhere.
     ended_sessions: Arc<AHashSet<[u8; 16]>>,
+    /// As they were read, in the order of their keys.
+    read: Read,
+}
+
+/// What is read of resources one by one, so that it need not be read again.
+#[derive(Clone, Debug, Default)]
+struct Read {
+    tools: Arc<[Arc<ToolEntry>]>,
+    offers: Arc<[Arc<Offer>]>,
 }
 
 /// Resources sorted by kind.
@@ -85,7 +95,20 @@ impl Table {
         resources: impl Iterator<Item = &'a Resource>,
         position: Position,
     ) -> Result<Self, Vec<FieldError>> {
-        let mut parts = Parts::sort(resources);
+        Self::compile_after(None, resources, position)
+    }
+
+    /// The same where another configuration went before, of which what is the same is kept.
+    /// Resources should come in the order of their keys.
+    pub fn compile_after<'a>(
+        before: Option<&Self>,
+        resources: impl Iterator<Item = &'a Resource>,
+        position: Position,
+    ) -> Result<Self, Vec<FieldError>> {
+        let before = before.map(|before| before.read.clone()).unwrap_or_default();
+        let mut parts = Parts::sort(resources, &before);
+        let read =
+            Read { tools: parts.tools.as_slice().into(), offers: parts.offers.as_slice().into() };
         let mut errors = references::check(&parts);
         let trust =
             Trust::compile(parts.tokens.iter().copied(), parts.keys.iter().copied(), &mut errors);
@@ -127,6 +150,7 @@ impl Table {
             page_size: 0,
             proxies: proxies.into(),
             ended_sessions: parts.ended_sessions.into(),
+            read,
         })
     }
 
@@ -234,13 +258,15 @@ fn is_private(upstream: &UpstreamResource) -> bool {
 }
 
 impl<'a> Parts<'a> {
-    fn sort(resources: impl Iterator<Item = &'a Resource>) -> Self {
+    fn sort(resources: impl Iterator<Item = &'a Resource>, before: &Read) -> Self {
         let mut parts = Self::default();
+        let mut tools = Earlier::new(&before.tools, ToolEntry::key);
+        let mut offers = Earlier::new(&before.offers, Offer::key);
         for resource in resources {
             match resource {
                 Resource::Upstream(upstream) => parts.upstreams.push(upstream),
-                Resource::Tool(tool) => parts.tool(tool),
-                Resource::Entry(entry) => parts.entry(entry),
+                Resource::Tool(tool) => parts.tool(tool, tools.of(entry::key_of(tool))),
+                Resource::Entry(entry) => parts.entry(entry, offers.of(offer::key_of(entry))),
                 Resource::VirtualServer(server) => parts.servers.push(server),
                 Resource::Token(token) => parts.tokens.push(token),
                 Resource::Key(key) => parts.keys.push(key),
@@ -254,8 +280,11 @@ impl<'a> Parts<'a> {
         parts
     }
 
-    fn tool(&mut self, tool: &'a ToolResource) {
+    fn tool(&mut self, tool: &'a ToolResource, before: Option<&Arc<ToolEntry>>) {
         self.tool_ids.insert(&tool.id);
+        if let Some(same) = before.filter(|before| before.is_of(tool)) {
+            return self.tools.push(Arc::clone(same));
+        }
         match ToolEntry::read(tool) {
             Ok(entry) => self.tools.push(Arc::new(entry)),
             // Clients must not see such a tool; the others are not its hostages.
@@ -265,7 +294,10 @@ impl<'a> Parts<'a> {
         }
     }
 
-    fn entry(&mut self, entry: &'a EntryResource) {
+    fn entry(&mut self, entry: &'a EntryResource, before: Option<&Arc<Offer>>) {
+        if let Some(same) = before.filter(|before| before.is_of(entry)) {
+            return self.offers.push(Arc::clone(same));
+        }
         match Offer::read(entry) {
             Ok(offer) => self.offers.push(Arc::new(offer)),
             Err(problem) => {

@@ -1,8 +1,9 @@
 //! One tool of the table: its target, and its definition ready to be shown.
 
-use proto::resource::{ToolResource, ToolTarget};
+use proto::resource::{ToolResource, ToolTarget, kind};
 use serde::Deserialize;
 
+use super::earlier::Key;
 use crate::mcp::{
     Capabilities,
     list::{Definition, ListKind},
@@ -61,6 +62,15 @@ pub struct Hints {
     pub is_idempotent: bool,
 }
 
+/// What a tool is ordered by.
+pub(super) fn key_of(tool: &ToolResource) -> Key<'_> {
+    let owner = match &tool.target {
+        ToolTarget::Upstream { upstream_id, .. } => upstream_id.as_str(),
+        ToolTarget::Rest { .. } => "",
+    };
+    [kind::TOOL, owner, &tool.id]
+}
+
 impl ToolEntry {
     /// The error completes "its definition …".
     pub(super) fn read(tool: &ToolResource) -> Result<Self, String> {
@@ -84,6 +94,23 @@ impl ToolEntry {
             mirrored: mirrored.into(),
             definition,
         })
+    }
+
+    /// What its resource is ordered by.
+    pub(super) fn key(&self) -> Key<'_> {
+        [kind::TOOL, self.upstream_id().unwrap_or_default(), &self.id]
+    }
+
+    /// Whether it was read of the same resource.
+    pub(super) fn is_of(&self, tool: &ToolResource) -> bool {
+        let ToolResource { id, name, target, definition, needs_client_capabilities, aliases } =
+            tool;
+        *self.id == **id
+            && *self.name == **name
+            && self.target == *target
+            && self.definition.text() == definition
+            && *self.needs_names == **needs_client_capabilities
+            && *self.aliases == **aliases
     }
 
     /// The upstream it is forwarded to; `None` for tools authored here.

@@ -335,3 +335,39 @@ fn sessions_that_end_cost_no_more_than_themselves() {
     let none = table.with_ended(sample().iter(), Position::default());
     assert!(!none.has_ended(&[1; 16]), "what has expired is forgotten");
 }
+
+#[test]
+fn what_did_not_change_is_not_read_again_and_shows_the_same() {
+    let sorted = |mut resources: Vec<Resource>| {
+        resources.sort_by_key(|resource| resource.clone().encode().key);
+        resources
+    };
+    let prompt = |original| entry("a", EntryKind::Prompt, original);
+    let before =
+        compile(&sorted([sample(), vec![prompt("ask"), prompt("tell")]].concat())).unwrap();
+    let mut later = sorted([sample(), vec![prompt("tell"), prompt("new")]].concat());
+    for resource in &mut later {
+        match resource {
+            Resource::Tool(tool) if tool.id == "id-a-add" => {
+                tool.definition = tool.definition.replace("1.0", "2.0");
+            }
+            Resource::Tool(tool) if tool.id == "id-b-echo" => tool.aliases.clear(),
+            _ => (),
+        }
+    }
+    later.retain(|resource| !matches!(resource, Resource::VirtualServer(_)));
+    let fresh = compile(&later).unwrap();
+    let table = Table::compile_after(Some(&before), later.iter(), Position::default()).unwrap();
+    let tool = |table: &Table, name: &str| Arc::clone(table.everything().tool(name).unwrap());
+    assert!(Arc::ptr_eq(&tool(&table, "a-echo"), &tool(&before, "a-echo")), "it was read again");
+    for name in ["a-add", "a-echo", "b-echo"] {
+        assert_eq!(tool(&table, name), tool(&fresh, name));
+    }
+    for kind in ListKind::ALL {
+        let list = |table: &Table| table.everything().list(kind, Era::Modern, Capabilities::NONE);
+        assert_eq!(list(&table), list(&fresh), "{kind:?}");
+    }
+    assert!(table.everything().tool("b_echo_alias").is_none());
+    let kept = table.everything().shelf().prompt("a-tell").unwrap();
+    assert!(Arc::ptr_eq(kept, before.everything().shelf().prompt("a-tell").unwrap()));
+}
