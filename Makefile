@@ -8,7 +8,7 @@ SHELL := bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Of `make fuzz`.
 CASES := 20000
-# Postgres, redis and Node fixtures are started by the tests themselves.
+# Postgres and Node fixtures are started by the tests themselves.
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
 .PHONY: help up test check instructions dist bench bench-full bench-rivals soak fuzz interop deps deps-test
