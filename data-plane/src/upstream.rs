@@ -55,7 +55,7 @@ pub(crate) use self::{
     failure::Step,
     fetch::Bounds,
     health::Health,
-    http::{Endpoint, Session},
+    http::{Endpoint, Session, is_of_call, is_session_lost},
     private::{Viewer, Want},
     relay::log_level,
     wishes::Wish,

@@ -20,7 +20,7 @@ use super::{
     lines::{Input, Messages},
     remote::Remote,
     reply::Reply,
-    session::Session,
+    session::{Renewed, Session},
 };
 use crate::{
     lines::Line,
@@ -213,11 +213,25 @@ impl Running {
         let (running, lost) = (Arc::clone(self), Arc::clone(lost));
         // On its own: a request that is cancelled would leave the session half begun.
         let renewing = tokio::spawn(async move {
-            let renewed = running.remote.renew(&lost, &running.client).await?;
-            running.listen(Arc::clone(&renewed));
-            Ok(renewed)
+            let Renewed { session, is_new } = running.remote.renew(&lost).await?;
+            running.listen(Arc::clone(&session));
+            if is_new {
+                running.wish_again(Arc::clone(&session));
+            }
+            session.has_wished().await;
+            Ok(session)
         });
         renewing.await.unwrap_or(Err(CallFailure::SessionLost))
+    }
+
+    /// Says in a new session what the client wants to hear of, as long as the session lives.
+    fn wish_again(self: &Arc<Self>, session: Arc<Session>) {
+        let running = Arc::clone(self);
+        tokio::spawn(async move {
+            let over = session.over();
+            let wishing = running.remote.wish_again(&session, &running.client);
+            over.run_until_cancelled(wishing).await;
+        });
     }
 
     /// Carries what the server says outside of requests, as long as the session lives.

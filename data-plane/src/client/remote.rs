@@ -24,7 +24,7 @@ use super::{
 use crate::{
     egress::{Egress, HttpClient, Provenance},
     mcp::{Message, message::parse, mirror::MirrorParam},
-    upstream::{Bounds, CallFailure, Limits, fetch},
+    upstream::{Bounds, CallFailure, Limits, fetch, is_of_call, is_session_lost},
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -217,14 +217,9 @@ pub(super) async fn whole(
     } else {
         fetch::read_refusal(body, bounds).await
     };
-    let is_lost = match status {
-        StatusCode::NOT_FOUND => true,
-        StatusCode::BAD_REQUEST => {
-            String::from_utf8_lossy(&body).to_ascii_lowercase().contains("session")
-        }
-        _ => false,
-    };
-    if is_lost && session.is_some_and(|session| session.has_id()) {
+    let has_session = session.is_some_and(|session| session.has_id());
+    let is_of_call = || is_of_call(status, &body, &request.id_bytes());
+    if has_session && is_session_lost(status, &body) && !is_of_call() {
         return Ok(None);
     }
     if !status.is_success() {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -18,6 +18,7 @@ use super::{
     end::ClientEnd,
     remote::{Remote, STEP},
     repeat::{RECONNECT_FOR, Repeat},
+    wishes::{Say, WISHES_FIRST},
 };
 use crate::{
     mcp::{Message, Method},
@@ -37,8 +38,17 @@ pub(super) struct Session {
     hello: Message,
     is_confirmed: AtomicBool,
     is_listening: AtomicBool,
+    /// In the place of another session: fires when it knows what the client wants to hear of.
+    wishing: OnceLock<CancellationToken>,
     over: CancellationToken,
     _guard: DropGuard,
+}
+
+/// The session that took the place of a lost one.
+pub(super) struct Renewed {
+    pub(super) session: Arc<Session>,
+    /// It has begun just now, and knows nothing of what the client wants to hear of.
+    pub(super) is_new: bool,
 }
 
 impl Session {
@@ -49,6 +59,7 @@ impl Session {
             hello,
             is_confirmed: AtomicBool::new(false),
             is_listening: AtomicBool::new(false),
+            wishing: OnceLock::new(),
             over: over.clone(),
             _guard: over.drop_guard(),
         }
@@ -67,6 +78,13 @@ impl Session {
     /// Fires when another session took its place, or the bridge ends.
     pub(super) fn over(&self) -> CancellationToken {
         self.over.clone()
+    }
+
+    /// Waits until it knows what the client wants to hear of, unless that takes its time.
+    pub(super) async fn has_wished(&self) {
+        if let Some(wished) = self.wishing.get() {
+            tokio::time::timeout(WISHES_FIRST, wished.cancelled()).await.ok();
+        }
     }
 
     pub(super) fn has_id(&self) -> bool {
@@ -97,16 +115,11 @@ impl Remote {
         Ok(answer)
     }
 
-    /// Begins a session like the lost one; callers that come meanwhile share it. The client is told
-    /// what it may have missed.
-    pub(super) async fn renew(
-        &self,
-        lost: &Arc<Session>,
-        client: &ClientEnd,
-    ) -> Result<Arc<Session>, CallFailure> {
+    /// Begins a session like the lost one; callers that come meanwhile share it.
+    pub(super) async fn renew(&self, lost: &Arc<Session>) -> Result<Renewed, CallFailure> {
         let _renewing = self.renewing.lock().await;
         if let Some(session) = self.session().filter(|session| !Arc::ptr_eq(session, lost)) {
-            return Ok(session);
+            return Ok(Renewed { session, is_new: false });
         }
         tracing::info!("the server has forgotten the session: initializing again");
         let answer = self.initialize(&lost.hello).await?;
@@ -115,41 +128,48 @@ impl Remote {
             return Err(CallFailure::Initialize(text));
         }
         let session = self.session().ok_or(CallFailure::SessionLost)?;
-        if lost.is_confirmed.load(Relaxed) {
+        let is_new = lost.is_confirmed.load(Relaxed);
+        if is_new {
+            session.wishing.get_or_init(CancellationToken::new);
             session.confirm();
             let bounds = Bounds::of_step(&self.limits, STEP);
             let request = (session.headers.clone(), Bytes::from_static(INITIALIZED.as_bytes()));
             if let Err(failure) = self.post(request, Repeat::IfBroken, &bounds).await {
                 tracing::warn!(%failure, "the new session was not told that it has begun");
             }
-            self.wish_again(&session).await;
-            let told = self.wishes.lock().may_have_changed();
-            for told in told {
-                client.say(told).await;
-            }
         }
-        Ok(session)
+        Ok(Renewed { session, is_new })
     }
 
-    /// Says again what the client wants to hear of.
-    async fn wish_again(&self, session: &Session) {
-        let again = self.wishes.lock().again();
-        for message in again {
-            let bounds = Bounds::of_step(&self.limits, STEP);
-            let request = (session.headers.clone(), message.body.clone());
-            let answered = async {
-                let response = self.post(request, Repeat::IfBroken, &bounds).await?;
-                response_to(&message, response, &bounds).await
-            };
-            // What was refused before is refused again, else the server has changed its mind.
-            let refused = match answered.await {
-                Ok(answer) => error_of(&answer).map(|error| error.message.into_owned()),
-                Err(failure) => Some(failure.to_string()),
-            };
-            if let Some(refused) = refused {
-                let method = message.method().map(Method::as_str).unwrap_or_default();
-                tracing::warn!(method, refused, "the new session does not take what the old did");
+    /// Says again what the client wants to hear of, and tells it what it may have missed.
+    pub(super) async fn wish_again(&self, session: &Session, client: &ClientEnd) {
+        let _wished = session.wishing.get().cloned().map(CancellationToken::drop_guard);
+        let mut again = self.wishes.lock().again();
+        loop {
+            let next = again.next(&self.wishes.lock());
+            match next {
+                Some(Say::Server(message)) => self.wish(session, &message).await,
+                Some(Say::Client(told)) => client.say(told).await,
+                None => return,
             }
+        }
+    }
+
+    async fn wish(&self, session: &Session, message: &Message) {
+        let bounds = Bounds::of_step(&self.limits, STEP);
+        let request = (session.headers.clone(), message.body.clone());
+        let answered = async {
+            let response = self.post(request, Repeat::IfBroken, &bounds).await?;
+            response_to(message, response, &bounds).await
+        };
+        // What was refused before is refused again, else the server has changed its mind.
+        let refused = match bounds.within_all(answered).await {
+            Ok(Ok(answer)) => error_of(&answer).map(|error| error.message.into_owned()),
+            Ok(Err(failure)) | Err(failure) => Some(failure.to_string()),
+        };
+        if let Some(refused) = refused {
+            let method = message.method().map(Method::as_str).unwrap_or_default();
+            tracing::warn!(method, refused, "the new session does not take what the old did");
         }
     }
 

@@ -22,13 +22,17 @@ use http::{HeaderMap, HeaderName, Response};
 use proto::Era;
 use tokio::runtime::Handle;
 
-pub(super) use self::whole::is_session_lost;
 use self::{
     conversation::Cancel,
     endpoint::mirror_into,
     whole::{Whole, read_whole},
 };
-pub(crate) use self::{conversation::HttpConversation, endpoint::Endpoint, session::Session};
+pub(crate) use self::{
+    conversation::HttpConversation,
+    endpoint::Endpoint,
+    session::Session,
+    whole::{is_of_call, is_session_lost},
+};
 use super::{
     Call, Event, SessionKey,
     active::Lister,

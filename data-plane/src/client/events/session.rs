@@ -1,6 +1,6 @@
 //! The stream of an HTTP+SSE session: opened, greeted, read, and opened anew.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use bytes::Bytes;
 use http::Uri;
@@ -14,7 +14,7 @@ use crate::{
         events::waiting::Heard,
         remote::STEP,
         repeat::{Repeat, pause},
-        wishes::is_answer,
+        wishes::{Say, WISHES_FIRST, is_answer},
     },
     mcp::{Kind, Message},
     upstream::{Bounds, CallFailure, EventReader, INITIALIZED, sse::SseEvent},
@@ -68,12 +68,49 @@ impl Running {
     async fn follow(&self, stream: &mut EventReader<Incoming>) -> Result<(), CallFailure> {
         let first = Bounds::of_step(&self.remote.limits, ENDPOINT_TIMEOUT);
         let target = first.within(stream.endpoint(&self.remote.uri)).await??;
-        self.greet(stream, &target).await?;
-        self.way.send_replace(Way::Open(target));
-        while let Some(event) = stream.next().await? {
-            self.hear(event).await;
+        let is_new = self.greet(stream, &target).await?;
+        let reading = async {
+            while let Some(event) = stream.next().await? {
+                self.hear(event).await;
+            }
+            Ok(())
+        };
+        let telling = async {
+            let wishing = async {
+                if is_new {
+                    self.wish_again(&target).await;
+                }
+            };
+            let mut wishing = pin!(wishing);
+            let first = tokio::time::timeout(WISHES_FIRST, &mut wishing).await;
+            self.way.send_replace(Way::Open(target.clone()));
+            if first.is_err() {
+                wishing.await;
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            ended = reading => ended,
+            never = telling => never,
         }
-        Ok(())
+    }
+
+    /// Says again what the client wants to hear of, and tells it what it may have missed.
+    async fn wish_again(&self, target: &Uri) {
+        let mut again = self.remote.wishes.lock().again();
+        loop {
+            let next = again.next(&self.remote.wishes.lock());
+            match next {
+                Some(Say::Server(message)) => {
+                    let posted = self.post_to(target.clone(), message.body, Repeat::IfBroken);
+                    if let Err(failure) = posted.await {
+                        tracing::warn!(%failure, "the new stream does not take what the old did");
+                    }
+                }
+                Some(Say::Client(told)) => self.client.say(told).await,
+                None => return,
+            }
+        }
     }
 
     async fn open(&self) -> Result<EventReader<Incoming>, CallFailure> {
@@ -83,13 +120,14 @@ impl Running {
         EventReader::of(response, &bounds).await
     }
 
-    /// Begins again with what the client said first, if it said so on an earlier stream.
+    /// Begins again with what the client said first, if it said so on an earlier stream; whether it
+    /// did.
     async fn greet(
         &self,
         stream: &mut EventReader<Incoming>,
         target: &Uri,
-    ) -> Result<(), CallFailure> {
-        let Some(hello) = self.waiting.lock().hello() else { return Ok(()) };
+    ) -> Result<bool, CallFailure> {
+        let Some(hello) = self.waiting.lock().hello() else { return Ok(false) };
         let bounds = Bounds::of_step(&self.remote.limits, STEP);
         let answered = async {
             while let Some(event) = stream.next().await? {
@@ -104,17 +142,7 @@ impl Running {
         bounds.within(async { tokio::try_join!(posted, answered).map(drop) }).await??;
         let initialized = Bytes::from_static(INITIALIZED.as_bytes());
         self.post_to(target.clone(), initialized, Repeat::IfBroken).await?;
-        let (again, told) = {
-            let wishes = self.remote.wishes.lock();
-            (wishes.again(), wishes.may_have_changed())
-        };
-        for message in again {
-            self.post_to(target.clone(), message.body, Repeat::IfBroken).await?;
-        }
-        for told in told {
-            self.client.say(told).await;
-        }
-        Ok(())
+        Ok(true)
     }
 
     async fn hear(&self, event: SseEvent) {

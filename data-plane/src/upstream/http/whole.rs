@@ -103,7 +103,7 @@ fn take_whole(body: Bytes, (relay, name): (&Relay, &str)) -> Result<Whole, CallF
 
 /// Whether a refusal is the answer to our request `id` (raw JSON), whatever it speaks of: a tool
 /// may know sessions of its own. Some servers answer so for the transport, with its codes.
-pub(super) fn is_of_call(status: StatusCode, body: &Bytes, id: &[u8]) -> bool {
+pub(crate) fn is_of_call(status: StatusCode, body: &Bytes, id: &[u8]) -> bool {
     if status != StatusCode::BAD_REQUEST {
         return false;
     }
@@ -117,7 +117,7 @@ pub(super) fn is_of_call(status: StatusCode, body: &Bytes, id: &[u8]) -> bool {
 }
 
 /// 404, or a 400 that speaks of sessions, as server-everything answers.
-pub(in crate::upstream) fn is_session_lost(status: StatusCode, body: &[u8]) -> bool {
+pub(crate) fn is_session_lost(status: StatusCode, body: &[u8]) -> bool {
     let speaks_of = |word: &str| {
         let text = String::from_utf8_lossy(body).to_ascii_lowercase();
         text.contains(word) && !text.contains("\"result\"")

@@ -3,7 +3,7 @@
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
-use crate::upstream::testing::streamed;
+use crate::upstream::testing::{never, streamed};
 
 #[tokio::test]
 async fn a_new_session_begins_although_the_call_that_needs_it_is_cancelled() {
@@ -40,4 +40,83 @@ async fn a_new_session_begins_although_the_call_that_needs_it_is_cancelled() {
     let answered = bridged.message().await;
     assert_eq!(answered, json!({"jsonrpc": "2.0", "id": 2, "result": {}}));
     assert_eq!(bridged.count("initialize"), 2, "nobody began a third session");
+}
+
+/// A server that has forgotten its first session; `act` is asked about requests in the second.
+async fn forgetful(
+    act: impl Fn(&str) -> Option<Response<Body>> + Send + Sync + 'static,
+) -> Bridged {
+    Bridged::at("2025-11-25", None, move |seen, log| {
+        let (method, is_new) = (seen.member("/method"), seen.header("mcp-session-id") == "s2");
+        let done = || json!({"jsonrpc": "2.0", "id": seen.member("/id"), "result": {}});
+        match method.as_str()? {
+            "initialize" if count(log, "initialize") > 1 => {
+                Some(begun("s2", json_answer(hello("2025-11-25"))))
+            }
+            "tools/call" if !is_new => Some(answer(404, "", "")),
+            method if method.starts_with("notifications/") || method == "initialize" => None,
+            method if is_new => act(method).or_else(|| Some(json_answer(done().to_string()))),
+            _ => Some(json_answer(done().to_string())),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_new_session_that_takes_no_wish_delays_calls_for_a_moment_only() {
+    let mut bridged = forgetful(|method| (method == "resources/subscribe").then(never)).await;
+    for id in 2..6 {
+        let uri = format!("a:{id}");
+        let params = json!({"uri": uri});
+        bridged
+            .send(json!({"jsonrpc": "2.0", "id": id, "method": "resources/subscribe", "params": params}))
+            .await;
+        assert_eq!(bridged.message().await["id"], id);
+    }
+    bridged.call().await;
+    let answered = bridged.message().await;
+    assert_eq!(answered, json!({"jsonrpc": "2.0", "id": 1, "result": {}}));
+    assert_eq!(bridged.count("resources/subscribe"), 5, "the first was not answered");
+}
+
+#[tokio::test]
+async fn a_wish_that_was_taken_back_is_not_said_in_the_new_session() {
+    let mut bridged = forgetful(|method| (method == "logging/setLevel").then(never)).await;
+    for (id, method, params) in [
+        (2, "logging/setLevel", json!({"level": "debug"})),
+        (3, "resources/subscribe", json!({"uri": "a:1"})),
+        (4, "resources/subscribe", json!({"uri": "a:2"})),
+    ] {
+        bridged.send(json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})).await;
+        assert_eq!(bridged.message().await["id"], id);
+    }
+    bridged.call().await;
+    // The level hangs, and the client goes on.
+    bridged.heard("logging/setLevel", 2).await;
+    bridged
+        .send(json!({"jsonrpc": "2.0", "id": 5, "method": "resources/unsubscribe", "params": {"uri": "a:1"}}))
+        .await;
+    assert_eq!(bridged.message().await["id"], 5, "it does not wait for the wishes");
+    assert_eq!(bridged.message().await["id"], 1);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(40)).await;
+    tokio::time::resume();
+    let updated = bridged.message().await;
+    assert_eq!(updated["params"]["uri"], "a:2", "{updated}");
+    assert_eq!(bridged.count("resources/subscribe"), 3);
+}
+
+#[tokio::test]
+async fn what_a_tool_says_of_sessions_is_its_answer() {
+    let said = json!({"jsonrpc": "2.0", "id": 1,
+        "error": {"code": -32602, "message": "invalid session token"}});
+    let refusal = said.clone();
+    let mut bridged = Bridged::start(move |seen, _| match seen.member("/method").as_str() {
+        Some("tools/call") => answer(400, "application/json", refusal.to_string()),
+        _ => answer(202, "", ""),
+    })
+    .await;
+    bridged.call().await;
+    assert_eq!(bridged.message().await, said);
+    assert_eq!((bridged.count("tools/call"), bridged.count("initialize")), (1, 1));
 }

@@ -1,5 +1,7 @@
 //! Several messages in one, of a client or of a server of 2025-03-26.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -17,6 +19,12 @@ struct Streamed {
 
 impl Streamed {
     async fn start() -> Self {
+        Self::refusing("nothing").await
+    }
+
+    /// At a server that takes posts of this method once and is then too busy for them.
+    async fn refusing(method: &'static str) -> Self {
+        let taken = AtomicBool::new(false);
         let (posts, posted) = mpsc::channel(99);
         let (opened, mut streams) = mpsc::channel(9);
         let address = serve(move |seen| {
@@ -27,7 +35,8 @@ impl Streamed {
                 return streamed(200, "text/event-stream", ReceiverStream::new(stream));
             }
             posts.try_send(seen.member("")).unwrap();
-            answer(202, "", "")
+            let is_refused = seen.member("/method") == method && taken.swap(true, Relaxed);
+            answer(if is_refused { 429 } else { 202 }, "", "")
         })
         .await;
         let url = format!("http://{address}/sse");
@@ -121,6 +130,27 @@ async fn a_batch_ends_with_its_stream_and_its_wishes_do_not() {
     assert_eq!(streamed.posts().await, ["initialize"]);
     streamed.say(&json!([done(0)])).await;
     assert_eq!(streamed.posts().await, ["notifications/initialized", "logging/setLevel"]);
+}
+
+#[tokio::test]
+async fn a_stream_that_takes_no_wish_takes_calls() {
+    let mut streamed = Streamed::refusing("resources/subscribe").await;
+    streamed.send(&note("notifications/initialized", &json!({}))).await;
+    streamed.send(&request(1, "resources/subscribe", &json!({"uri": "a:1"}))).await;
+    assert_eq!(streamed.posts().await, ["notifications/initialized", "resources/subscribe"]);
+    streamed.say(&done(1)).await;
+    assert_eq!(streamed.message().await, done(1));
+    let (gone, _) = mpsc::channel(1);
+    streamed.events = gone;
+    streamed.events = streamed.streams.recv().await.unwrap();
+    assert_eq!(streamed.posts().await, ["initialize"]);
+    streamed.say(&done(0)).await;
+    assert_eq!(streamed.posts().await, ["notifications/initialized", "resources/subscribe"]);
+    assert_eq!(streamed.message().await["method"], "notifications/resources/updated");
+    streamed.send(&request(2, "ping", &json!({}))).await;
+    assert_eq!(streamed.posts().await, ["ping"]);
+    streamed.say(&done(2)).await;
+    assert_eq!(streamed.message().await, done(2));
 }
 
 #[tokio::test]
