@@ -125,7 +125,7 @@ impl SessionKeys {
         }
         let plain = self.open_for(AAD, id)?;
         let claims = SessionClaims::decode(&plain).ok_or(SessionError::Malformed)?;
-        if now_ms.saturating_sub(claims.issued_at_ms) > LIFETIME_MS {
+        if claims.has_expired(now_ms) {
             return Err(SessionError::Expired);
         }
         Ok(claims)
@@ -173,6 +173,11 @@ pub fn principal_hash(subject: &str) -> [u8; 16] {
 }
 
 impl SessionClaims {
+    /// Whether the id has lived for as long as it may.
+    pub fn has_expired(&self, now_ms: i64) -> bool {
+        now_ms.saturating_sub(self.issued_at_ms) > LIFETIME_MS
+    }
+
     fn encode(&self) -> Option<Vec<u8>> {
         let version = Version::ALL.iter().position(|version| *version == self.version)?;
         let mut out = Vec::with_capacity(160);

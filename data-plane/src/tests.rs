@@ -3,6 +3,7 @@
 mod batch;
 mod edge;
 mod events;
+mod expiry;
 mod forward;
 mod harness;
 mod idle;

@@ -48,17 +48,19 @@ impl Client {
         Self { peer, door, session: Mutex::default(), upgraded: Mutex::default() }
     }
 
-    /// The session of the last request, if this one has the same id, principal and configuration.
-    /// Other sessions that have ended since make no difference.
+    /// The session of the last request, if this one has the same id, principal and configuration
+    /// and the id has not expired. Other sessions that have ended since make no difference.
     pub(crate) fn known(
         &self,
         header: &HeaderValue,
         table: &Arc<Table>,
         principal: &Arc<Principal>,
+        now_ms: i64,
     ) -> Option<Arc<Known>> {
         let mut session = self.session.lock();
         let Remembered { known, table: seen, trust } = session.as_mut()?;
-        if known.header != *header || known.principal != *principal {
+        let is_same = known.header == *header && known.principal == *principal;
+        if !is_same || known.claims.has_expired(now_ms) {
             return None;
         }
         if !std::ptr::eq(seen.as_ptr(), Arc::as_ptr(table)) {
@@ -98,6 +100,7 @@ mod tests {
     use super::*;
     use crate::{
         mcp::{Capabilities, Version},
+        session::LIFETIME_MS,
         sessions::Sessions,
         snapshot::table::tests::{compile, sample},
     };
@@ -132,7 +135,10 @@ mod tests {
         };
         let (other, own) = (ended(&table, [2; 16]), ended(&table, id));
         let table = Arc::new(table);
-        let is_known = |table: &Arc<Table>| client.known(&header, table, &principal).is_some();
+        let known_at = |table: &Arc<Table>, now_ms: i64| {
+            client.known(&header, table, &principal, now_ms).is_some()
+        };
+        let is_known = |table: &Arc<Table>| known_at(table, 0);
         assert!(!is_known(&table));
         client.remember(&known, &table);
         assert!(is_known(&table) && is_known(&other));
@@ -140,6 +146,7 @@ mod tests {
         assert!(is_known(&other) && is_known(&ended(&other, [3; 16])));
         assert!(!is_known(&own), "it has ended itself");
         assert!(!is_known(&Arc::new(compile(&sample()).unwrap())), "anything may be different");
-        assert!(client.known(&HeaderValue::from_static("x"), &other, &principal).is_none());
+        assert!(known_at(&other, LIFETIME_MS) && !known_at(&other, LIFETIME_MS + 1), "too old");
+        assert!(client.known(&HeaderValue::from_static("x"), &other, &principal, 0).is_none());
     }
 }

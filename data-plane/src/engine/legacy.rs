@@ -272,7 +272,7 @@ pub(crate) fn open(sender: &Sender<'_>) -> Result<Arc<Known>, Failure> {
     let header = header.ok_or(Failure::SessionMissing)?;
     let Sender { client, table, principal, now_ms, .. } = sender;
     let view = sender.view()?;
-    if let Some(known) = client.known(header, table, principal)
+    if let Some(known) = client.known(header, table, principal, *now_ms)
         && *known.claims.server == *view.id
         && known.live.touch(*now_ms)
     {
@@ -308,10 +308,10 @@ pub(crate) fn has_asked(sender: &Sender<'_>, response: &Message) -> bool {
 /// The claims of a session that another proxy owns; nothing for our own, for none, and for ids
 /// that are refused anyway.
 pub(crate) fn foreign(sender: &Sender<'_>) -> Option<SessionClaims> {
-    let Sender { edge, client, table, principal, headers, .. } = sender;
+    let Sender { edge, client, table, principal, headers, now_ms, .. } = sender;
     let header = headers.and_then(|headers| headers.get(SESSION_ID))?;
     let is_foreign = |claims: &SessionClaims| *claims.owner != *edge.proxy_id();
-    if let Some(known) = client.known(header, table, principal) {
+    if let Some(known) = client.known(header, table, principal, *now_ms) {
         return is_foreign(&known.claims).then(|| known.claims.clone());
     }
     check(sender, header).ok().filter(is_foreign)
