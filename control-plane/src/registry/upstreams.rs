@@ -304,3 +304,6 @@ async fn delete(unit: &mut Unit<'_>, stored: StoredUpstream) -> Result<u64, Erro
     }
     Ok(unit.write.changed(kind::UPSTREAM, "", &upstream.id).await?)
 }
+
+#[cfg(test)]
+mod tests;
