@@ -71,7 +71,12 @@ async fn a_secret_is_found_in_no_file_and_no_log() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn search(directory: &Path, secret: &[u8], found: &mut Vec<String>) -> anyhow::Result<()> {
+/// Notes the files below a directory that contain a secret.
+pub(super) fn search(
+    directory: &Path,
+    secret: &[u8],
+    found: &mut Vec<String>,
+) -> anyhow::Result<()> {
     for entry in std::fs::read_dir(directory)?.flatten() {
         let path = entry.path();
         if entry.file_type()?.is_dir() {

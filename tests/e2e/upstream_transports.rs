@@ -173,3 +173,40 @@ async fn a_deployment_without_commands_refuses_them_and_runs_none() -> anyhow::R
     assert!(world.process().descendants().is_empty());
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_runs_where_and_with_what_it_was_registered() -> anyhow::Result<()> {
+    const CANARY: &str = "canary-77c1d4";
+    let mut world = World::up().await?;
+    let place = tempfile::tempdir()?;
+    let (directory, secret) = (place.path().join("here"), place.path().join("secret.txt"));
+    std::fs::create_dir(&directory)?;
+    std::fs::write(&secret, format!("{CANARY}\n"))?;
+    let fixture = tests::world::program("fixture")?.display().to_string();
+    // It writes where it is, and what it was given.
+    let script = format!(
+        r#"printf '%s|%s|%s|%s' "$(pwd -P)" "$PLAIN" "$HIDDEN" "$LOCKGATE_JWT_SECRET" > seen; exec {fixture} --stdio"#
+    );
+    let (cwd, hidden) = (directory.display().to_string(), format!("HIDDEN=@{}", secret.display()));
+    let create = ["create", "upstream", "pipe", "--command", "sh", "--arg", "-c", "--arg", &script];
+    let given = ["--cwd", &cwd, "--env", "PLAIN=a b=c", "--secret-env", &hidden];
+    world.ok(&[&create[..], &given].concat()).await?;
+    let mut client = world.client("/mcp").await?;
+    client.initialize().await?;
+    assert_eq!(client.call_text("pipe-echo", r#"{"message":"hi"}"#).await?, "hi");
+    let seen = std::fs::read_to_string(directory.join("seen"))?;
+    let real = directory.canonicalize()?.display().to_string();
+    assert_eq!(seen, format!("{real}|a b=c|{CANARY}|"));
+    for form in ["json", "yaml", "table"] {
+        let shown = world.ok(&["get", "upstream", "pipe", "-o", form]).await?;
+        assert!(!shown.contains(CANARY), "{shown}");
+    }
+    let shown = upstream(&world, "pipe").await?.to_string();
+    assert!(shown.contains("a b=c") && shown.contains(&cwd), "{shown}");
+    assert_eq!(world.stop().await?, 0);
+    assert!(!world.process().log().contains(CANARY));
+    let mut leaks = Vec::new();
+    super::operations::search(world.data_dir(), CANARY.as_bytes(), &mut leaks)?;
+    assert!(leaks.is_empty(), "the secret is in {leaks:?}");
+    Ok(())
+}
