@@ -117,6 +117,25 @@ async fn many_clients_use_one_command_and_hear_only_their_own() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_may_take_longer_than_other_bridges_wait() -> anyhow::Result<()> {
+    // ContextForge's gives up after ten seconds.
+    const SLOW: u64 = 12_000;
+    let translate = Translate::start(&["--expose-sse", "--expose-streamable-http"]).await?;
+    let mut client = translate.client();
+    client.initialize().await?;
+    let events = format!("{}/sse", translate.url);
+    let mut pipe = Pipe::run("translate", &["--connect-sse", &events], &[])?;
+    pipe.initialize(json!({})).await?;
+    pipe.send(&call(1, "sleep", json!({"milliseconds": SLOW}))).await?;
+    let arguments = json!({"milliseconds": SLOW}).to_string();
+    let (http, piped) = tokio::join!(client.call_text("sleep", &arguments), pipe.answer(1));
+    assert_eq!(http?, "slept 12000 ms");
+    assert_eq!(text(&piped?), Some("slept 12000 ms"));
+    assert_eq!(pipe.end().await?, 0);
+    translate.end(Signal::TERM).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_sdks_use_a_command_over_both_transports_at_once() -> anyhow::Result<()> {
     let translate = Translate::start(&["--expose-sse", "--expose-streamable-http"]).await?;
     let calls = |number: usize| {
