@@ -214,7 +214,7 @@ async fn a_server_that_forgets_the_session_is_initialized_again() -> anyhow::Res
     let mut pipe = Pipe::start(&["--url", &url], &[])?;
     pipe.initialize(json!({"sampling": {}})).await?;
     drop(fixture);
-    let _forgetful = again(&address).await?;
+    let _forgetful = Over::Http.serve_again(&address).await?;
     pipe.send(&call(1, "echo", json!({"message": "still"}))).await?;
     assert_eq!(text(&pipe.answer(1).await?), Some("still"));
 
@@ -235,14 +235,46 @@ async fn a_server_that_forgets_the_session_is_initialized_again() -> anyhow::Res
     Ok(())
 }
 
+/// How a client on a pipe reaches a server that will forget its session.
+#[derive(Clone, Copy)]
+enum Over {
+    /// Streamable HTTP.
+    Http,
+    Sse,
+}
+
+impl Over {
+    async fn serve(self, address: &str) -> anyhow::Result<fixture::Server> {
+        match self {
+            Self::Http => fixture::start(Era::Legacy, address).await,
+            Self::Sse => fixture::start_sse(Era::Legacy, address).await,
+        }
+    }
+
+    /// Starts another server on a port that has just been left.
+    async fn serve_again(self, address: &str) -> anyhow::Result<fixture::Server> {
+        for _ in 0..100 {
+            if let Ok(server) = self.serve(address).await {
+                return Ok(server);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::bail!("{address} is still taken")
+    }
+
+    fn pipe(self, url: &str) -> anyhow::Result<Pipe> {
+        match self {
+            Self::Http => Pipe::run("connect", &["--url", url], &[]),
+            Self::Sse => Pipe::run("translate", &["--connect-sse", url], &[]),
+        }
+    }
+}
+
 /// Says what it wants to hear of, loses its session, and wants to hear of the same.
-async fn wishes_outlive_the_session<F>(
-    (verb, flag): (&str, &str),
-    fixture: fixture::Server,
-    again: impl AsyncFnOnce(String) -> anyhow::Result<F>,
-) -> anyhow::Result<()> {
-    let (url, address) = (fixture.url(), fixture.address().to_string());
-    let mut pipe = Pipe::run(verb, &[flag, &url], &[])?;
+async fn wishes_outlive_the_session(over: Over) -> anyhow::Result<()> {
+    let fixture = over.serve("127.0.0.1:0").await?;
+    let address = fixture.address().to_string();
+    let mut pipe = over.pipe(&fixture.url())?;
     pipe.initialize(json!({})).await?;
     let uris = ["test://static-text", "test://watched-resource"];
     for (id, uri) in [(1, uris[0]), (2, uris[1])] {
@@ -257,7 +289,7 @@ async fn wishes_outlive_the_session<F>(
     pipe.send(&call(5, "test_wishes", json!({}))).await?;
     assert_eq!(text(&pipe.answer(5).await?), Some(&*wishes));
     drop(fixture);
-    let _forgetful = again(address).await?;
+    let _forgetful = over.serve_again(&address).await?;
     pipe.send(&call(6, "test_wishes", json!({}))).await?;
     let mut updated = Vec::new();
     let answer = loop {
@@ -278,16 +310,12 @@ async fn wishes_outlive_the_session<F>(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_begins_anew_hears_of_what_the_old_one_did() -> anyhow::Result<()> {
-    let fixture = fixture::start(Era::Legacy, "127.0.0.1:0").await?;
-    let connect = ("connect", "--url");
-    wishes_outlive_the_session(connect, fixture, async |address| again(&address).await).await
+    wishes_outlive_the_session(Over::Http).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_begins_anew_hears_of_what_the_old_one_did() -> anyhow::Result<()> {
-    let fixture = fixture::start_sse(Era::Legacy, "127.0.0.1:0").await?;
-    let translate = ("translate", "--connect-sse");
-    wishes_outlive_the_session(translate, fixture, async |address| sse_again(&address).await).await
+    wishes_outlive_the_session(Over::Sse).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -338,28 +366,6 @@ async fn what_a_tool_wants_in_headers_is_put_there() -> anyhow::Result<()> {
     }
     assert_eq!(pipe.end().await?, 0);
     Ok(())
-}
-
-/// Starts another fixture on a port that has just been left.
-async fn again(address: &str) -> anyhow::Result<fixture::Server> {
-    for _ in 0..100 {
-        if let Ok(server) = fixture::start(Era::Legacy, address).await {
-            return Ok(server);
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    anyhow::bail!("{address} is still taken")
-}
-
-/// The same for HTTP+SSE.
-async fn sse_again(address: &str) -> anyhow::Result<impl Sized + use<>> {
-    for _ in 0..100 {
-        if let Ok(server) = fixture::start_sse(Era::Legacy, address).await {
-            return Ok(server);
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    anyhow::bail!("{address} is still taken")
 }
 
 #[tokio::test(flavor = "multi_thread")]

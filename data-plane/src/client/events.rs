@@ -45,6 +45,8 @@ struct Running {
     client: ClientEnd,
     way: watch::Sender<Way>,
     waiting: Mutex<Waiting>,
+    /// The id that was answered last of what is said again in a new session.
+    said_again: watch::Sender<Bytes>,
     /// Arrays that are not handed out yet.
     arrays: TaskTracker,
     request_timeout: Option<Duration>,
@@ -85,6 +87,7 @@ impl EventBridge {
             client,
             way: watch::Sender::new(Way::opening()),
             waiting: Mutex::default(),
+            said_again: watch::Sender::default(),
             arrays: TaskTracker::new(),
             request_timeout: self.request_timeout,
         });

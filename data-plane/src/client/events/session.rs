@@ -98,19 +98,34 @@ impl Running {
     /// Says again what the client wants to hear of, and tells it what it may have missed.
     async fn wish_again(&self, target: &Uri) {
         let mut again = self.remote.wishes.lock().again();
+        // What is taken is not done yet: only the answer says that.
+        let mut is_answering = true;
+        self.said_again.send_replace(Bytes::new());
         loop {
             let next = again.next(&self.remote.wishes.lock());
             match next {
                 Some(Say::Server(message)) => {
+                    let id = message.id_bytes();
                     let posted = self.post_to(target.clone(), message.body, Repeat::IfBroken);
-                    if let Err(failure) = posted.await {
-                        tracing::warn!(%failure, "the new stream does not take what the old did");
+                    match posted.await {
+                        Ok(()) if is_answering => is_answering = self.is_answered(&id).await,
+                        Ok(()) => {}
+                        Err(failure) => {
+                            tracing::warn!(%failure, "the new stream does not take what the old did");
+                        }
                     }
                 }
                 Some(Say::Client(told)) => self.client.say(told).await,
                 None => return,
             }
         }
+    }
+
+    /// Waits for the answer to what was said again; false if it does not come.
+    async fn is_answered(&self, id: &Bytes) -> bool {
+        let mut answered = self.said_again.subscribe();
+        let answer = answered.wait_for(|answered| answered == id);
+        tokio::time::timeout(WISHES_FIRST, answer).await.is_ok()
     }
 
     async fn open(&self) -> Result<EventReader<Incoming>, CallFailure> {
@@ -171,6 +186,7 @@ impl Running {
             return self.client.say(message.body).await;
         }
         if is_answer(&message) {
+            self.said_again.send_replace(message.id_bytes());
             return;
         }
         let heard = self.waiting.lock().hear(&message);

@@ -19,6 +19,7 @@ fn running() -> (Running, Messages) {
         client,
         way: watch::Sender::new(Way::opening()),
         waiting: Mutex::default(),
+        said_again: watch::Sender::default(),
         arrays: TaskTracker::new(),
         request_timeout: None,
     };
@@ -125,4 +126,56 @@ async fn a_server_is_left_alone_for_as_long_as_it_asks() {
     let first = was_asked.recv().await.unwrap();
     let second = was_asked.recv().await.unwrap();
     assert!(second - first >= Duration::from_millis(890), "{:?}", second - first);
+}
+
+#[tokio::test]
+async fn calls_wait_until_the_server_has_done_what_is_said_again() {
+    let begin = Bytes::from("retry: 1\nevent: endpoint\ndata: /message\n\n");
+    let (streams, mut sources) = (0..2).map(|_| mpsc::channel(9)).unzip::<_, _, Vec<_>, Vec<_>>();
+    sources.reverse();
+    let sources = Mutex::new(sources);
+    let (posted, mut was_posted) = mpsc::channel(9);
+    let address = serve(move |seen| {
+        if seen.method == http::Method::GET {
+            let source = sources.lock().pop().unwrap();
+            return streamed(200, "text/event-stream", ReceiverStream::new(source));
+        }
+        posted.try_send(seen.member("/id")).unwrap();
+        answer(202, "", "")
+    })
+    .await;
+    let url = format!("http://{address}/sse");
+    let config = BridgeConfig { url, authorization: None, request_timeout: None };
+    let (lines, input) = mpsc::channel(9);
+    let (mut messages, serving) = EventBridge::new(config).unwrap().run(input);
+    tokio::spawn(serving);
+    let mut streams = streams.into_iter();
+    let (old, new) = (streams.next().unwrap(), streams.next().unwrap());
+    let answered = |id: &str| {
+        Bytes::from(format!("data: {{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{}}}}\n\n"))
+    };
+    old.send(begin.clone()).await.unwrap();
+    let level = r#""method":"logging/setLevel","params":{"level":"error"}"#;
+    for (id, said) in [("1", r#""method":"initialize","params":{}"#), ("2", level)] {
+        let line = format!(r#"{{"jsonrpc":"2.0","id":{id},{said}}}"#);
+        lines.send(Line::Whole(line.into())).await.unwrap();
+        assert_eq!(was_posted.recv().await.unwrap().to_string(), id);
+        old.send(answered(id)).await.unwrap();
+        messages.recv().await.unwrap();
+    }
+    let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    lines.send(Line::Whole(initialized.into())).await.unwrap();
+    assert_eq!(was_posted.recv().await.unwrap(), serde_json::Value::Null);
+    drop(old);
+    new.send(begin).await.unwrap();
+    assert_eq!(was_posted.recv().await.unwrap(), 1, "it greets");
+    let ping = r#"{"jsonrpc":"2.0","id":3,"method":"ping"}"#;
+    lines.send(Line::Whole(ping.into())).await.unwrap();
+    new.send(answered("1")).await.unwrap();
+    assert_eq!(was_posted.recv().await.unwrap(), serde_json::Value::Null, "it is initialized");
+    assert_eq!(was_posted.recv().await.unwrap(), "lockgate-again-0");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(was_posted.try_recv().is_err(), "taken is not done");
+    new.send(answered("\"lockgate-again-0\"")).await.unwrap();
+    assert_eq!(was_posted.recv().await.unwrap(), 3);
 }
