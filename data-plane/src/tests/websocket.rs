@@ -154,6 +154,22 @@ fn a_call_that_is_refused_for_its_id_does_not_run() {
 }
 
 #[test]
+fn who_has_an_answer_may_use_its_id_again() {
+    let world = World::start();
+    world.runtime.block_on(async {
+        let mut socket = Socket::open(&world, "/ws", Some("mcp")).await;
+        socket.send(HELLO).await;
+        socket.message().await;
+        for _ in 0..500 {
+            socket.send(&call_body(1, "up-echo")).await;
+            let answer = socket.message().await;
+            assert!(answer.get("result").is_some(), "{answer}");
+        }
+    });
+    world.stop();
+}
+
+#[test]
 fn every_reason_to_close_has_its_code() {
     let mut config = config();
     config.limits.body_bytes = 1000;

@@ -170,25 +170,14 @@ impl Pipe {
                 self.listen();
             }
             Begun::Relay(exchange) => match self.enlist(&id) {
-                Ok(place) => {
-                    self.work.spawn(place.while_wanted(async move {
-                        if let Some(answer) = pipe.pump(exchange).await {
-                            pipe.say(answer).await;
-                        }
-                    }));
-                }
+                Ok(place) => self.answer(place, async move { pipe.pump(exchange).await }),
                 Err(failure) => self.say(exchange.refuse(&failure)).await,
             },
             Begun::Listening(hearing) => {
                 self.run(id, async move { pipe.tell(hearing).await }).await;
             }
             Begun::Carry(message, table, principal) => {
-                let answered = async move {
-                    if let Some(answer) = pipe.carry(*message, table, principal).await {
-                        pipe.say(answer).await;
-                    }
-                };
-                self.run(id, answered).await;
+                self.run(id, async move { pipe.carry(*message, table, principal).await }).await;
             }
         }
         Ok(())

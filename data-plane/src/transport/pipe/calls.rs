@@ -55,16 +55,31 @@ impl Pipe {
         }
     }
 
-    /// Does the work that answers request `id` while other work goes on.
+    /// Does the work that gives the answer to request `id` while other work goes on.
     pub(super) async fn run(
         self: &Arc<Self>,
         id: Bytes,
-        work: impl Future<Output = ()> + Send + 'static,
+        work: impl Future<Output = Option<Bytes>> + Send + 'static,
     ) {
         match self.enlist(&id) {
-            Ok(place) => drop(self.work.spawn(place.while_wanted(work))),
+            Ok(place) => self.answer(place, work),
             Err(failure) => self.refuse(&failure, Some(&id)).await,
         }
+    }
+
+    /// Says what work gives. Its place is free before that: who has heard the answer may use the
+    /// id again.
+    pub(super) fn answer(
+        self: &Arc<Self>,
+        place: Place,
+        work: impl Future<Output = Option<Bytes>> + Send + 'static,
+    ) {
+        let pipe = Arc::clone(self);
+        drop(self.work.spawn(async move {
+            if let Some(answer) = place.while_wanted(work).await.flatten() {
+                pipe.say(answer).await;
+            }
+        }));
     }
 
     /// A place for the work that answers request `id`, which a cancellation can end.

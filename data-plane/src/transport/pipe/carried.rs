@@ -72,10 +72,7 @@ impl Pipe {
                 Some(answer.into_bytes())
             }
             Ok(Served::Relay(exchange)) => self.pump(exchange).await,
-            Ok(Served::Listening(hearing)) => {
-                self.tell(hearing).await;
-                None
-            }
+            Ok(Served::Listening(hearing)) => self.tell(hearing).await,
             Ok(Served::Accepted) => None,
             Err(failure) => Some(self.refusal(&failure, Some(&id))),
         }

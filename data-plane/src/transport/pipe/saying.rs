@@ -39,17 +39,18 @@ impl Pipe {
         None
     }
 
-    /// Carries to a modern client what it listens to.
-    pub(super) async fn tell(&self, mut hearing: Box<Hearing>) {
+    /// Carries to a modern client what it listens to, and gives the response at the end of that.
+    pub(super) async fn tell(&self, mut hearing: Box<Hearing>) -> Option<Bytes> {
         while let Some(heard) = hearing.next().await {
             match heard {
                 Heard::Notice(message) => self.say(message).await,
                 Heard::Over(response) => {
                     self.say(notice::cancelled(hearing.id())).await;
-                    return self.say(response).await;
+                    return Some(response);
                 }
             }
         }
+        None
     }
 
     pub(super) async fn refuse(&self, failure: &Failure, id: Option<&[u8]>) {
