@@ -243,6 +243,54 @@ async fn a_dead_owner_costs_the_calls_that_ran_on_it_and_nothing_else() -> anyho
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_broken_stream_goes_on_at_any_proxy_and_ends_with_its_owner() -> anyhow::Result<()> {
+    const TOOL: &str = "test_tool_with_progress";
+    let mut fleet = Fleet::start(&[]).await?;
+    let client = fleet.session().await?;
+    let at = |fleet: &Fleet, number: usize| {
+        client.scattered(&format!("{}/mcp", fleet.proxies[number].url()))
+    };
+    let call = format!(
+        r#"{{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{{"name":"up-{TOOL}","arguments":{{}},"_meta":{{"progressToken":"p"}}}}}}"#
+    );
+    let mut last = None;
+    for (count, begun_at) in (1..).zip([0, 1]) {
+        let mut stream =
+            Events::of(at(&fleet, begun_at).request(call.clone()).send().await?).await?;
+        let first = loop {
+            let event = stream.next().await?.context("no event")?;
+            if !event.data.is_null() {
+                break event;
+            }
+        };
+        assert_eq!(first.data["params"]["progress"], 0.0, "{first:?}");
+        drop(stream);
+        let id = first.id.context("no id")?;
+        let mut rest = Events::of(at(&fleet, 2).listen(Some(&id)).send().await?).await?;
+        let mut said = Vec::new();
+        while let Some(event) = rest.next().await? {
+            said.extend((!event.data.is_null()).then_some(event.data));
+        }
+        let progress: Vec<_> =
+            said.iter().filter_map(|it| it["params"]["progress"].as_f64()).collect();
+        assert_eq!(progress, [50.0, 100.0], "{said:?}");
+        let answer = said.last().context("no answer")?;
+        assert_eq!((&answer["id"], said.len()), (&json!(9), 3), "{said:?}");
+        assert_eq!(answer["result"]["content"][0]["text"], "Progress test completed");
+        assert_eq!(fleet.executions(TOOL).len(), count, "nothing ran twice");
+        last = Some(id);
+    }
+    fleet.proxies[0].kill().await;
+    let begun = Instant::now();
+    // Its events went with the owner: the client hears so at once.
+    let refused = at(&fleet, 1).listen(last.as_deref()).send().await?;
+    assert_eq!(refused.status(), 400, "{}", refused.text().await?);
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    assert_eq!(fleet.executions(TOOL).len(), 2, "nothing ran twice");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_owner_is_a_dead_one() -> anyhow::Result<()> {
     let fleet = Fleet::start(&[]).await?;
     let client = fleet.session().await?;
