@@ -15,6 +15,17 @@ const WHILE: Duration = Duration::from_secs(5);
 /// Beside four floods on a busy machine.
 const SOON: Duration = Duration::from_secs(5);
 const GROWTH_MAX: u64 = 100 << 20;
+/// What each of them says at least.
+const FLOOD: u64 = 1000;
+
+/// The bytes that the busiest of these processes has written.
+fn written_by(processes: &[u32]) -> u64 {
+    let written = processes.iter().filter_map(|process| {
+        let counts = std::fs::read_to_string(format!("/proc/{process}/io")).ok()?;
+        counts.lines().find_map(|line| line.strip_prefix("wchar: "))?.parse().ok()
+    });
+    written.max().unwrap_or_default()
+}
 
 /// Calls the upstream that is no trouble; gives how long that took.
 async fn call(client: &Client) -> anyhow::Result<Duration> {
@@ -29,7 +40,7 @@ async fn upstreams_that_never_stop_talking_harm_nobody() -> anyhow::Result<()> {
     let world = World::up().await?;
     let good = fixture::start(Era::Legacy, "127.0.0.1:0").await?;
     world.ok(&["create", "upstream", "good", "--url", &good.url()]).await?;
-    let _talkers = Servers::start(&world, "floods-aside", Behaviour::FloodsAside).await?;
+    let talkers = Servers::start(&world, "floods-aside", Behaviour::FloodsAside).await?;
     let mut calm = world.client("/mcp").await?;
     calm.initialize().await?;
     let mut flooded = world.client("/mcp").await?;
@@ -61,6 +72,11 @@ async fn upstreams_that_never_stop_talking_harm_nobody() -> anyhow::Result<()> {
     assert_eq!(said, "new");
     let grown = world.process().resident()?.saturating_sub(before);
     assert!(grown < GROWTH_MAX, "it grew by {grown} bytes");
+    for (transport, counts) in TRANSPORTS.into_iter().zip(talkers.counts()) {
+        assert!(counts.said() > FLOOD, "{transport} was not read: {}", counts.said());
+    }
+    let written = written_by(&world.process().descendants());
+    assert!(written > 50 * FLOOD, "the command was not read: {written} bytes");
     assert_eq!(flooded.delete().send().await?.status(), 204);
     call(&calm).await?;
     Ok(())

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use tests::hostile::{Behaviour, Piped, Upstream};
+use tests::client::eventually;
+use tests::hostile::{Behaviour, Counts, Piped, Upstream};
 use tests::raw_server::RawServer;
 use tests::world::{World, program};
 
@@ -43,6 +44,11 @@ impl Servers {
         let create = ["create", "upstream", &pipe, "--command", &child, "--arg", "--hostile"];
         world.ok(&[&create[..], &["--arg", name]].concat()).await?;
         Ok(Self { http, piped })
+    }
+
+    /// What each has done and was told, except for the command.
+    pub(super) fn counts(&self) -> [&Counts; 3] {
+        [self.http.counts(), self.piped[0].counts(), self.piped[1].counts()]
     }
 
     /// How often each was called, except for the command.
@@ -102,6 +108,30 @@ async fn what_comes_beside_an_answer_harms_no_client() -> anyhow::Result<()> {
     }
     let grown = world.process().resident()?.saturating_sub(before);
     assert!(grown < 100 << 20, "it grew by {grown} bytes");
+    let [goes_on, _] = servers.as_slice() else { anyhow::bail!("two kinds") };
+    // Nobody could answer them, and each is told so once.
+    for server in &goes_on.piped {
+        eventually("every question is refused", Duration::from_secs(10), || async {
+            Ok([900, 901].iter().all(|id| server.counts().answers(*id).len() == WAYS.len()))
+        })
+        .await?;
+    }
+    // A question after the answer of a call over HTTP is one that nobody reads any more, of
+    // whatever the client is able.
+    let able = json!({"sampling": {}, "elicitation": {}, "roots": {}});
+    for name in WAYS {
+        let mut way = Way::able(&world, name, &token, able.clone()).await?;
+        let answer = way.ask(&call("http-goes-on-act")).await?.json();
+        assert_eq!((&answer["id"], text(&answer)), (&json!("c"), "done"), "{name}: {answer}");
+        assert_eq!(way.ask(PING).await?.json()["id"], "p", "{name}");
+    }
+    for counts in goes_on.counts() {
+        for answer in [900, 901].map(|id| counts.answers(id)).concat() {
+            let is_refused = answer.pointer("/error/code") == Some(&(-32601).into())
+                || answer.pointer("/result/action") == Some(&"cancel".into());
+            assert!(is_refused, "{answer}");
+        }
+    }
     Ok(())
 }
 

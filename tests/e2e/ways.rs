@@ -59,11 +59,21 @@ impl Answer {
 impl Way {
     /// Opens one; the session has no capabilities.
     pub(super) async fn open(world: &World, way: &str, token: &str) -> anyhow::Result<Self> {
+        Self::able(world, way, token, json!({})).await
+    }
+
+    /// The same of a client that can do this much.
+    pub(super) async fn able(
+        world: &World,
+        way: &str,
+        token: &str,
+        capabilities: Value,
+    ) -> anyhow::Result<Self> {
         let client = |path: &str| Client::new(&format!("{}{path}", world.url()), Some(token));
         let mut way = match way {
             "mcp" => {
                 let mut client = client("/mcp");
-                client.initialize().await?;
+                client.initialize_with(LEGACY, capabilities).await?;
                 return Ok(Self::Http(client));
             }
             "rpc" => return Ok(Self::Rpc(client("/rpc"))),
@@ -73,7 +83,7 @@ impl Way {
             other => bail!("no such way: {other}"),
         };
         let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-            "protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+            "protocolVersion": LEGACY, "capabilities": capabilities, "clientInfo": {"name": "t", "version": "1"}}});
         way.ask(&hello.to_string()).await?;
         way.say(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await?;
         Ok(way)

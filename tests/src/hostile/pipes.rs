@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame as SocketFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use super::{Behaviour, INITIALIZED, floods, speech, tools};
+use super::{Behaviour, Counts, INITIALIZED, floods, speech, tools};
 use crate::http_server::{Body, HttpServer, answer, empty};
 
 const PIECE: usize = 1 << 20;
@@ -44,7 +44,7 @@ enum Said {
     CutOff,
 }
 
-fn said(behaviour: Behaviour, message: &[u8], calls: &AtomicU64) -> Said {
+fn said(behaviour: Behaviour, message: &[u8], counts: &Counts) -> Said {
     #[derive(Deserialize)]
     struct Envelope<'a> {
         method: String,
@@ -52,6 +52,7 @@ fn said(behaviour: Behaviour, message: &[u8], calls: &AtomicU64) -> Said {
         id: Option<&'a RawValue>,
     }
     let Ok(Envelope { method, id }) = serde_json::from_slice::<Envelope<'_>>(message) else {
+        counts.note_answer(message);
         return Said::Nothing;
     };
     let Some(id) = id.map(RawValue::get) else { return Said::Nothing };
@@ -62,10 +63,10 @@ fn said(behaviour: Behaviour, message: &[u8], calls: &AtomicU64) -> Said {
     }
     match method.as_str() {
         "initialize" => result(INITIALIZED),
-        "tools/list" => result(&tools(behaviour, calls)),
+        "tools/list" => result(&tools(behaviour, counts.calls())),
         "ping" => result("{}"),
         "tools/call" => {
-            calls.fetch_add(1, Ordering::SeqCst);
+            counts.one_more_call();
             if let Some(messages) = speech(behaviour, id) {
                 if behaviour == Behaviour::FloodsAside {
                     return Said::Flood(messages);
@@ -98,7 +99,7 @@ fn said(behaviour: Behaviour, message: &[u8], calls: &AtomicU64) -> Said {
 /// A running server behind a pipe.
 pub struct Piped {
     url: String,
-    calls: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     _server: Running,
 }
 
@@ -123,37 +124,42 @@ impl Piped {
 
     /// How often its tool was called.
     pub fn calls(&self) -> u64 {
-        self.calls.load(Ordering::SeqCst)
+        self.counts.calls()
+    }
+
+    /// What it has done and was told.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// Starts one over HTTP+SSE.
     pub async fn sse(behaviour: Behaviour) -> anyhow::Result<Self> {
-        let calls = Arc::new(AtomicU64::new(0));
+        let counts = Arc::new(Counts::default());
         let streams = Arc::new(Streams::default());
-        let counted = Arc::clone(&calls);
+        let counted = Arc::clone(&counts);
         let server = HttpServer::start(move |request| {
-            let (streams, calls) = (Arc::clone(&streams), Arc::clone(&counted));
-            async move { streams.serve(behaviour, &calls, request).await }
+            let (streams, counts) = (Arc::clone(&streams), Arc::clone(&counted));
+            async move { streams.serve(behaviour, counts, request).await }
         })
         .await?;
-        Ok(Self { url: server.url("/sse"), calls, _server: Running::Http { _server: server } })
+        Ok(Self { url: server.url("/sse"), counts, _server: Running::Http { _server: server } })
     }
 
     /// Starts one over WebSocket.
     pub async fn websocket(behaviour: Behaviour) -> anyhow::Result<Self> {
-        let calls = Arc::new(AtomicU64::new(0));
+        let counts = Arc::new(Counts::default());
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address: SocketAddr = listener.local_addr()?;
-        let counted = Arc::clone(&calls);
+        let counted = Arc::clone(&counts);
         let task = tokio::spawn(async move {
             let mut sockets = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let calls = Arc::clone(&counted);
-                sockets.spawn(async move { socket(stream, behaviour, &calls).await });
+                let counts = Arc::clone(&counted);
+                sockets.spawn(async move { socket(stream, behaviour, &counts).await });
             }
         });
         let server = Running::Socket { task };
-        Ok(Self { url: format!("ws://{address}/ws"), calls, _server: server })
+        Ok(Self { url: format!("ws://{address}/ws"), counts, _server: server })
     }
 }
 
@@ -169,7 +175,7 @@ impl Streams {
     async fn serve(
         &self,
         behaviour: Behaviour,
-        calls: &AtomicU64,
+        counts: Arc<Counts>,
         request: Request<Incoming>,
     ) -> Response<Body> {
         if request.method() == Method::GET {
@@ -185,9 +191,9 @@ impl Streams {
         let Ok(body) = request.into_body().collect().await else {
             return empty(StatusCode::BAD_REQUEST);
         };
-        match said(behaviour, &body.to_bytes(), calls) {
+        match said(behaviour, &body.to_bytes(), &counts) {
             Said::CutOff => drop(self.open.lock().await.remove(&id)),
-            said => drop(tokio::spawn(event(chunks, said))),
+            said => drop(tokio::spawn(event(chunks, said, counts))),
         }
         empty(StatusCode::ACCEPTED)
     }
@@ -207,7 +213,7 @@ impl Streams {
     }
 }
 
-async fn event(chunks: Chunks, said: Said) {
+async fn event(chunks: Chunks, said: Said, counts: Arc<Counts>) {
     let whole = |message: &str| Bytes::from(format!("event: message\ndata: {message}\n\n"));
     match said {
         Said::Nothing | Said::CutOff => (),
@@ -222,6 +228,7 @@ async fn event(chunks: Chunks, said: Said) {
                 if chunks.send(whole(&message)).await.is_err() {
                     return;
                 }
+                counts.one_more_said();
             }
         }
         Said::Endless(message) => {
@@ -241,14 +248,14 @@ async fn event(chunks: Chunks, said: Said) {
     }
 }
 
-async fn socket(stream: TcpStream, behaviour: Behaviour, calls: &AtomicU64) -> anyhow::Result<()> {
+async fn socket(stream: TcpStream, behaviour: Behaviour, counts: &Counts) -> anyhow::Result<()> {
     let mut socket = tokio_tungstenite::accept_async(stream).await?;
     while let Some(message) = socket.next().await {
         let message = message?;
         if !message.is_text() {
             continue;
         }
-        match said(behaviour, &message.into_data(), calls) {
+        match said(behaviour, &message.into_data(), counts) {
             Said::Nothing => (),
             Said::Message(message) => socket.send(Message::text(message)).await?,
             Said::Messages(messages) => {
@@ -259,6 +266,7 @@ async fn socket(stream: TcpStream, behaviour: Behaviour, calls: &AtomicU64) -> a
             Said::Flood(first) => {
                 for message in first.into_iter().chain((0..).map(floods::message)) {
                     socket.send(Message::text(message)).await?;
+                    counts.one_more_said();
                     // What it is told it does not hear, but takes.
                     while let Some(Some(taken)) = socket.next().now_or_never() {
                         taken?;
@@ -287,10 +295,10 @@ async fn socket(stream: TcpStream, behaviour: Behaviour, calls: &AtomicU64) -> a
 
 /// Serves on standard input and output until the input ends.
 pub fn serve_stdio(behaviour: Behaviour) -> anyhow::Result<()> {
-    let calls = AtomicU64::new(0);
+    let counts = Counts::default();
     let mut output = std::io::stdout();
     for line in std::io::stdin().lock().lines() {
-        match said(behaviour, line?.as_bytes(), &calls) {
+        match said(behaviour, line?.as_bytes(), &counts) {
             Said::Nothing => (),
             Said::Message(message) => writeln!(output, "{message}")?,
             Said::Messages(messages) => {
