@@ -1,7 +1,10 @@
 //! Messages on a pipe (MCP, stdio): a line each, of bounded length.
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    task::consume_budget,
+};
 
 /// How much is read at a time, in bytes.
 const CHUNK: usize = 8 * 1024;
@@ -37,6 +40,8 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     /// The next line; `None` at the end. Safe to drop while waiting.
     pub(crate) async fn next(&mut self) -> Option<Line> {
         loop {
+            // One who never stops talking leaves room for others.
+            consume_budget().await;
             if let Some(line) = self.complete() {
                 return Some(line);
             }
@@ -78,6 +83,11 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    };
+
     use proptest::prelude::*;
     use tokio::io::AsyncWriteExt as _;
 
@@ -99,6 +109,24 @@ mod tests {
             };
             tokio::join!(writing, reading).1
         })
+    }
+
+    #[tokio::test]
+    async fn others_have_their_turn_while_lines_come_without_end() {
+        const MANY: usize = 10_000;
+        let read = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&read);
+        let reading = tokio::spawn(async move {
+            let input = b"{}\n".repeat(MANY);
+            let mut lines = Lines::new(&*input, 10);
+            while lines.next().await.is_some() {
+                count.fetch_add(1, Relaxed);
+            }
+        });
+        tokio::task::yield_now().await;
+        assert!((1..1000).contains(&read.load(Relaxed)), "{read:?}");
+        reading.await.unwrap();
+        assert_eq!(read.load(Relaxed), MANY);
     }
 
     fn whole(line: &str) -> Line {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::{Response, StatusCode, Uri};
+use tokio::task::consume_budget;
 use url::Url;
 
 use super::{
@@ -51,6 +52,8 @@ impl<B: Answer> EventReader<B> {
     /// The next event, whenever it comes; `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> Result<Option<SseEvent>, CallFailure> {
         loop {
+            // One who never stops talking leaves room for others.
+            consume_budget().await;
             let event = self.complete()?;
             if event.is_some() {
                 return Ok(event);
@@ -68,6 +71,8 @@ impl<B: Answer> EventReader<B> {
         bounds: &Bounds,
     ) -> Result<Option<SseEvent>, CallFailure> {
         loop {
+            // One who never stops talking leaves room for others.
+            consume_budget().await;
             let event = self.complete()?;
             if event.is_some() {
                 return Ok(event);
@@ -128,7 +133,32 @@ fn resolve(stream: &Uri, data: &Bytes) -> Result<Uri, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    };
+
+    use http_body_util::{BodyExt as _, Full};
+
     use super::*;
+
+    #[tokio::test]
+    async fn others_have_their_turn_while_events_come_without_end() {
+        const MANY: usize = 10_000;
+        let read = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&read);
+        let reading = tokio::spawn(async move {
+            let body = Full::from(b"data: {}\n\n".repeat(MANY));
+            let mut events = EventReader::new(body.map_err(|never| match never {}), 100);
+            while events.next().await.is_ok_and(|event| event.is_some()) {
+                count.fetch_add(1, Relaxed);
+            }
+        });
+        tokio::task::yield_now().await;
+        assert!((1..1000).contains(&read.load(Relaxed)), "{read:?}");
+        reading.await.unwrap();
+        assert_eq!(read.load(Relaxed), MANY);
+    }
 
     #[test]
     fn endpoints_are_resolved_against_the_stream_and_stay_at_home() {

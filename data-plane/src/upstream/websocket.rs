@@ -15,7 +15,7 @@ use futures_util::{
     stream::{SplitSink, SplitStream},
 };
 use http::{HeaderMap, HeaderValue, Request, Uri, header, uri::Authority};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{sync::mpsc, task::consume_budget, time::Instant};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -184,6 +184,8 @@ async fn read(
     limit: usize,
 ) {
     let failure = loop {
+        // One who never stops talking leaves room for others.
+        consume_budget().await;
         let frame = source.next().await;
         heard.store(true, Ordering::Relaxed);
         match frame {

@@ -4,6 +4,7 @@ use std::{collections::VecDeque, fmt, future::Future, pin::Pin, sync::Arc, time:
 
 use bytes::Bytes;
 use proto::Era;
+use tokio::task::consume_budget;
 
 use super::{aside::Aside, endpoint::Endpoint, session::Session};
 use crate::{
@@ -197,19 +198,22 @@ impl HttpConversation {
     async fn advance(&mut self) -> Result<(Event, Option<i64>), CallFailure> {
         let limit = self.patience.bounds.message_max;
         loop {
+            // One who never stops talking leaves room for others.
+            consume_budget().await;
             if let Some(question) = self.cancel.asked.take() {
                 self.patience.heard();
                 return Ok((Event::Request(question.during(self.patience.open())), None));
             }
-            while let Some(message) = self.message(limit)? {
-                // Comments and unknown chatter are no sign of progress; messages are.
-                self.patience.heard();
-                self.resumes = 0;
-                if let Some(event) = self.take(message)? {
-                    return Ok(event);
-                }
+            let Some(message) = self.message(limit)? else {
+                self.read().await?;
+                continue;
+            };
+            // Comments and unknown chatter are no sign of progress; messages are.
+            self.patience.heard();
+            self.resumes = 0;
+            if let Some(event) = self.take(message)? {
+                return Ok(event);
             }
-            self.read().await?;
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::StatusCode;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::consume_budget};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{endpoint::Endpoint, session::Session};
@@ -128,6 +128,8 @@ impl Listening {
                 Ok(None) | Err(_) => return Ended::Broken,
             }
             loop {
+                // One who never stops talking leaves room for others.
+                consume_budget().await;
                 match self.decoder.next() {
                     Ok(Some(event)) if !event.is_message() => (),
                     Ok(Some(event)) => self.hear(event.data),
