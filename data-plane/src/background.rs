@@ -189,6 +189,7 @@ impl BackgroundService for Background {
         ready: ServiceReadyNotifier,
     ) {
         let _work = self.work.token();
+        self.edge.telemetry().works_here();
         tokio::join!(
             self.follow(),
             self.sweep(),

@@ -3,6 +3,7 @@
 //! Nothing here takes a lock that requests share, and no label comes from a client.
 
 mod histogram;
+mod runtimes;
 mod scrape;
 
 use std::{
@@ -13,8 +14,8 @@ use std::{
     time::Instant,
 };
 
-use self::histogram::Histogram;
 pub(crate) use self::scrape::Gauges;
+use self::{histogram::Histogram, runtimes::Runtimes};
 use crate::{error::Failure, mcp::method::Method};
 
 /// All metrics of one proxy.
@@ -24,6 +25,7 @@ pub(crate) struct Telemetry {
     pub(super) connections: AtomicI64,
     pub(super) calls: AtomicI64,
     refused: [AtomicU64; REFUSALS.len()],
+    runtimes: Runtimes,
 }
 
 /// One histogram for each method, version and outcome that occurs.
@@ -95,7 +97,13 @@ impl Telemetry {
     /// Counts a connection while the guard lives.
     pub(crate) fn connection(self: &Arc<Self>) -> Connection {
         self.connections.fetch_add(1, Relaxed);
+        self.runtimes.note();
         Connection(Arc::clone(self))
+    }
+
+    /// The tasks on the runtime of whoever calls this count, too.
+    pub(crate) fn works_here(&self) {
+        self.runtimes.note();
     }
 
     /// Counts a request that ended before it was an operation.

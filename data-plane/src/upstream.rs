@@ -297,6 +297,12 @@ impl Upstreams {
         self.active.load().values().map(|active| active.open_count()).sum()
     }
 
+    /// The tasks on the thread that runs children.
+    pub fn spawner_tasks(&self) -> usize {
+        let spawner = self.spawner.get().and_then(|spawner| spawner.as_ref().ok());
+        spawner.map_or(0, |spawner| spawner.handle().metrics().num_alive_tasks())
+    }
+
     /// Ends all sessions and children; returns when they are gone or after six seconds.
     pub async fn shutdown(&self) {
         for (_, active) in self.active.swap(Arc::default()).iter() {

@@ -52,6 +52,7 @@ impl Edge {
             listeners: self.sessions.listener_count(),
             parked: self.parked.len(),
             upstream_sessions: self.upstreams.open_count(),
+            spawner_tasks: self.upstreams.spawner_tasks(),
             revision: table.as_ref().map_or(0, |table| table.position.revision),
             upstreams: table.map(|table| self.upstreams_of(&table)).unwrap_or_default(),
             is_draining: self.drain.is_leaving(),

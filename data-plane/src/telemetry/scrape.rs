@@ -18,6 +18,8 @@ pub(crate) struct Gauges {
     pub(crate) listeners: usize,
     pub(crate) parked: usize,
     pub(crate) upstream_sessions: usize,
+    /// On the thread of the commands.
+    pub(crate) spawner_tasks: usize,
     pub(crate) revision: u64,
     /// Name of each upstream, and whether it answered when it was last used.
     pub(crate) upstreams: Vec<(String, Option<bool>)>,
@@ -52,7 +54,8 @@ impl Collector for Scrape {
         self.upstreams(&mut encoder)?;
         let Telemetry { connections, calls, .. } = &*self.telemetry;
         let Gauges { upstream_sessions, revision, ref upstreams, is_draining, .. } = self.gauges;
-        let Gauges { sessions, listeners, parked, .. } = self.gauges;
+        let Gauges { sessions, listeners, parked, spawner_tasks, .. } = self.gauges;
+        let tasks = self.telemetry.runtimes.tasks() + spawner_tasks;
         let signed = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         for (name, help, value) in [
             ("lockgate_connections", "Open client connections", connections.load(Relaxed)),
@@ -65,6 +68,7 @@ impl Collector for Scrape {
                 "Open sessions, connections and processes at upstreams",
                 signed(upstream_sessions),
             ),
+            ("lockgate_tasks", "Tasks that have begun and not ended", signed(tasks)),
             ("lockgate_upstreams", "Configured upstreams", signed(upstreams.len())),
             (
                 "lockgate_config_revision",
