@@ -12,8 +12,9 @@ use super::unruly_upstreams::{Servers, TRANSPORTS};
 
 /// How long they are listened to.
 const WHILE: Duration = Duration::from_secs(5);
-/// Beside four floods on a busy machine.
-const SOON: Duration = Duration::from_secs(5);
+/// How long half of the calls may take beside four floods, and the slowest, on a busy machine.
+const SOON: Duration = Duration::from_secs(3);
+const AT_LAST: Duration = Duration::from_secs(20);
 const GROWTH_MAX: u64 = 100 << 20;
 /// What each of them says at least.
 const FLOOD: u64 = 1000;
@@ -60,12 +61,15 @@ async fn upstreams_that_never_stop_talking_harm_nobody() -> anyhow::Result<()> {
         let said = flooded.call_text(&format!("{transport}-floods-aside-act"), "{}").await?;
         assert_eq!(said, "done", "{transport}");
     }
-    let (begun, mut slowest) = (Instant::now(), Duration::ZERO);
+    let (begun, mut took) = (Instant::now(), Vec::new());
     while begun.elapsed() < WHILE {
-        slowest = slowest.max(call(&calm).await?).max(call(&flooded).await?);
+        took.extend([call(&calm).await?, call(&flooded).await?]);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(slowest < SOON, "a call took {slowest:?}");
+    took.sort_unstable();
+    let median = took.get(took.len() / 2).copied().unwrap_or_default();
+    assert!(median < SOON, "calls took {took:?}");
+    assert!(took.last() < Some(&AT_LAST), "calls took {took:?}");
     // The control plane is told of other things, too, and what it says is heard.
     world.ok(&["create", "upstream", "late", "--url", &good.url()]).await?;
     let said = calm.call_text("late-echo", r#"{"message":"new"}"#).await?;
