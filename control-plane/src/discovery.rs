@@ -172,7 +172,9 @@ impl Discovery {
 impl Reporting {
     /// The result of a lease; one that is void is dropped.
     pub(crate) async fn found(&self, lease_id: &str, found: Found) -> Result<(), Error> {
-        let wanted = self.discovery.inner.state.lock().leases.finished(lease_id, &self.proxy_id);
+        let now_ms = self.discovery.inner.clock.now_ms();
+        let wanted =
+            self.discovery.inner.state.lock().leases.finished(lease_id, &self.proxy_id, now_ms);
         let Some(wanted) = wanted else {
             tracing::debug!(lease_id, proxy_id = self.proxy_id, "the result of a void lease");
             return Ok(());

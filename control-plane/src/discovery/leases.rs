@@ -12,6 +12,8 @@ pub const LEASE_MS: i64 = 45_000;
 const DEADLINE_MS: u32 = 40_000;
 /// How long a wish waits for a proxy that could fulfil it.
 pub const NO_PROXY_MS: i64 = 10_000;
+/// How long an answer takes to be stored at most.
+const STORED_MS: i64 = 10_000;
 /// Proxies that may stay silent before the wish has failed.
 const ATTEMPTS: u32 = 3;
 /// Leases that one proxy has at a time.
@@ -95,14 +97,19 @@ impl Leases {
         candidates.iter().map(|it| (it.proxy_id.clone(), leased(&it.proxy_id))).collect()
     }
 
-    /// A proxy has answered: the wish that it has fulfilled, if its lease still counts.
-    pub fn finished(&mut self, lease_id: &str, proxy_id: &str) -> Option<WantedDiscovery> {
+    /// A proxy has answered: the wish that it has fulfilled, if its lease still counts. Until the
+    /// answer is stored the wish is still there, and must not be given out again.
+    pub fn finished(
+        &mut self,
+        lease_id: &str,
+        proxy_id: &str,
+        now_ms: i64,
+    ) -> Option<WantedDiscovery> {
         let is_it = |lease: &Lease| lease.id == lease_id && lease.proxy_id == proxy_id;
         let wish = self.wishes.values_mut().find(|wish| wish.lease.as_ref().is_some_and(is_it))?;
         wish.lease = None;
-        let wanted = wish.wanted.clone();
-        self.wishes.remove(&wanted.upstream_id);
-        Some(wanted)
+        wish.not_before_ms = now_ms + STORED_MS;
+        Some(wish.wanted.clone())
     }
 
     /// The stream of a proxy has ended: what it had is given to others at once.
@@ -214,9 +221,25 @@ mod tests {
         let mut leases = Leases::default();
         let (proxy_id, lease) = asked(&leases.look(0, &[wanted(1)], &[proxy("a"), proxy("b")]));
         assert!(leases.look(1, &[wanted(1)], &[proxy("a"), proxy("b")]).is_empty());
-        assert_eq!(leases.finished(&lease, "other"), None);
-        assert_eq!(leases.finished(&lease, &proxy_id), Some(wanted(1)));
-        assert_eq!(leases.finished(&lease, &proxy_id), None);
+        assert_eq!(leases.finished(&lease, "other", 2), None);
+        assert_eq!(leases.finished(&lease, &proxy_id, 2), Some(wanted(1)));
+        assert_eq!(leases.finished(&lease, &proxy_id, 2), None);
+    }
+
+    #[test]
+    fn what_was_answered_is_asked_again_only_if_it_is_not_stored_or_wanted_anew() {
+        let mut leases = Leases::default();
+        let proxies = [proxy("a")];
+        let (_, lease) = asked(&leases.look(0, &[wanted(1)], &proxies));
+        leases.finished(&lease, "a", 10).unwrap();
+        // Its answer is on its way into the store.
+        assert!(leases.look(11, &[wanted(1)], &proxies).is_empty());
+        let (_, lease) = asked(&leases.look(12, &[wanted(2)], &proxies));
+        leases.finished(&lease, "a", 20).unwrap();
+        let (_, lease) = asked(&leases.look(20 + STORED_MS, &[wanted(2)], &proxies));
+        leases.finished(&lease, "a", 40_000).unwrap();
+        assert!(leases.look(40_001, &[], &proxies).is_empty());
+        asked(&leases.look(40_002, &[wanted(3)], &proxies));
     }
 
     #[test]
@@ -255,9 +278,9 @@ mod tests {
         assert!(leases.look(1, &[wanted(2)], &[proxy("a")]).is_empty(), "work goes on");
         let redefined = WantedDiscovery { revision: 8, ..wanted(3) };
         let (_, new) = asked(&leases.look(2, std::slice::from_ref(&redefined), &[proxy("a")]));
-        assert_eq!(leases.finished(&old, "a"), None);
+        assert_eq!(leases.finished(&old, "a", 3), None);
         leases.lost("a");
-        assert_eq!(leases.finished(&new, "a"), None);
+        assert_eq!(leases.finished(&new, "a", 3), None);
         asked(&leases.look(3, &[redefined], &[proxy("b")]));
     }
 }
