@@ -1,11 +1,16 @@
 //! What upstreams ask clients for while they work: it reaches the caller, and the answer comes back.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Context;
 use serde_json::{Value, json};
 use tests::client::{LEGACY, whole};
 use tests::fixture::{self, Era};
 use tests::talk::Events;
 use tests::world::{World, program};
+
+/// What changes is told in about a second; by a debug build on a busy machine in this time.
+const IN_A_MOMENT: Duration = Duration::from_secs(3);
 
 /// A world with the legacy fixture behind it on both transports.
 async fn two_ways() -> anyhow::Result<(World, fixture::Server)> {
@@ -262,9 +267,10 @@ async fn listening_clients_are_told_when_their_lists_change() -> anyhow::Result<
     let mut events = Events::of(client.listen(None).send().await?).await?;
     let mut unchanged = Events::of(small.listen(None).send().await?).await?;
     world.ok(&["create", "tool", "another", "--url", "http://127.0.0.1:9/"]).await?;
-    let change = events.message();
-    let change = tokio::time::timeout(std::time::Duration::from_secs(10), change).await??;
+    let begun = Instant::now();
+    let change = tokio::time::timeout(Duration::from_secs(10), events.message()).await??;
     assert_eq!(change["method"], "notifications/tools/list_changed", "{change}");
+    assert!(begun.elapsed() < IN_A_MOMENT, "told after {:?}", begun.elapsed());
     small.delete().send().await?;
     while let Some(event) = unchanged.next().await? {
         assert!(event.data.is_null(), "{event:?}");

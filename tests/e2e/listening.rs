@@ -2,7 +2,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "of a `Value`, where what is not there is null")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
@@ -13,6 +13,9 @@ use tests::world::{World, program};
 
 const KEY: &str = "io.modelcontextprotocol/subscriptionId";
 const WATCHED: &str = "test://watched-resource";
+
+/// What changes is told in about a second; by a debug build on a busy machine in this time.
+const IN_A_MOMENT: Duration = Duration::from_secs(3);
 
 /// How the fixture is reached.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -122,9 +125,11 @@ async fn legacy_clients_hear_of_resources_at_modern_upstreams() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changes_at_a_modern_upstream_is_told_to_clients_of_both_eras() -> anyhow::Result<()> {
-    for by in [By::Url, By::Command] {
-        let (world, _server) = world(Era::Modern, by).await?;
+async fn what_changes_at_an_upstream_is_told_at_once_to_clients_of_both_eras() -> anyhow::Result<()>
+{
+    let all = [By::Url, By::Command].map(|by| [(Era::Modern, by), (Era::Legacy, by)]);
+    for (era, by) in all.into_iter().flatten() {
+        let (world, _server) = world(era, by).await?;
         world.ok(&["create", "server", "all", "--upstream", "up", "--naming", "bare"]).await?;
         let modern = world.client("/servers/all/mcp").await?;
         let mut legacy = world.client("/mcp").await?;
@@ -137,10 +142,14 @@ async fn what_changes_at_a_modern_upstream_is_told_to_clients_of_both_eras() -> 
             ("test_trigger_tool_change", "notifications/tools/list_changed"),
             ("test_trigger_prompt_change", "notifications/prompts/list_changed"),
         ] {
+            let begun = Instant::now();
             call(&modern, tool).await?;
             for events in [&mut listened, &mut streamed] {
-                let message = soon(events).await.with_context(|| format!("{tool} {by:?}"))?;
+                let which = || format!("{tool} {era:?} {by:?}");
+                let message = soon(events).await.with_context(which)?;
                 assert_eq!(message["method"], method, "{message}");
+                let took = begun.elapsed();
+                assert!(took < IN_A_MOMENT, "{}: told after {took:?}", which());
             }
         }
         let names = legacy.tool_names().await?;
