@@ -1,11 +1,14 @@
 //! Upstreams that hang, lie or flood: a clear error for their callers, nothing for others.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tests::client::eventually;
 use tests::fixture::{self, Era};
 use tests::hostile::{Behaviour, Piped, Upstream};
+use tests::raw_server::RawServer;
 use tests::world::World;
 
 const VARIABLES: &[(&str, &str)] =
@@ -191,6 +194,55 @@ async fn a_server_that_lies_about_its_era_is_found_out() -> anyhow::Result<()> {
     }
     assert!(liar.calls() <= 2, "once in each era: {}", liar.calls());
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_speaks_other_versions_now_is_named_with_them() -> anyhow::Result<()> {
+    const REST: &str = r#""resultType":"complete","ttlMs":60000,"cacheScope":"private""#;
+    const NEWER: &str = r#""error":{"code":-32022,"message":"Unsupported protocol version","data":{"supported":["2030-01-01"],"requested":"2026-07-28"}}"#;
+    let is_newer = Arc::new(AtomicBool::new(false));
+    let newer = Arc::clone(&is_newer);
+    let server = RawServer::start(move |method, _| {
+        if newer.load(Ordering::SeqCst) {
+            return Some(NEWER.to_owned());
+        }
+        let result = match method {
+            "server/discover" => {
+                r#""supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}"#
+            }
+            "tools/list" => r#""tools":[{"name":"act","inputSchema":{"type":"object"}}]"#,
+            "tools/call" => r#""content":[{"type":"text","text":"done"}]"#,
+            _ => return None,
+        };
+        Some(format!(r#""result":{{{result},{REST}}}"#))
+    })
+    .await?;
+    let world = World::up().await?;
+    world.ok(&["create", "upstream", "newer", "--url", &server.url()]).await?;
+    let mut client = world.client("/mcp").await?;
+    client.initialize().await?;
+    assert_eq!(client.call_text("newer-act", "{}").await?, "done");
+    is_newer.store(true, Ordering::SeqCst);
+    for _ in 0..2 {
+        let refused = client.legacy("tools/call", r#"{"name":"newer-act"}"#).await?.response()?;
+        assert_eq!(refused.pointer("/error/code"), Some(&(-32603).into()), "{refused}");
+        assert_eq!(refused.pointer("/error/data/upstream"), Some(&"newer".into()), "{refused}");
+        let said = refused.pointer("/error/message").and_then(serde_json::Value::as_str);
+        let said = said.unwrap_or_default();
+        assert!(said.contains("speaks none of our protocol versions"), "{refused}");
+    }
+    // Who runs the gateway is told which it speaks.
+    world.lockgate(&["refresh", "upstream", "newer"]).await?;
+    eventually("its versions are shown", Duration::from_secs(20), || async {
+        let shown = world.ok(&["get", "upstream", "newer", "-o", "json"]).await?;
+        Ok(shown.contains("2030-01-01") && shown.contains(r#""phase": "failed""#))
+    })
+    .await?;
+    is_newer.store(false, Ordering::SeqCst);
+    eventually("it is back", Duration::from_secs(20), || async {
+        Ok(client.call_text("newer-act", "{}").await? == "done")
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
