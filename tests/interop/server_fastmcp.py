@@ -9,6 +9,7 @@ from fastmcp import Context, FastMCP
 
 server = FastMCP("interop")
 numbers = itertools.count(1)
+given_up_tags = set()
 
 
 @server.tool
@@ -27,10 +28,20 @@ async def count(steps: int, ctx: Context) -> str:
 
 
 @server.tool
-async def sleep(seconds: float) -> str:
+async def sleep(seconds: float, tag: str = "") -> str:
     """Answers after some seconds."""
-    await asyncio.sleep(seconds)
+    try:
+        await asyncio.sleep(seconds)
+    except asyncio.CancelledError:
+        given_up_tags.add(tag)
+        raise
     return f"slept {seconds} s"
+
+
+@server.tool
+def given_up(tag: str) -> str:
+    """Whether a sleep was cancelled."""
+    return "it was given up" if tag in given_up_tags else "it was not"
 
 
 @server.tool

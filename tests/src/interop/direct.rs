@@ -111,3 +111,57 @@ async fn run_before(legacy: Era, wanted: impl Fn(&Server) -> bool) -> anyhow::Re
     }
     run_all(jobs).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is at least tried through the gateway: a run that sees less must not be written down
+    /// without a word.
+    #[test]
+    fn the_last_direct_run_saw_all_that_clients_and_servers_can_do() {
+        let seen = Abilities::load().unwrap();
+        let count = |client: &str, transport| {
+            let does = seen.clients.get(client).and_then(|does| does.get(&transport));
+            does.map_or(0, BTreeSet::len)
+        };
+        let least = [
+            (Transport::Http, [11, 11, 11, 11, 11, 11, 11, 11, 9, 4]),
+            (Transport::Sse, [11, 11, 11, 11, 11, 11, 0, 0, 11, 4]),
+            (Transport::Ws, [11, 0, 0, 11, 0, 0, 0, 0, 0, 0]),
+            (Transport::Stdio, [11, 11, 11, 11, 11, 11, 11, 11, 9, 4]),
+        ];
+        let clients = [
+            "ts1",
+            "ts2-legacy",
+            "ts2-auto",
+            "py1",
+            "py2-legacy",
+            "py2-auto",
+            "rmcp-legacy",
+            "rmcp-auto",
+            "fastmcp",
+            "inspector",
+        ];
+        for (transport, least) in least {
+            for (client, least) in clients.into_iter().zip(least) {
+                let count = count(client, transport);
+                assert!(count >= least, "{client} over {}: {count} of {least}", transport.name());
+            }
+        }
+        assert_eq!(seen.clients.len(), clients.len());
+        for (server, least) in [
+            ("fixture-legacy", 11),
+            ("fixture-modern", 11),
+            ("everything-http", 10),
+            ("everything-sse", 10),
+            ("everything-stdio", 10),
+            ("fastmcp", 9),
+            ("git", 2),
+            ("time", 2),
+        ] {
+            let count = seen.servers.get(server).map_or(0, BTreeSet::len);
+            assert!(count >= least, "{server}: {count} of {least}");
+        }
+    }
+}

@@ -26,7 +26,8 @@ pub struct Server {
     transport: Transport,
 }
 
-/// Every server of the matrix.
+/// Every server of the matrix. `cancel` is tried where the server can say whether it heard of it,
+/// which server-everything cannot: a client gives up its own call all by itself.
 pub const SERVERS: [Server; 8] = [
     Server { name: "fixture-legacy", kind: "fixture-legacy", transport: Transport::Http },
     Server { name: "fixture-modern", kind: "fixture-modern", transport: Transport::Http },
