@@ -13,7 +13,7 @@ use tokio::{sync::watch, time::timeout};
 use crate::{fleet::Fleet, store::Store};
 
 /// How long an answer waits at most: the change is made all the same.
-const SETTLE_WITHIN: Duration = Duration::from_secs(1);
+pub(crate) const SETTLE_WITHIN: Duration = Duration::from_secs(1);
 
 /// What an answer waits for.
 #[derive(Clone)]

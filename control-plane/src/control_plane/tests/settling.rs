@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::{BASIC, Fixture, ask, proxy::connect_slow};
+use crate::api::settle::SETTLE_WITHIN;
 
-const TOOL: &str = r#"{"name": "t", "url": "http://127.0.0.1:9/t", "integration_type": "REST",
-    "request_type": "GET"}"#;
+/// How often is tried what a busy machine may hold up.
+const TRIES: u32 = 20;
 
 async fn applied(fixture: &Fixture) -> Option<u64> {
     let proxies = fixture.control_plane.sync.fleet.list().await.unwrap();
@@ -19,11 +20,15 @@ async fn connected(fixture: &Fixture, delay: Duration) {
     }
 }
 
-/// How long a change took, and the revision it made.
-async fn change(fixture: &Fixture) -> (Duration, u64) {
+/// How long the change with this number took, and the revision it made.
+async fn change(fixture: &Fixture, number: u32) -> (Duration, u64) {
     let router = fixture.control_plane.management();
+    let tool = format!(
+        r#"{{"name": "t{number}", "url": "http://127.0.0.1:9/t", "integration_type": "REST",
+            "request_type": "GET"}}"#
+    );
     let started = Instant::now();
-    let (status, body) = ask(&router, BASIC, ("POST", "/tools"), TOOL).await;
+    let (status, body) = ask(&router, BASIC, ("POST", "/tools"), &tool).await;
     assert!(status.is_success(), "{body}");
     (started.elapsed(), *fixture.control_plane.store.head().borrow())
 }
@@ -32,28 +37,56 @@ async fn change(fixture: &Fixture) -> (Duration, u64) {
 async fn who_is_told_of_a_change_can_use_it() {
     let fixture = Fixture::start().await;
     connected(&fixture, Duration::from_millis(200)).await;
-    let (took, revision) = change(&fixture).await;
-    assert_eq!(applied(&fixture).await, Some(revision), "after {took:?}");
-
-    // What changes nothing waits for nothing.
-    let router = fixture.control_plane.management();
-    let started = Instant::now();
-    ask(&router, BASIC, ("GET", "/tools"), "").await;
-    assert!(started.elapsed() < Duration::from_millis(200), "{:?}", started.elapsed());
-    fixture.stop().await;
+    for number in 0..TRIES {
+        let (took, revision) = change(&fixture, number).await;
+        // Else the proxy had no time, and the answer came all the same.
+        if took < SETTLE_WITHIN {
+            assert_eq!(applied(&fixture).await, Some(revision), "after {took:?}");
+            fixture.stop().await;
+            return;
+        }
+    }
+    panic!("no answer waited for the proxy, each for its time");
 }
 
 #[tokio::test]
-async fn a_proxy_that_hangs_or_is_not_there_delays_an_answer_little_or_not() {
-    let fixture = Fixture::start().await;
-    let (took, _) = change(&fixture).await;
-    assert!(took < Duration::from_millis(900), "{took:?}");
-    fixture.stop().await;
-
+async fn what_changes_nothing_waits_for_nothing() {
     let fixture = Fixture::start().await;
     connected(&fixture, Duration::from_mins(1)).await;
-    let (took, revision) = change(&fixture).await;
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    let (_, revision) = change(&fixture, 0).await;
+    assert!(applied(&fixture).await.is_some_and(|it| it < revision), "it took it up?");
+    let router = fixture.control_plane.management();
+    for _ in 0..TRIES {
+        let started = Instant::now();
+        ask(&router, BASIC, ("GET", "/tools"), "").await;
+        // In vain one waits for longer.
+        if started.elapsed() < SETTLE_WITHIN {
+            fixture.stop().await;
+            return;
+        }
+    }
+    panic!("reading waits for the proxy");
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_not_there_is_not_waited_for() {
+    let fixture = Fixture::start().await;
+    for number in 0..TRIES {
+        if change(&fixture, number).await.0 < SETTLE_WITHIN {
+            fixture.stop().await;
+            return;
+        }
+    }
+    panic!("each change waits for nobody");
+}
+
+#[tokio::test]
+async fn a_proxy_that_hangs_delays_an_answer_little() {
+    let fixture = Fixture::start().await;
+    // It would have to be waited for for longer than the bound below.
+    connected(&fixture, Duration::from_mins(1)).await;
+    let (took, revision) = change(&fixture, 0).await;
+    assert!(took >= SETTLE_WITHIN && took < Duration::from_secs(20), "{took:?}");
     assert!(applied(&fixture).await.is_some_and(|it| it < revision), "it took it up?");
     fixture.stop().await;
 }
