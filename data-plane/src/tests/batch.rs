@@ -90,7 +90,7 @@ fn a_socket_takes_batches_while_other_messages_run() {
         // The id of a call in the batch is in use.
         socket.send(&call_body(1, "up-echo")).await;
         assert_eq!(socket.message().await["error"]["code"], -32600);
-        world.upstream.go.notify_one();
+        world.upstream.go.add_permits(1);
         check(&socket.message().await);
         socket.send(&format!("[{NOTE},{NOTE}]")).await;
         socket.send(&format!("[{PING},{}]", hello("2025-03-26"))).await;
@@ -130,7 +130,7 @@ fn a_socket_has_so_many_batches_and_no_more() {
         let refused = socket.message().await;
         assert_eq!(refused[0]["id"], "p");
         assert!(refused[0]["error"]["message"].to_string().contains("calls"), "{refused}");
-        world.upstream.go.notify_one();
+        world.upstream.go.add_permits(1);
         assert_eq!(socket.message().await[0]["result"]["content"][0]["text"], "waited");
         socket.send(&format!("[{PING}]")).await;
         assert!(socket.message().await[0]["result"].is_object());
@@ -145,7 +145,7 @@ fn an_event_stream_takes_batches() {
     stream.post(&world, &hello("2025-03-26"));
     stream.message();
     assert!(stream.post(&world, &batch_of_everything()).starts_with("HTTP/1.1 202"));
-    world.upstream.go.notify_one();
+    world.upstream.go.add_permits(1);
     check(&stream.message());
     assert!(stream.post(&world, "[]").starts_with("HTTP/1.1 400"));
     let mut stream = Stream::open(&world, "/sse");
@@ -167,9 +167,9 @@ fn a_batch_with_progress_is_a_stream() {
     assert!(head.contains("content-type: text/event-stream"), "{head}");
     assert!(connection.until("\n\n").contains(r#""id":"p""#));
     assert!(connection.until("\n\n").contains(r#""progress":1"#));
-    world.upstream.go.notify_one();
+    world.upstream.go.add_permits(1);
     assert!(connection.until("\n\n").contains(r#""progress":2"#));
-    world.upstream.go.notify_one();
+    world.upstream.go.add_permits(1);
     assert!(connection.rest().contains("done"));
     world.stop();
 }

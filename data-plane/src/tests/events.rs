@@ -58,13 +58,13 @@ fn answers_come_on_the_stream_in_the_order_they_are_ready() {
     assert_eq!(stream.message()["id"], 2);
     stream.post(&world, PING);
     assert_eq!(stream.message()["id"], "p");
-    world.upstream.go.notify_one();
+    world.upstream.go.add_permits(1);
     assert_eq!(stream.message()["result"]["content"][0]["text"], "waited");
     stream.post(&world, &call_body(3, "up-progress"));
     assert_eq!(stream.message()["params"]["progress"], 1);
-    world.upstream.go.notify_one();
+    world.upstream.go.add_permits(1);
     assert_eq!(stream.message()["params"]["progressToken"], "p");
-    world.upstream.go.notify_one();
+    world.upstream.go.add_permits(1);
     assert_eq!(stream.message()["result"]["content"][0]["text"], "done");
     drop(stream);
     world.stop();
@@ -172,7 +172,7 @@ fn streams_do_not_hold_up_the_end_but_their_calls_do() {
     let stopping = std::thread::spawn(move || proxy.stop());
     std::thread::sleep(Duration::from_millis(100));
     assert!(!stopping.is_finished());
-    go.notify_one();
+    go.add_permits(1);
     assert_eq!(stream.message()["result"]["content"][0]["text"], "waited");
     stopping.join().unwrap();
 }

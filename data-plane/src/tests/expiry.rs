@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::harness::{World, ask, json, post};
+use super::harness::{World, ask, config, json, post};
 use crate::session::LIFETIME_MS;
 
 const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
@@ -38,20 +38,22 @@ fn an_expired_id_is_unknown_whatever_is_asked() {
 
 #[test]
 fn an_id_expires_on_the_connection_that_uses_it() {
-    let world = World::start();
-    let id = id_of(&world, LIFETIME_MS - 1500);
+    const LEFT_MS: i64 = 5000;
+    let mut config = config();
+    // The connection lasts longer than the id.
+    config.timeouts.idle = Duration::from_mins(1);
+    let world = World::with(config);
+    let id = id_of(&world, LIFETIME_MS - LEFT_MS);
+    let until = now_ms() + LEFT_MS;
     let mut connection = world.connect();
     let mut ping = || {
         connection.send(post("/mcp", &[("mcp-session-id", &id)], PING));
         connection.answer()
     };
-    let until = now_ms() + 1500;
     let (head, body) = ping();
     assert!(head.starts_with("HTTP/1.1 200"), "{head}{body}");
-    while now_ms() < until {
-        // More often than the connection may be idle.
+    while now_ms() <= until {
         std::thread::sleep(Duration::from_millis(100));
-        ping();
     }
     let (head, body) = ping();
     assert!(head.starts_with("HTTP/1.1 404"), "{head}{body}");

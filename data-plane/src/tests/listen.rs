@@ -151,7 +151,9 @@ fn over_a_socket_subscriptions_share_the_pipe_and_end_by_name() {
         assert_eq!(socket.message().await["error"]["code"], -32600);
         let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#;
         socket.send(cancel).await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        // What is read behind it is read after it.
+        socket.send(r#"{"jsonrpc":"2.0","id":"p","method":"ping"}"#).await;
+        assert_eq!(socket.message().await["id"], "p");
         socket
     });
     with_another_tool(&world);

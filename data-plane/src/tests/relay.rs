@@ -41,9 +41,9 @@ fn progress_is_relayed_as_it_comes() {
         first.contains(r#""progress":1"#) && first.contains(r#""progressToken":"p""#),
         "{first}"
     );
-    world.upstream.go.notify_one();
+    world.upstream.go.add_permits(1);
     assert!(connection.until("\n\n").contains(r#""progress":2"#));
-    world.upstream.go.notify_one();
+    world.upstream.go.add_permits(1);
     assert!(connection.rest().contains("done"));
     world.stop();
 }
@@ -52,14 +52,9 @@ fn progress_is_relayed_as_it_comes() {
 fn a_stream_is_folded_for_a_client_that_takes_json_only() {
     let world = World::start();
     let session = world.initialize("/mcp");
-    for _ in 0..2 {
-        world.upstream.go.notify_one();
-    }
+    world.upstream.go.add_permits(2);
     let mut connection = world.connect();
     connection.send(call(&session, 1, "up-progress").replace(", text/event-stream", ""));
-    world.upstream.go.notify_one();
-    std::thread::sleep(Duration::from_millis(50));
-    world.upstream.go.notify_one();
     let (head, body) = connection.answer();
     assert_eq!(header(&head, "content-type").as_deref(), Some("application/json"));
     assert_eq!(json(&body)["result"]["content"][0]["text"], "done");
@@ -77,7 +72,7 @@ fn a_silent_call_becomes_a_stream_with_comments() {
     let (head, _) = connection.answer();
     assert_eq!(header(&head, "content-type").as_deref(), Some("text/event-stream"));
     connection.until(": keep-alive\n\n");
-    world.upstream.go.notify_one();
+    world.upstream.go.add_permits(1);
     assert!(connection.rest().contains("waited"));
     world.stop();
 }
@@ -97,7 +92,7 @@ fn a_legacy_call_goes_on_without_its_client_and_a_modern_one_does_not() {
         if is_legacy {
             std::thread::sleep(Duration::from_millis(100));
             assert_eq!(world.upstream.waits.borrow().dropped, 0);
-            world.upstream.go.notify_one();
+            world.upstream.go.add_permits(1);
             world.runtime.block_on(world.upstream.until(|waits| waits.answered == 1));
         } else {
             world.runtime.block_on(world.upstream.until(|waits| waits.dropped == 1));
@@ -137,7 +132,7 @@ fn the_end_waits_for_running_calls() {
     let stopping = std::thread::spawn(move || proxy.stop());
     std::thread::sleep(Duration::from_millis(100));
     assert!(!stopping.is_finished());
-    go.notify_one();
+    go.add_permits(1);
     assert_eq!(json(&connection.answer().1)["result"]["content"][0]["text"], "waited");
     stopping.join().unwrap();
 }

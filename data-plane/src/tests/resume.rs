@@ -58,14 +58,14 @@ fn a_broken_call_goes_on_where_it_was_and_ends_with_its_response() {
     drop(connection);
     std::thread::sleep(Duration::from_millis(100));
     // It comes while nobody reads.
-    world.upstream.go.notify_one();
+    world.upstream.go.add_permits(1);
     std::thread::sleep(Duration::from_millis(100));
     let mut again = world.connect();
     again.send(get(&session, &format!("last-event-id: {seen}\r\n")));
     again.answer();
     let missed = again.until(r#""progress":2"#);
     assert!(missed.contains("id: c1:2") && !missed.contains(r#""progress":1"#), "{missed}");
-    world.upstream.go.notify_one();
+    world.upstream.go.add_permits(1);
     let rest = again.rest();
     assert!(rest.contains("id: c1:3") && rest.contains("done"), "{rest}");
     // Who lost even that finds it once more.
@@ -91,10 +91,7 @@ fn other_sessions_and_older_versions_get_no_priming_and_no_foreign_events() {
     let other = world.initialize("/mcp");
     let (head, _) = ask(&world.proxy, get(&other, "last-event-id: c1:0\r\n"));
     assert!(head.starts_with("HTTP/1.1 400"), "{head}");
-    for _ in 0..2 {
-        world.upstream.go.notify_one();
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    world.upstream.go.add_permits(2);
     world.stop();
 }
 

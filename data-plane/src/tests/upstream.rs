@@ -11,13 +11,13 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 /// What a test sees and decides of its upstream.
 pub(super) struct Upstream {
     pub(super) address: SocketAddr,
-    /// Lets calls of `wait` end.
-    pub(super) go: Arc<Notify>,
+    /// A permit lets a call of `wait` end, or one of `progress` go on, now or when it comes to that.
+    pub(super) go: Arc<Semaphore>,
     /// How many calls of `wait` began, were answered, and were dropped.
     pub(super) waits: watch::Receiver<Waits>,
 }
@@ -42,7 +42,7 @@ impl Upstream {
     pub(super) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let go = Arc::new(Notify::new());
+        let go = Arc::new(Semaphore::new(0));
         let (tx, waits) = watch::channel(Waits::default());
         let shared = (Arc::clone(&go), Arc::new(tx));
         tokio::spawn(async move {
@@ -77,7 +77,7 @@ impl Drop for Guard {
 
 async fn answer(
     request: Request<Incoming>,
-    go: Arc<Notify>,
+    go: Arc<Semaphore>,
     waits: Arc<watch::Sender<Waits>>,
 ) -> Result<Response<Body>, Infallible> {
     let body = request.into_body().collect().await.unwrap().to_bytes();
@@ -93,7 +93,7 @@ async fn answer(
         Some("wait") => {
             waits.send_modify(|waits| waits.begun += 1);
             let mut guard = Guard(waits, false);
-            go.notified().await;
+            go.acquire().await.unwrap().forget();
             guard.1 = true;
             Ok(whole(result("waited")))
         }
@@ -125,7 +125,7 @@ async fn answer(
                     let event = json!({"jsonrpc": "2.0", "method": "notifications/progress",
                         "params": {"progressToken": token, "progress": progress}});
                     tx.send(Ok(Frame::data(format!("data: {event}\n\n").into()))).await.ok();
-                    go.notified().await;
+                    go.acquire().await.unwrap().forget();
                 }
                 tx.send(Ok(Frame::data(format!("data: {last}\n\n").into()))).await.ok();
             });

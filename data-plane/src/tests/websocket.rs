@@ -73,7 +73,7 @@ fn messages_of_both_eras_run_at_the_same_time() {
         let modern = r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"up-echo","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#;
         socket.send(modern).await;
         assert_eq!(socket.message().await["result"]["resultType"], "complete");
-        world.upstream.go.notify_one();
+        world.upstream.go.add_permits(1);
         assert_eq!(socket.message().await["result"]["content"][0]["text"], "waited");
         // Longer than the timers of HTTP.
         tokio::time::sleep(Duration::from_millis(800)).await;
@@ -145,7 +145,7 @@ fn a_call_that_is_refused_for_its_id_does_not_run() {
         assert_eq!(socket.message().await["id"], 2);
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(world.upstream.waits.borrow().begun, 1, "a refused call ran");
-        world.upstream.go.notify_one();
+        world.upstream.go.add_permits(1);
         assert_eq!(socket.message().await["result"]["content"][0]["text"], "waited");
         socket.send(&call_body(1, "up-echo")).await;
         assert_eq!(socket.message().await["id"], 1, "the place is free again");

@@ -304,7 +304,7 @@ impl PipeUpstream {
     }
 
     /// The open pipe to a legacy server that is one client's alone.
-    fn legacy_link(&self, key: &SessionKey) -> Option<Arc<Link>> {
+    pub(super) fn legacy_link(&self, key: &SessionKey) -> Option<Arc<Link>> {
         let Links::Session(sessions) = &self.links else { return None };
         sessions.peek(key).filter(|link| link.handshake.era == Era::Legacy)
     }

@@ -228,7 +228,9 @@ async fn a_server_that_never_accepts_one_message_does_not_hold_up_the_next() {
     let slow = proxy.run(legacy_call("1", r#"{"slow":1}"#));
     let begun = Instant::now();
     let quick = async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        while !server.posted.lock().unwrap().iter().any(|method| method == "tools/call") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         proxy.run(legacy_call("2", r#"{"n":2}"#)).await
     };
     tokio::select! {

@@ -124,6 +124,16 @@ impl Script {
         found.unwrap().clone()
     }
 
+    /// Waits until so many streams are read.
+    async fn is_open(&self, count: usize) {
+        let open = async {
+            while self.says.receiver_count() != count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), open).await.unwrap();
+    }
+
     fn update(&self, uri: &str) {
         let body = format!(
             "data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/resources/updated\",\"params\":{{\"uri\":\"{uri}\"}}}}\n\n"
@@ -175,7 +185,7 @@ async fn one_subscription_follows_what_all_clients_wish() {
     let mut asked = script.asked.subscribe();
     let narrowed = asked.wait_for(|all| all.len() > 3 && all.last() == Some(&json_of(&["a://1"])));
     drop(tokio::time::timeout(Duration::from_secs(10), narrowed).await.unwrap());
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    script.is_open(1).await;
     assert_eq!(*ear.0.lock(), ["a://1", "a://2"]);
 }
 
@@ -217,7 +227,7 @@ async fn what_a_task_may_have_done_while_nobody_listened_is_asked_for_and_told()
     let task = wish(&task_key("t1"));
     task.kept().await.unwrap();
     // Once the old subscription has faded, the new one alone is lost.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    script.is_open(1).await;
     script.says.send(Bytes::new()).unwrap();
     let state = r#"{"jsonrpc":"2.0","method":"notifications/tasks","params":{"taskId":"t1","status":"completed"}}"#;
     assert_eq!(ear.hears(2).await, ["a://1", state]);

@@ -93,10 +93,12 @@ async fn calls_share_one_child_under_ids_and_tokens_of_ours() {
     }
 }
 
-/// Asks during the call; "hold" calls are answered when a "release" call is.
+/// Asks during the call; "hold" calls are answered when a "release" call is, and leave the file
+/// that they name.
 const ASKS: &str = r#"
         if "hold" in args:
             held = m
+            open(args["hold"], "w").close()
             continue
         say({"jsonrpc": "2.0", "id": "q", "method": "sampling/createMessage", "params": {"n": 1}})
         r = json.loads(sys.stdin.readline())
@@ -117,10 +119,13 @@ async fn a_childs_request_reaches_the_only_call_and_the_answer_the_child() {
 #[tokio::test]
 async fn a_request_that_may_belong_to_two_calls_is_refused() {
     let proxy = Proxy::patient(server(LEGACY, ASKS));
-    let first = proxy.run(legacy_call("1", r#"{"hold":1}"#));
+    let directory = tempfile::tempdir().unwrap();
+    let held = directory.path().join("held");
+    let first = proxy.run(legacy_call("1", &format!(r#"{{"hold":"{}"}}"#, held.display())));
     let second = async {
-        // Until the child runs, on a busy machine too.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        while !held.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         proxy.run(legacy_call("2", r#"{"release":1}"#)).await
     };
     let (held, released) = tokio::join!(first, second);

@@ -12,7 +12,10 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use super::*;
-use crate::upstream::testing::{Proxy, answer, legacy_call, modern_call, serve, upstream};
+use crate::upstream::{
+    active::Adapter,
+    testing::{Proxy, answer, legacy_call, modern_call, serve, upstream},
+};
 
 type Peer = WebSocketStream<TcpStream>;
 
@@ -128,9 +131,22 @@ async fn a_socket_that_closes_is_opened_again_for_the_next_call() {
     for n in 1..4 {
         let answer = proxy.run(legacy_call("1", "{}")).await;
         assert_eq!(answer, [r#"{"id":1,"jsonrpc":"2.0","result":{}}"#]);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        until_lost(&proxy).await;
         assert_eq!(sockets.load(Ordering::SeqCst), n);
     }
+}
+
+/// Waits until the proxy has seen that the socket of [`legacy_call`] is closed.
+async fn until_lost(proxy: &Proxy) {
+    let active = proxy.upstreams.find("u1").unwrap();
+    let Adapter::Pipe(pipe) = &active.adapter else { panic!("no pipe") };
+    let link = pipe.legacy_link(&legacy_call("1", "{}").session).unwrap();
+    let lost = async {
+        while link.connection.ended().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), lost).await.unwrap();
 }
 
 #[track_caller]
