@@ -13,4 +13,5 @@ pub mod raw_server;
 pub mod rest_api;
 pub mod store_suite;
 pub mod talk;
+pub mod verdict;
 pub mod world;
