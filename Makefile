@@ -11,7 +11,7 @@ CASES := 20000
 # Postgres and Node fixtures are started by the tests themselves.
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help up test check instructions dist bench bench-full bench-rivals soak fuzz interop deps deps-test
+.PHONY: help up test check instructions dist bench bench-full bench-rivals profile soak fuzz interop deps deps-test
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -54,6 +54,21 @@ bench-rivals: dist ## beside ContextForge from PyPI, and AGENTGATEWAY=PROGRAM if
 	"$(RIVALS)/contextforge/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r tests/bench/contextforge.lock
 	chrt --batch 0 "$(TARGET)/dist/bench" --rivals --contextforge "$(RIVALS)/contextforge" \
 		$(if $(AGENTGATEWAY),--agentgateway "$(AGENTGATEWAY)") --out tests/bench/results $(ARGS)
+
+# Stacks become a picture by the tools of the inferno crate. They are no dependency of the workspace,
+# which would have to build them with each of its tests.
+INFERNO := 0.12.8
+TOOLS := $(TARGET)/tools
+profile: dist ## a flame graph of the data plane under small calls (perf); instructions: make instructions
+	@command -v perf >/dev/null || { echo "make profile: perf is missing (Debian: apt-get install linux-perf)" >&2; exit 1; }
+	test -x "$(TOOLS)/bin/inferno-flamegraph" || cargo install --locked --root "$(TOOLS)" --version $(INFERNO) \
+		--no-default-features --features cli inferno
+	"$(TARGET)/dist/bench" --profile "$(TARGET)/profile.perf"
+	mkdir -p tests/bench/results
+	set -o pipefail; perf script --input "$(TARGET)/profile.perf" | "$(TOOLS)/bin/inferno-collapse-perf" \
+		| "$(TOOLS)/bin/inferno-flamegraph" --title "data plane, tools/call of 303 bytes, 64 sessions" \
+		> tests/bench/results/profile.svg
+	@echo "make profile: wrote tests/bench/results/profile.svg; counted instructions: make instructions"
 
 instructions: deps-test ## what the pure core takes, counted, against its budget (ARGS=--record)
 	cargo build --workspace --locked --bins

@@ -10,7 +10,8 @@ use super::streams::STREAMS;
 
 const USAGE: &str = "usage: bench [--full] [--quick] [--rounds COUNT] [--slice MILLISECONDS] [--out DIRECTORY] [CASE...]
        bench --rivals [--contextforge VENV] [--agentgateway PROGRAM] [as above]
-       bench --streams [COUNT] | --stdio [PROGRAM ARGUMENT...] | --train";
+       bench --streams [COUNT] | --stdio [PROGRAM ARGUMENT...] | --train
+       bench --profile FILE";
 
 /// Which cases.
 pub(crate) enum Set {
@@ -19,6 +20,8 @@ pub(crate) enum Set {
     Rivals(Programs),
     Streams(usize),
     Stdio(Vec<String>),
+    /// Where perf writes.
+    Profile(PathBuf),
     Train,
 }
 
@@ -67,6 +70,7 @@ impl Options {
                 "--slice" => options.slice = Some(Duration::from_millis(value()?.parse()?)),
                 "--out" => options.directory = Some(value()?.into()),
                 "--train" => options.set = Set::Train,
+                "--profile" => options.set = Set::Profile(value()?.into()),
                 "--stdio" => options.set = Set::Stdio(words.by_ref().collect()),
                 "--streams" => {
                     let count = words.next_if(|word| word.parse::<usize>().is_ok());
@@ -86,7 +90,7 @@ impl Options {
     pub(crate) fn plan(&self) -> Plan {
         let (milliseconds, rounds) = match self.set {
             _ if self.is_quick => (200, 3),
-            Set::Gate | Set::Stdio(_) | Set::Streams(_) | Set::Train => (1500, 8),
+            Set::Gate | Set::Stdio(_) | Set::Streams(_) | Set::Profile(_) | Set::Train => (1500, 8),
             Set::Full => (2000, 5),
             // Some answer few calls a second.
             Set::Rivals(_) => (4000, 5),

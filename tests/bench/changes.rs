@@ -10,29 +10,41 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::fleet::active_at;
+use super::manager::Manager;
 use super::setup::Setup;
 
 /// Somebody who changes the configuration until told to stop.
-pub(crate) struct Changes(Option<(oneshot::Sender<()>, JoinHandle<anyhow::Result<u64>>)>);
+pub(crate) struct Changes(Option<Running>);
+
+struct Running {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<anyhow::Result<u64>>,
+    manager: Manager,
+}
 
 impl Changes {
     /// Begins to make so many changes a second.
-    pub(crate) fn begin(setup: &Setup, per_second: u32) -> Self {
+    pub(crate) fn begin(setup: &Setup, per_second: u32) -> anyhow::Result<Self> {
         if per_second == 0 {
-            return Self(None);
+            return Ok(Self(None));
         }
         let url = format!("{}/tools", setup.control.management());
         let (stop, stopped) = oneshot::channel();
         let token = setup.token.clone();
-        Self(Some((stop, tokio::spawn(change(url, token, per_second, stopped)))))
+        let manager = Manager::of(&setup.control, &setup.token)?;
+        let task = tokio::spawn(change(url, token, per_second, stopped));
+        Ok(Self(Some(Running { stop, task, manager })))
     }
 
-    /// Stops and gives how many changes were made.
+    /// Stops, waits until the last change is active at the proxy, and gives how many were made.
     pub(crate) async fn end(self) -> anyhow::Result<u64> {
-        let Some((stop, task)) = self.0 else { return Ok(0) };
+        let Some(Running { stop, task, manager }) = self.0 else { return Ok(0) };
         // It may have failed and tells so below.
         stop.send(()).ok();
-        task.await?
+        let made = task.await??;
+        active_at(&manager, 1, manager.revision().await?).await?;
+        Ok(made)
     }
 }
 

@@ -2,11 +2,18 @@
 
 mod arguments;
 mod changes;
+mod compile;
+mod fleet;
 mod idle;
+mod manager;
+mod pinned;
+mod profile;
 mod rivals;
 mod runner;
 mod sets;
 mod setup;
+mod simulated;
+mod start;
 mod stdio;
 mod streams;
 mod training;
@@ -36,6 +43,7 @@ async fn run() -> anyhow::Result<()> {
         Set::Streams(count) => {
             sets::report(&options, "streams", streams::run(*count).await?, Vec::new())
         }
+        Set::Profile(file) => profile::run(Setup::of_calls().await?, file).await,
         Set::Train => training::run(Setup::of_calls().await?).await,
     }
 }

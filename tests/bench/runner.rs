@@ -204,7 +204,7 @@ pub(crate) async fn run(
     for _ in 0..plan.rounds {
         for way in &mut ways {
             let changes =
-                Changes::begin(setup, if way.name == LOCKGATE { case.changes } else { 0 });
+                Changes::begin(setup, if way.name == LOCKGATE { case.changes } else { 0 })?;
             way.run(case, plan.slice).await?;
             way.changes += changes.end().await?;
         }

@@ -16,27 +16,41 @@ use super::arguments::{Options, Programs};
 use super::idle::Kind;
 use super::rivals::Rival;
 use super::setup::Setup;
-use super::{progress, runner, stdio, streams};
+use super::{compile, fleet, progress, runner, start, stdio, streams};
 
 /// What the data plane may keep in memory when it has nothing to do.
 const IDLE: Bound = Bound::AtMost(20.0);
 /// Clients, proxies and the upstream have a file open for each connection.
 const FILES: u64 = 8_192;
 
-/// What is measured otherwise than calls on several ways. Whoever measures something else again,
-/// such as proxies on one control plane, adds a kind and what it runs.
+/// What is measured otherwise than calls on several ways. Whoever measures something else again
+/// adds a kind and what it runs.
 #[derive(Clone, Copy)]
 enum Other {
     Stdio,
     Streams,
     /// So many idle ones of each kind.
     Idle(usize, &'static [Kind]),
+    /// So many proxies on one control plane, each a process.
+    Proxies(usize),
+    /// So many that only follow its configuration.
+    Simulated(usize),
+    /// A proxy that starts from its disk with so many tools.
+    Start(usize),
+    /// One change among so many tools.
+    Change(usize),
 }
 
-const OTHERS: [(&str, Other); 3] = [
+const OTHERS: [(&str, Other); 9] = [
     ("stdio", Other::Stdio),
     ("streams", Other::Streams),
     ("streams-20000", Other::Idle(20_000, &[Kind::Listen, Kind::Get])),
+    ("proxies-10", Other::Proxies(10)),
+    ("proxies-200", Other::Simulated(200)),
+    ("proxies-1000", Other::Simulated(1_000)),
+    ("start-5000", Other::Start(5_000)),
+    ("change-1000", Other::Change(1_000)),
+    ("change-10000", Other::Change(10_000)),
 ];
 
 /// The set that is held to the targets.
@@ -79,6 +93,10 @@ pub(crate) async fn full(options: &Options) -> anyhow::Result<()> {
             Other::Stdio => stdio::run(Vec::new()).await,
             Other::Streams => streams::run(streams::STREAMS / fewer).await,
             Other::Idle(count, kinds) => streams::idle(count / fewer, kinds).await,
+            Other::Proxies(count) => fleet::real(name, count / fewer.min(5), fewer).await,
+            Other::Simulated(count) => fleet::simulated(name, count, fewer).await,
+            Other::Start(tools) => start::run(name, tools / fewer).await,
+            Other::Change(tools) => compile::run(name, tools / fewer),
         };
         match measured {
             Ok(found) => findings.extend(found),

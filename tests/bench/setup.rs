@@ -41,11 +41,7 @@ impl Setup {
         let gateway = control.proxy().await?;
         tokio::time::sleep(rest).await;
         let idle = gateway.process().resident()?;
-        let token = jsonwebtoken::encode(
-            &Header::default(),
-            &Claims { username: "admin".to_owned(), exp: in_a_day()? },
-            &EncodingKey::from_secret(SECRET.as_bytes()),
-        )?;
+        let token = admin_token()?;
         Ok(Self {
             upstream,
             upstream_base,
@@ -145,6 +141,15 @@ async fn bare_proxy(arguments: &[&str]) -> anyhow::Result<(Process, String)> {
     let process = Process::spawn(command)?;
     let base = process.announced_url("listening on").await?;
     Ok((process, base))
+}
+
+/// What the administrator calls with, where [`SECRET`] is the secret.
+pub(crate) fn admin_token() -> anyhow::Result<String> {
+    Ok(jsonwebtoken::encode(
+        &Header::default(),
+        &Claims { username: "admin".to_owned(), exp: in_a_day()? },
+        &EncodingKey::from_secret(SECRET.as_bytes()),
+    )?)
 }
 
 fn in_a_day() -> anyhow::Result<u64> {

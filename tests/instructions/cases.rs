@@ -25,8 +25,7 @@ use data_plane::{
     },
 };
 use proto::{Era, Principal, Role};
-
-use crate::sample;
+use tests::sample;
 
 type Operation = Box<dyn FnMut() -> anyhow::Result<()>>;
 

@@ -3,7 +3,6 @@
 
 mod budget;
 mod cases;
-mod sample;
 
 use std::{
     hint::black_box,

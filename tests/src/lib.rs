@@ -11,6 +11,7 @@ pub mod interop;
 pub mod postgres;
 pub mod raw_server;
 pub mod rest_api;
+pub mod sample;
 pub mod store_suite;
 pub mod talk;
 pub mod verdict;

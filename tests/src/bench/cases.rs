@@ -52,7 +52,11 @@ pub fn full() -> Vec<Case> {
         list(5000, vec![Target::of_lockgate(Quantity::Resident, Bound::AtMost(60.0))]),
         Case::new("spread-20", Work::Spread(20)),
         Case { sessions: 16, ..Case::new("cycle", Work::Cycle) },
-        Case { changes: 50, ..Case::new("changes-50", Work::Call) },
+        Case {
+            changes: 50,
+            targets: vec![Target::at_most(Quantity::P99, 1.5)],
+            ..Case::new("changes-50", Work::Call)
+        },
         rate("rate-1000", Era::Legacy),
         rate("rate-1000-modern", Era::Modern),
     ]);

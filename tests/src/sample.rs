@@ -1,4 +1,4 @@
-//! The configuration that is counted with.
+//! The configuration that changes are counted and timed with.
 
 use proto::{
     Era, Position, Secret,
@@ -7,7 +7,7 @@ use proto::{
 };
 
 /// One upstream with so many tools, and a key for sessions.
-pub(crate) fn resources(tools: usize) -> anyhow::Result<Vec<Resource>> {
+pub fn resources(tools: usize) -> anyhow::Result<Vec<Resource>> {
     let upstream = Resource::Upstream(UpstreamResource {
         id: "u1".to_owned(),
         name: "weather".parse()?,
@@ -29,7 +29,7 @@ pub(crate) fn resources(tools: usize) -> anyhow::Result<Vec<Resource>> {
 }
 
 /// The tool with this number; its description ends with `more`.
-pub(crate) fn tool(number: usize, more: &str) -> Resource {
+pub fn tool(number: usize, more: &str) -> Resource {
     let original = format!("get_forecast_{number}");
     let definition = format!(
         r#"{{"name":"{original}","title":"Forecast {number}","description":"Tells the weather of the next days in a city, with wind and rain.{more}","inputSchema":{{"type":"object","properties":{{"city":{{"type":"string","description":"Name of the city"}},"unit":{{"type":"string","enum":["C","F"]}},"days":{{"type":"integer","minimum":1,"maximum":14}}}},"required":["city"]}},"annotations":{{"readOnlyHint":true}}}}"#
@@ -45,6 +45,6 @@ pub(crate) fn tool(number: usize, more: &str) -> Resource {
 }
 
 /// Where that configuration stands.
-pub(crate) fn position() -> Position {
+pub fn position() -> Position {
     Position { store_epoch: "e".to_owned(), revision: 1, ..Position::default() }
 }
