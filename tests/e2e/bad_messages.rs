@@ -175,26 +175,28 @@ async fn an_answer_to_what_nobody_asked_changes_nothing_on_any_transport() -> an
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_id_in_use_is_refused_and_its_call_goes_on() -> anyhow::Result<()> {
-    let (world, _fixture, token) = world().await?;
+    let (world, fixture, token) = world().await?;
     let call = |tool: &str, arguments: &str| {
         format!(
             r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"up-{tool}","arguments":{arguments}}}}}"#
         )
     };
-    let (slow, fast) =
-        (call("sleep", r#"{"milliseconds":900}"#), call("echo", r#"{"message":"hi"}"#));
+    let fast = call("echo", r#"{"message":"hi"}"#);
     for name in ["mcp", "sse", "ws", "stdio"] {
+        let slow = call("sleep", &format!(r#"{{"milliseconds":60000,"tag":"{name}"}}"#));
         let mut way = Way::open(&world, name, &token).await?;
         let (refused, answered) = if let Way::Http(client) = &way {
             let (first, slow) = (client.clone(), slow.clone());
             let first = tokio::spawn(async move { first.post(slow).await });
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            fixture.sleeps().until_begun(name).await;
             let refused = client.post(fast.clone()).await?.response()?;
+            fixture.sleeps().wake(name);
             (refused, first.await??.response()?)
         } else {
             way.say(&slow).await?;
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            fixture.sleeps().until_begun(name).await;
             let refused = way.ask(&fast).await?.json();
+            fixture.sleeps().wake(name);
             (refused, serde_json::from_str(&way.hear().await?)?)
         };
         assert_eq!(
@@ -203,7 +205,7 @@ async fn an_id_in_use_is_refused_and_its_call_goes_on() -> anyhow::Result<()> {
             "{name}: {refused}"
         );
         assert_eq!(answered["id"], 7, "{name}: {answered}");
-        assert!(answered["result"].is_object(), "{name}: {answered}");
+        assert_eq!(answered["result"]["content"][0]["text"], "was woken", "{name}: {answered}");
     }
     Ok(())
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use tests::client::eventually;
+use anyhow::{Context, ensure};
+use tests::client::{Client, eventually};
 use tests::fixture::{self, Era};
 use tests::hostile::{Behaviour, Piped, Upstream};
 use tests::raw_server::RawServer;
@@ -143,17 +143,24 @@ async fn each_failure_behind_a_pipe_is_one_clear_error_and_nobody_elses() -> any
     Ok(())
 }
 
+/// The tools, listed in less than a list of an upstream is waited for: 10 s, and 30 s in the
+/// catalog's own name.
+async fn listed_without_waiting(client: &Client) -> anyhow::Result<Vec<String>> {
+    let begun = Instant::now();
+    let names = client.tool_names().await?;
+    ensure!(begun.elapsed() < Duration::from_secs(8), "the list took {:?}", begun.elapsed());
+    Ok(names)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_upstream_keeps_its_place_in_the_list_and_delays_nobody() -> anyhow::Result<()> {
-    let world = World::up_with(&[], VARIABLES).await?;
+    let world = World::up().await?;
     let dead = Upstream::start(Behaviour::Shows).await?;
     world.ok(&["create", "upstream", "dead", "--url", &dead.url()]).await?;
     let mut client = world.client("/mcp").await?;
     client.initialize().await?;
     drop(dead);
-    let begun = Instant::now();
-    assert_eq!(client.tool_names().await?, ["dead-act"]);
-    assert!(begun.elapsed() < Duration::from_secs(1), "the list took {:?}", begun.elapsed());
+    assert_eq!(listed_without_waiting(&client).await?, ["dead-act"]);
     let answer = client.legacy("tools/call", r#"{"name":"dead-act"}"#).await?;
     let response = answer.response()?;
     assert_eq!(response.pointer("/error/data/upstream"), Some(&"dead".into()), "{response}");
@@ -162,17 +169,15 @@ async fn a_dead_upstream_keeps_its_place_in_the_list_and_delays_nobody() -> anyh
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_list_of_one_upstream_delays_no_other() -> anyhow::Result<()> {
-    let world = World::up_with(&[], VARIABLES).await?;
+    let world = World::up().await?;
     let slow = Upstream::start(Behaviour::SlowList).await?;
     let fixture = fixture::start(Era::Dual, "127.0.0.1:0").await?;
     world.ok(&["create", "upstream", "slow", "--url", &slow.url(), "--no-wait"]).await?;
     world.ok(&["create", "upstream", "good", "--url", &fixture.url()]).await?;
     let mut client = world.client("/mcp").await?;
     client.initialize().await?;
-    let begun = Instant::now();
-    let names = client.tool_names().await?;
+    let names = listed_without_waiting(&client).await?;
     assert!(names.contains(&"good-echo".to_owned()), "{names:?}");
-    assert!(begun.elapsed() < Duration::from_secs(1), "the list took {:?}", begun.elapsed());
     Ok(())
 }
 

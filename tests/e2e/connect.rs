@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tests::balancer::Balancer;
+use tests::client::eventually;
 use tests::fixture::{self, Era};
 use tests::world::{World, lockgate};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
@@ -396,8 +397,11 @@ async fn a_modern_client_listens_over_the_pipe() -> anyhow::Result<()> {
     assert_eq!(answer.get("id"), Some(&3.into()), "{answer}");
     let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled",
         "params": {"requestId": 1, "_meta": meta}});
+    let admin = world.ok(&["token", "create", "--name", "ops", "--role", "admin"]).await?;
+    let listeners = || world.metric(&admin, "lockgate_listeners");
+    assert_eq!(listeners().await?, "2");
     pipe.send(&cancel).await?;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    eventually("one is left", PATIENCE, || async { Ok(listeners().await? == "1") }).await?;
     world.stop().await?;
     let cancelled = pipe.message().await?;
     assert_eq!(cancelled.pointer("/params/requestId"), Some(&2.into()), "{cancelled}");

@@ -29,7 +29,7 @@ async fn calls_go_on_without_the_control_plane_and_it_converges_when_it_is_back(
     })
     .await?;
     control.ok(&["token", "revoke", "gone"]).await?;
-    eventually("the token is refused", Duration::from_millis(1500), || async {
+    eventually("the token is refused", Duration::from_secs(10), || async {
         Ok(stranger.legacy("ping", "{}").await?.status == 401)
     })
     .await?;
@@ -39,8 +39,7 @@ async fn calls_go_on_without_the_control_plane_and_it_converges_when_it_is_back(
     control.kill().await;
     assert_eq!(client.call_text("things-echo", r#"{"message":"on"}"#).await?, "on");
     proxy.kill().await;
-    let took = proxy.start_again().await?;
-    assert!(took < Duration::from_secs(3), "ready from disk after {took:?}");
+    proxy.start_again().await?;
     assert_eq!(stranger.legacy("ping", "{}").await?.status, 401, "a restart forgot a revocation");
     assert_eq!(client.call_text("things-echo", r#"{"message":"still"}"#).await?, "still");
     client.initialize().await?;
@@ -119,14 +118,22 @@ async fn a_polite_end_lets_a_running_call_finish() -> anyhow::Result<()> {
     let mut client = world.client("/mcp").await?;
     client.initialize().await?;
     let caller = client.clone();
-    let call =
-        tokio::spawn(
-            async move { caller.call_text("things-sleep", r#"{"milliseconds":1500}"#).await },
-        );
-    tokio::time::sleep(Duration::from_millis(400)).await;
-    let code = world.stop().await?;
-    assert_eq!(call.await??, "slept 1500 ms");
-    assert_eq!(code, 0);
+    let call = tokio::spawn(async move {
+        caller.call_text("things-sleep", r#"{"milliseconds":60000,"tag":"t"}"#).await
+    });
+    fixture.sleeps().until_begun("t").await;
+    let ready = format!("{}/ready", world.url());
+    let waking = async {
+        eventually("it takes nothing new", Duration::from_secs(20), || async {
+            Ok(http().get(&ready).send().await.map_or(true, |it| !it.status().is_success()))
+        })
+        .await?;
+        fixture.sleeps().wake("t");
+        anyhow::Ok(call.await??)
+    };
+    let (code, woken) = tokio::join!(world.stop(), waking);
+    assert_eq!(woken?, "was woken");
+    assert_eq!(code?, 0);
     // Sessions survive the restart.
     world.start_again().await?;
     assert_eq!(

@@ -1,10 +1,8 @@
 //! From a client to an upstream and back: eras, transports, streams, exact bytes.
 
-use std::time::Duration;
-
 use anyhow::Context;
 use serde_json::Value;
-use tests::client::{Client, names, timed_events};
+use tests::client::{Client, Events, names};
 use tests::fixture::{self, Era};
 use tests::hostile::{Behaviour, Upstream};
 use tests::rest_api;
@@ -76,19 +74,33 @@ async fn progress_streams_while_the_call_runs() -> anyhow::Result<()> {
             r#"{{"name":"{upstream}-test_tool_with_progress","arguments":{{}},"_meta":{{"progressToken":"mine \u00e9"}}}}"#
         );
         let events = legacy_events(&client, &params).await.with_context(|| upstream)?;
-        let progress: Vec<_> = events
-            .iter()
-            .filter(|(_, event)| event.get("method") == Some(&"notifications/progress".into()))
-            .collect();
-        assert_eq!(progress.len(), 3, "{upstream}: {events:?}");
-        for (_, event) in &progress {
-            assert_eq!(event.pointer("/params/progressToken"), Some(&"mine é".into()), "{event}");
-        }
-        let (first, last) = (progress[0].0, events[events.len() - 1].0);
-        assert!(last - first > Duration::from_millis(60), "{upstream}: they came at once");
-        assert!(events[events.len() - 1].1.get("result").is_some(), "{upstream}: {events:?}");
+        let mut events = events.rest().await.with_context(|| upstream)?;
+        let last = events.pop().context("nothing came")?;
+        assert!(last.get("result").is_some(), "{upstream}: {last}");
+        assert_eq!(events.len(), 3, "{upstream}: {events:?}");
+        assert!(events.iter().all(is_my_progress), "{upstream}: {events:?}");
+
+        // It ends only when it is told to, by who has heard that it has begun.
+        let params = format!(
+            r#"{{"name":"{upstream}-sleep","arguments":{{"milliseconds":60000,"tag":"{upstream}"}},"_meta":{{"progressToken":"mine \u00e9"}}}}"#
+        );
+        let mut events = legacy_events(&client, &params).await.with_context(|| upstream)?;
+        let begun = events.next().await.with_context(|| upstream)?;
+        assert!(begun.as_ref().is_some_and(is_my_progress), "{upstream}: {begun:?}");
+        let wake = format!(r#"{{"milliseconds":0,"wakes":"{upstream}"}}"#);
+        client.call(&format!("{upstream}-sleep"), &wake).await.with_context(|| upstream)?;
+        let rest = events.rest().await.with_context(|| upstream)?;
+        assert_eq!(rest.len(), 1, "{upstream}: {rest:?}");
+        let text = rest[0].pointer("/result/content/0/text");
+        assert_eq!(text, Some(&"was woken".into()), "{upstream}: {rest:?}");
     }
     Ok(())
+}
+
+/// Whether a message reports progress under the token of `progress_streams_while_the_call_runs`.
+fn is_my_progress(message: &Value) -> bool {
+    message.get("method") == Some(&"notifications/progress".into())
+        && message.pointer("/params/progressToken") == Some(&"mine é".into())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,19 +110,18 @@ async fn logs_of_a_call_stream_while_it_runs() -> anyhow::Result<()> {
     world.ok(&["create", "upstream", "logs", "--url", &upstream.url()]).await?;
     let mut client = world.client("/mcp").await?;
     client.initialize().await?;
-    let events = legacy_events(&client, r#"{"name":"logs-act"}"#).await?;
-    let lines: Vec<_> =
-        events.iter().filter_map(|(_, event)| event.pointer("/params/data")).collect();
-    assert_eq!(lines, ["one", "two"], "{events:?}");
-    assert!(events[2].0 - events[0].0 > Duration::from_millis(60), "they came at once");
-    assert_eq!(events[2].1.get("id"), Some(&7.into()), "{events:?}");
+    let mut events = legacy_events(&client, r#"{"name":"logs-act"}"#).await?;
+    let first = events.next().await?.context("nothing came")?;
+    assert_eq!(first.pointer("/params/data"), Some(&"one".into()), "{first}");
+    upstream.go_on();
+    let rest = events.rest().await?;
+    assert_eq!(rest.len(), 2, "{rest:?}");
+    assert_eq!(rest[0].pointer("/params/data"), Some(&"two".into()), "{rest:?}");
+    assert_eq!(rest[1].get("id"), Some(&7.into()), "{rest:?}");
     Ok(())
 }
 
-async fn legacy_events(
-    client: &Client,
-    params: &str,
-) -> anyhow::Result<Vec<(std::time::Instant, Value)>> {
+async fn legacy_events(client: &Client, params: &str) -> anyhow::Result<Events> {
     let body = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{params}}}"#);
     let answer = client.request(body).send().await?;
     let kind = answer.headers().get("content-type").cloned();
@@ -119,7 +130,7 @@ async fn legacy_events(
         "{kind:?}: {}",
         answer.text().await?
     );
-    timed_events(answer).await
+    Ok(Events::of(answer))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,8 @@ from fastmcp import Context, FastMCP
 
 server = FastMCP("interop")
 numbers = itertools.count(1)
-given_up_tags = set()
+# What became of the sleeps, by their tags.
+sleeps = {}
 
 
 @server.tool
@@ -30,18 +31,20 @@ async def count(steps: int, ctx: Context) -> str:
 @server.tool
 async def sleep(seconds: float, tag: str = "") -> str:
     """Answers after some seconds."""
+    sleeps[tag] = "it sleeps"
     try:
         await asyncio.sleep(seconds)
     except asyncio.CancelledError:
-        given_up_tags.add(tag)
+        sleeps[tag] = "it was given up"
         raise
+    sleeps[tag] = "it was not"
     return f"slept {seconds} s"
 
 
 @server.tool
 def given_up(tag: str) -> str:
     """Whether a sleep was cancelled."""
-    return "it was given up" if tag in given_up_tags else "it was not"
+    return sleeps.get(tag, "it was not")
 
 
 @server.tool

@@ -5,9 +5,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
-use futures_util::StreamExt;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::Value;
+
+use crate::world::PATIENCE;
 
 /// The revision that legacy sessions of tests ask for.
 pub const LEGACY: &str = "2025-11-25";
@@ -297,21 +298,42 @@ pub async fn whole(response: Response) -> anyhow::Result<Answer> {
     Ok(Answer { status, headers, body })
 }
 
-/// Reads an event stream and notes when each event with data came.
-pub async fn timed_events(response: Response) -> anyhow::Result<Vec<(Instant, Value)>> {
-    let mut stream = response.bytes_stream();
-    let (mut buffer, mut events) = (String::new(), Vec::new());
-    while let Some(chunk) = stream.next().await {
-        buffer.push_str(&String::from_utf8_lossy(&chunk?));
-        while let Some(end) = buffer.find('\n') {
-            let line: String = buffer.drain(..=end).collect();
-            let data = line.strip_prefix("data:").map(str::trim).filter(|data| !data.is_empty());
-            if let Some(data) = data {
-                events.push((Instant::now(), serde_json::from_str(data)?));
+/// An event stream that is read while it comes.
+pub struct Events {
+    response: Response,
+    buffer: Vec<u8>,
+}
+
+impl Events {
+    /// Those of an answer that has begun.
+    pub fn of(response: Response) -> Self {
+        Self { response, buffer: Vec::new() }
+    }
+
+    /// The data of the next event that has any; `None` at the end.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Value>> {
+        loop {
+            while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                let data = line.strip_prefix(b"data:").map(<[u8]>::trim_ascii);
+                if let Some(data) = data.filter(|data| !data.is_empty()) {
+                    return Ok(Some(serde_json::from_slice(data)?));
+                }
             }
+            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await;
+            let Some(chunk) = chunk.context("silence")?? else { return Ok(None) };
+            self.buffer.extend_from_slice(&chunk);
         }
     }
-    Ok(events)
+
+    /// All that are left.
+    pub async fn rest(mut self) -> anyhow::Result<Vec<Value>> {
+        let mut rest = Vec::new();
+        while let Some(event) = self.next().await? {
+            rest.push(event);
+        }
+        Ok(rest)
+    }
 }
 
 /// A HTTP client that shares nothing with other tests.

@@ -11,10 +11,11 @@ mod pipes;
 mod prompts;
 mod resources;
 mod serve;
+mod sleeps;
 mod tasks;
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -36,6 +37,7 @@ use tokio::sync::Mutex;
 
 pub use pipes::{Subprotocol, start_sse, start_websocket};
 pub use serve::{Server, serve_stdio, start};
+pub use sleeps::Sleeps;
 
 /// How long a client may keep a list of ours, in milliseconds.
 const TTL_MS: u64 = 60_000;
@@ -72,8 +74,7 @@ pub struct Fixture {
     tasks: TaskManager,
     state: RequestStateCodec,
     executions: Executions,
-    /// Tags of the sleeps that were given up.
-    given_up: Arc<std::sync::Mutex<HashSet<String>>>,
+    sleeps: Sleeps,
     /// How often the list of tools changed.
     changes: Arc<AtomicU64>,
     notes: notes::Notes,
@@ -126,7 +127,7 @@ impl Fixture {
             tasks: TaskManager::new(),
             state: RequestStateCodec::new_unchecked(STATE_KEY),
             executions: Executions::default(),
-            given_up: Arc::default(),
+            sleeps: Sleeps::default(),
             changes: Arc::default(),
             notes: notes::Notes::default(),
             wishes: notes::Wishes::default(),

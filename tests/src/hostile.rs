@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use crate::http_server::{Body, HttpServer, answer, empty, json};
 
@@ -26,7 +26,7 @@ pub use pipes::{Piped, serve_stdio};
 pub enum Behaviour {
     /// Shows the request in the result, byte for byte, beside fields that no library knows.
     Shows,
-    /// Logs two lines on the call's stream, the second a while after the first, then answers.
+    /// Logs a line on the call's stream; once told to go on another one, and answers.
     Logs,
     /// Never answers.
     Hangs,
@@ -67,6 +67,7 @@ struct Seen {
     counts: Counts,
     last_headers: Mutex<HeaderMap>,
     last_body: Mutex<Bytes>,
+    go: Notify,
 }
 
 impl Upstream {
@@ -93,6 +94,11 @@ impl Upstream {
     /// What it has done and was told.
     pub fn counts(&self) -> &Counts {
         &self.seen.counts
+    }
+
+    /// Lets one call go on that waits for that, now or when it comes to it.
+    pub fn go_on(&self) {
+        self.seen.go.notify_one();
     }
 
     /// The headers of the last call.
@@ -151,7 +157,7 @@ async fn serve(
             seen.counts.one_more_call();
             *seen.last_headers.lock().await = parts.headers;
             *seen.last_body.lock().await = body.clone();
-            act(behaviour, id, &body).await
+            act(behaviour, id, &body, &seen).await
         }
         "ping" => result(id, "{}"),
         _ => error(id, -32601, "Method not found"),
@@ -216,7 +222,7 @@ fn error(id: &str, code: i32, message: &str) -> Response<Body> {
     json(body)
 }
 
-async fn act(behaviour: Behaviour, id: &str, body: &Bytes) -> Response<Body> {
+async fn act(behaviour: Behaviour, id: &str, body: &Bytes, seen: &Arc<Seen>) -> Response<Body> {
     if let Some(messages) = speech(behaviour, id) {
         let events = messages.into_iter().map(|message| {
             Ok(Frame::data(Bytes::from(format!("event: message\ndata: {message}\n\n"))))
@@ -238,7 +244,7 @@ async fn act(behaviour: Behaviour, id: &str, body: &Bytes) -> Response<Body> {
                 ),
             )
         }
-        Behaviour::Logs => logging(id),
+        Behaviour::Logs => logging(id, Arc::clone(seen)),
         Behaviour::Hangs => std::future::pending().await,
         Behaviour::WrongId => result("987654321", r#"{"content":[]}"#),
         Behaviour::BadJson => json(r#"{"jsonrpc":"2.0","id":1,"result":{"content":["#),
@@ -257,15 +263,20 @@ async fn act(behaviour: Behaviour, id: &str, body: &Bytes) -> Response<Body> {
     }
 }
 
-fn logging(id: &str) -> Response<Body> {
+fn logging(id: &str, seen: Arc<Seen>) -> Response<Body> {
     let log = |line: &str| {
         format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"level":"info","data":"{line}","x":1e2}}}}"#
         )
     };
     let end = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[]}}}}"#);
-    let events = stream::iter([log("one"), log("two"), end]).then(|message| async move {
-        tokio::time::sleep(Duration::from_millis(60)).await;
+    let second = async move {
+        seen.go.notified().await;
+        log("two")
+    };
+    let messages =
+        stream::iter([log("one")]).chain(stream::once(second)).chain(stream::iter([end]));
+    let events = messages.map(|message| {
         Ok(Frame::data(Bytes::from(format!("event: message\ndata: {message}\n\n"))))
     });
     streamed("text/event-stream", events)

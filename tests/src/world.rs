@@ -111,6 +111,15 @@ impl World {
         self.ok(&["token", "create", "--name", name]).await
     }
 
+    /// The value of a metric without labels, as the token of an administrator shows it.
+    pub async fn metric(&self, admin: &str, name: &str) -> anyhow::Result<String> {
+        let url = format!("{}/metrics", self.url);
+        let answer = crate::client::http().get(url).bearer_auth(admin).send().await?;
+        let all = answer.error_for_status()?.text().await?;
+        let value = all.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map(str::to_owned).with_context(|| format!("no {name} in {all}"))
+    }
+
     /// A client of the endpoint `path`, with a new token.
     pub async fn client(&self, path: &str) -> anyhow::Result<Client> {
         let token = self.token(&format!("client-{}", rand::random::<u32>())).await?;

@@ -56,17 +56,20 @@ const features = {
   async cancel(client, { name, arguments: given, seen }) {
     const tag = randomUUID();
     const abort = new AbortController();
-    const call = client.call(name, seen ? { ...given, tag } : given, { signal: abort.signal });
-    setTimeout(() => abort.abort(new Error("given up")), 300);
-    const ended = await call.then(() => "answered", () => "given up");
-    expect(ended === "given up", "it answered all the same");
-    // Where the server can tell, it must have heard.
-    for (let left = 50; seen; left -= 1) {
-      const answer = JSON.stringify(await client.call(seen.name, { tag }));
-      if (answer.includes(seen.expect)) break;
-      expect(left > 0, `the server was not told: ${answer}`);
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
+    const call = client.call(name, { ...given, tag }, { signal: abort.signal });
+    const ended = call.then(() => "answered", () => "given up");
+    const told = async (wanted) => {
+      for (let left = 100; ; left -= 1) {
+        const answer = JSON.stringify(await client.call(seen.name, { tag }));
+        if (answer.includes(wanted)) break;
+        expect(left > 0, `the server does not say "${wanted}": ${answer}`);
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    };
+    await told(seen.begun);
+    abort.abort(new Error("given up"));
+    expect((await ended) === "given up", "it answered all the same");
+    await told(seen.expect);
   },
   async read(client, { uri, expect: expected }) {
     contains(await client.read(uri), expected);

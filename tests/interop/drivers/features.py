@@ -95,24 +95,25 @@ async def progress(client, it):
 
 async def cancel(client, it):
     tag = str(uuid.uuid4())
-    arguments = {**it["arguments"], "tag": tag} if "seen" in it else it["arguments"]
-    calling = asyncio.ensure_future(client.call(it["name"], arguments))
-    await asyncio.sleep(0.3)
+    seen = it["seen"]
+
+    async def told(wanted):
+        for left in range(100, 0, -1):
+            answer = plain(await client.call(seen["name"], {"tag": tag}))
+            if wanted in answer:
+                return
+            assert left > 1, f"the server does not say {wanted!r}: {answer}"
+            await asyncio.sleep(0.1)
+
+    calling = asyncio.ensure_future(client.call(it["name"], {**it["arguments"], "tag": tag}))
+    await told(seen["begun"])
     await client.cancel(calling)
     try:
         await calling
         raise AssertionError("it answered all the same")
     except asyncio.CancelledError:
         pass
-    # Where the server can tell, it must have heard.
-    for left in range(50, 0, -1):
-        if "seen" not in it:
-            break
-        answer = plain(await client.call(it["seen"]["name"], {"tag": tag}))
-        if it["seen"]["expect"] in answer:
-            break
-        assert left > 1, f"the server was not told: {answer}"
-        await asyncio.sleep(0.1)
+    await told(seen["expect"])
 
 
 async def read(client, it):

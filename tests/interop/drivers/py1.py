@@ -1,5 +1,6 @@
 """The Python SDK 1.x: python py1.py JOB"""
 
+import asyncio
 import contextlib
 import warnings
 
@@ -37,16 +38,19 @@ def streams(job, endpoint):
 class Adapter:
     def __init__(self, session, heard):
         self.session, self.heard = session, heard
+        # Of the requests, by the tasks that make them.
+        self.ids = {}
 
     async def tools(self):
         return [tool.name for tool in (await self.session.list_tools()).tools]
 
     async def call(self, name, arguments, progress=None):
+        self.ids[asyncio.current_task()] = self.session._request_id
         return await self.session.call_tool(name, arguments, progress_callback=progress)
 
     async def cancel(self, calling):
         # This SDK gives up without a word, so the word is said here.
-        request = self.session._request_id - 1
+        request = self.ids[calling]
         params = types.CancelledNotificationParams(requestId=request, reason="given up")
         await self.session.send_notification(
             types.ClientNotification(types.CancelledNotification(params=params))

@@ -234,26 +234,30 @@ async fn try_one(client: &Client, feature: &str, it: &Value) -> anyhow::Result<(
 async fn cancel(client: &Client, it: &Value) -> anyhow::Result<()> {
     let tag = rand::random::<u64>().to_string();
     let mut arguments = it.get("arguments").cloned().unwrap_or_default();
-    let seen = it.get("seen");
-    if let (Some(_), Some(arguments)) = (seen, arguments.as_object_mut()) {
+    let seen = it.get("seen").context("nobody could tell whether it has begun")?;
+    if let Some(arguments) = arguments.as_object_mut() {
         arguments.insert("tag".to_owned(), json!(tag));
     }
     let request = CallToolRequest::new(call_of(text(it, "name"), Some(&arguments)));
     let request = ClientRequest::CallToolRequest(request);
     let handle = client.send_cancellable_request(request, PeerRequestOptions::no_options()).await?;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let asked = call_of(text(seen, "name"), Some(&json!({"tag": tag})));
+    told(client, &asked, text(seen, "begun")).await.context("it has not begun")?;
     handle.cancel(Some("given up".to_owned())).await?;
-    let Some(seen) = seen else { return Ok(()) };
-    // Where the server can tell, it must have heard.
-    for _ in 0..50 {
-        let asked = call_of(text(seen, "name"), Some(&json!({"tag": tag})));
-        let answer = serde_json::to_string(&client.call_tool(asked).await?)?;
-        if answer.contains(text(seen, "expect")) {
+    told(client, &asked, text(seen, "expect")).await.context("the server was not told")
+}
+
+/// Calls until the answer has this text.
+async fn told(client: &Client, call: &CallToolRequestParams, wanted: &str) -> anyhow::Result<()> {
+    let mut last = String::new();
+    for _ in 0..100 {
+        last = serde_json::to_string(&client.call_tool(call.clone()).await?)?;
+        if last.contains(wanted) {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    bail!("the server was not told")
+    bail!("at last {last}")
 }
 
 fn is_modern(client: &Client) -> bool {

@@ -13,6 +13,8 @@ use tokio::sync::watch;
 use super::PATIENCE;
 
 const TAIL_LINES: usize = 40;
+/// How long the last lines of a process that has ended may take to be read.
+const LAST_LINES: Duration = Duration::from_secs(5);
 
 /// A running child; killed when dropped.
 pub struct Process {
@@ -102,11 +104,16 @@ impl Process {
         rustix::process::kill_process(pid, signal).context("cannot send the signal")
     }
 
-    /// Waits for its end and gives the exit code; -1 if a signal ended it.
+    /// Waits for its end, with all that it has written, and gives the exit code; -1 if a signal
+    /// ended it.
     pub async fn ended(&mut self, within: Duration) -> anyhow::Result<i32> {
         let status = tokio::time::timeout(within, self.child.wait()).await;
         let status = status
             .map_err(|_| anyhow!("still running after {within:?}; {}", self.log_tail()))??;
+        // The senders go with the end of what they follow. A child that it left behind may hold
+        // that open, so there is an end to it.
+        let last = async { while self.log.changed().await.is_ok() {} };
+        tokio::time::timeout(LAST_LINES, last).await.ok();
         Ok(status.code().unwrap_or(-1))
     }
 
