@@ -1,19 +1,54 @@
 //! What processes cost: CPU time and memory, as the kernel counts them.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-/// CPU time that all threads of a process have used.
+/// What Linux counts the times of `/proc/PID/stat` in, for whoever reads them.
+const TICK: Duration = Duration::from_millis(10);
+
+/// CPU time that all threads of a process have used: exactly, until one of them ends; from then on
+/// to two ticks.
 pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
+    // The one leaves out what threads used that have ended, the other part of a tick.
+    Ok(of_threads(pid)?.max(of_process(pid)?))
+}
+
+/// The exact time of the threads that there are.
+fn of_threads(pid: u32) -> anyhow::Result<Duration> {
     let mut nanoseconds = 0;
     for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let times = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        let times = match std::fs::read_to_string(thread?.path().join("schedstat")) {
+            Ok(times) => times,
+            Err(error) if has_ended(&error) => continue,
+            Err(error) => return Err(error.into()),
+        };
         let running = times.split_whitespace().next().context("empty schedstat")?;
         nanoseconds += running.parse::<u64>()?;
     }
     Ok(Duration::from_nanos(nanoseconds))
+}
+
+/// Whether a thread ended between being listed and being asked.
+fn has_ended(error: &std::io::Error) -> bool {
+    let no_such_process = Some(Errno::SRCH.raw_os_error());
+    error.kind() == ErrorKind::NotFound || error.raw_os_error() == no_such_process
+}
+
+/// The time of all threads, those that have ended included, in whole ticks.
+fn of_process(pid: u32) -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name of the program may hold anything; behind it, `utime` is the 12th field.
+    let (_, fields) = stat.rsplit_once(')').context("no name in /proc/PID/stat")?;
+    let mut times = fields.split_whitespace().skip(11);
+    let mut ticks = 0;
+    for name in ["utime", "stime"] {
+        ticks += times.next().with_context(|| format!("no {name}"))?.parse::<u32>()?;
+    }
+    Ok(TICK * ticks)
 }
 
 /// The same of several processes.
@@ -90,5 +125,21 @@ mod tests {
         let memory = memory(&pids).unwrap();
         assert!(memory.now > 0 && memory.peak >= memory.now / 2, "{memory:?}");
         assert!(own_cpu_time().unwrap() > Duration::ZERO);
+    }
+
+    #[test]
+    fn what_a_thread_used_counts_when_it_has_ended() {
+        const WORK: Duration = Duration::from_millis(200);
+        let before = own_cpu_time().unwrap();
+        let worker = std::thread::spawn(|| {
+            let own = || {
+                let times = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+                times.split_whitespace().next().unwrap().parse().map(Duration::from_nanos).unwrap()
+            };
+            while own() < WORK {}
+        });
+        worker.join().unwrap();
+        let used = own_cpu_time().unwrap().saturating_sub(before);
+        assert!(used + 2 * TICK >= WORK, "{used:?}");
     }
 }
