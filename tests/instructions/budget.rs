@@ -56,8 +56,8 @@ impl Budget {
         Ok(fs::write(Self::path(), serde_json::to_string_pretty(self)? + "\n")?)
     }
 
-    pub(crate) fn is_of_this_compiler(&self) -> bool {
-        self.compiler == this_compiler()
+    pub(crate) fn is_of(&self, compiler: &str) -> bool {
+        self.compiler == compiler
     }
 
     pub(crate) fn of(&self, name: &str) -> Option<u64> {
@@ -76,9 +76,14 @@ impl Budget {
     }
 }
 
-/// As it names itself, with the kind of processor that it wrote for.
-fn this_compiler() -> String {
+/// As it names itself, with the processor that it wrote for, and what libraries look for there.
+pub(crate) fn this_compiler() -> String {
     let run = std::process::Command::new("rustc").arg("--version").output();
     let version = run.map(|run| String::from_utf8_lossy(&run.stdout).trim().to_owned());
-    format!("{}, {}", version.unwrap_or_default(), std::env::consts::ARCH)
+    #[cfg(target_arch = "x86_64")]
+    let has_avx2 = std::arch::is_x86_feature_detected!("avx2");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has_avx2 = false;
+    let extension = if has_avx2 { " with AVX2" } else { "" };
+    format!("{}, {}{extension}", version.unwrap_or_default(), std::env::consts::ARCH)
 }
