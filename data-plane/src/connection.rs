@@ -1,14 +1,16 @@
 //! From an accepted socket to hyper: which listener, how many of one address, which protocol.
 
 use std::{
+    future::poll_fn,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
+    task::Poll,
 };
 
 use async_trait::async_trait;
 use dashmap::{DashMap, Entry};
-use hyper::service::service_fn;
+use hyper::{server::conn::http1::Parts, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pingora::{apps::ServerApp, protocols::Stream, server::ShutdownWatch};
 
@@ -108,14 +110,37 @@ impl Front {
         Some(())
     }
 
+    /// Serves requests as they come. In a lull hyper's buffers are given back, which are most of
+    /// what an idle connection costs.
     async fn http1(
         &self,
-        stream: Timed<Stream>,
+        mut stream: Timed<Stream>,
         requests: Arc<Requests>,
         client: Client,
     ) -> hyper::Result<()> {
+        while let Some(lull) = self.until_lull(stream, &requests, &client).await? {
+            let Parts { io, read_buf, .. } = lull;
+            stream = io.into_inner();
+            let mut woken = pin!(stream.lull(read_buf));
+            // Ended by its client, by time, or because the proxy is about to end.
+            if !matches!(self.drain.unless_closing(&mut woken).await, Some(Ok(()))) {
+                return Ok(());
+            }
+        }
+        if let Some(upgraded) = client.upgraded() {
+            upgraded.await;
+        }
+        Ok(())
+    }
+
+    /// Gives what is left of the connection in a lull; nothing at its end.
+    async fn until_lull(
+        &self,
+        stream: Timed<Stream>,
+        requests: &Arc<Requests>,
+        client: &Client,
+    ) -> hyper::Result<Option<Parts<TokioIo<Timed<Stream>>, impl Sized>>> {
         let edge = &self.edge;
-        let client = &client;
         let service = service_fn(|request| edge.serve(request, client, requests.start()));
         // Without `pipeline_flush`: with it hyper never flushes its own 400s and 431s.
         let connection = hyper::server::conn::http1::Builder::new()
@@ -123,17 +148,20 @@ impl Front {
             .max_buf_size(edge.limits().head_bytes.max(64 * 1024))
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        tokio::pin!(connection);
-        if let Some(ended) = self.drain.unless_closing(&mut connection).await {
-            ended?;
-        } else {
-            connection.as_mut().graceful_shutdown();
-            connection.await?;
+        let mut connection = Box::new(connection);
+        let mut serving = poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            Poll::Pending if requests.is_lull() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        match self.drain.unless_closing(&mut serving).await {
+            Some(Some(ended)) => ended.map(|()| None),
+            Some(None) => Ok(connection.into_parts()),
+            None => {
+                Pin::new(&mut *connection).graceful_shutdown();
+                connection.await.map(|()| None)
+            }
         }
-        if let Some(upgraded) = client.upgraded() {
-            upgraded.await;
-        }
-        Ok(())
     }
 
     async fn http2(

@@ -5,21 +5,24 @@
 //! wrapper can: it counts the requests that the service has started and
 //! finished, and from that knows what the bytes it reads belong to.
 
+mod requests;
+
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use bytes::Bytes;
+
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     time::{Instant, Sleep},
 };
+
+pub(crate) use self::requests::{Requests, Served};
 
 /// The first bytes of every HTTP/2 connection (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -27,6 +30,12 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Sent to a client whose request head does not end in time.
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// How long no request has come when a connection is left with nothing but its socket.
+const LULL: Duration = Duration::from_secs(1);
+
+/// Bytes read of the request that ends a lull, before there is more to read with.
+const FIRST: usize = 64;
 
 /// How long a refused client may go on sending.
 const LINGER: Duration = Duration::from_secs(1);
@@ -36,38 +45,6 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(crate) enum Protocol {
     Http1,
     Http2,
-}
-
-/// How many requests of a connection the service has begun and ended.
-#[derive(Debug, Default)]
-pub(crate) struct Requests {
-    started: AtomicU32,
-    finished: AtomicU32,
-}
-
-/// A request being served; its end is the end of its answer.
-#[derive(Debug)]
-pub(crate) struct Served(Arc<Requests>);
-
-impl Requests {
-    /// Notes that a request's head is complete.
-    pub(crate) fn start(self: &Arc<Self>) -> Served {
-        self.started.fetch_add(1, Relaxed);
-        Served(Arc::clone(self))
-    }
-}
-
-impl Served {
-    /// A request that goes on after its answer, as an upgraded one does.
-    pub(crate) fn extend(&self) -> Self {
-        self.0.start()
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.0.finished.fetch_add(1, Relaxed);
-    }
 }
 
 /// The two deadlines of a connection.
@@ -103,6 +80,8 @@ pub(crate) struct Timed<S> {
     wait: Wait,
     /// When `wait` ends in an error.
     deadline: Option<Instant>,
+    /// When it counts as a lull that no request comes.
+    lull_at: Option<Instant>,
     /// When the client must have taken some of the answer.
     write_deadline: Option<Instant>,
     linger_end: Option<Instant>,
@@ -123,6 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
             prefix_read: 0,
             wait: Wait::Request(0),
             deadline: Some(now + timers.idle),
+            lull_at: None,
             write_deadline: None,
             linger_end: None,
             sleep: Box::pin(tokio::time::sleep_until(now + timers.idle)),
@@ -140,9 +120,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
         self.protocol
     }
 
+    /// Waits for the next request with nothing but the socket. `unread` was read already.
+    pub(crate) async fn lull(&mut self, unread: Bytes) -> io::Result<()> {
+        self.prefix = unread.into();
+        self.prefix_read = 0;
+        if self.prefix.is_empty() {
+            let mut first = Vec::with_capacity(FIRST);
+            if self.read_buf(&mut first).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.prefix = first;
+        }
+        self.requests.end_lull();
+        Ok(())
+    }
+
     /// Reads until the preface is complete or something else.
     async fn read_prefix(&mut self) -> io::Result<()> {
-        use tokio::io::AsyncReadExt as _;
         let mut prefix = Vec::with_capacity(1024);
         loop {
             let count = self.read_buf(&mut prefix).await?;
@@ -169,16 +163,16 @@ impl<S: AsyncWrite + Unpin> Timed<S> {
 
     /// What the connection waits for now, after what the service did since the last look.
     fn current(&mut self) -> Wait {
-        let started = self.requests.started.load(Relaxed);
-        let finished = self.requests.finished.load(Relaxed);
+        let started = self.requests.started();
         let wait = match self.wait {
             Wait::Head(count) if started == count => self.wait,
-            _ if started != finished => Wait::Service,
+            _ if !self.requests.are_done() => Wait::Service,
             _ => Wait::Request(started),
         };
         if wait != self.wait {
             self.wait = wait;
             self.deadline = None;
+            self.lull_at = None;
         }
         wait
     }
@@ -187,38 +181,44 @@ impl<S: AsyncWrite + Unpin> Timed<S> {
     fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let wait = self.current();
         if self.deadline.is_none() {
-            self.deadline = match wait {
-                Wait::Request(_) => Some(Instant::now() + self.timers.idle),
-                Wait::Head(_) => Some(Instant::now() + self.timers.head),
-                Wait::Service => None,
-            };
+            self.set_deadline(wait);
         }
-        let next = match (self.deadline, self.write_deadline) {
-            (Some(read), Some(write)) => read.min(write),
-            (Some(deadline), None) | (None, Some(deadline)) => deadline,
-            // The service may end without another read, so look again now and then. That
-            // costs less than to set the timer for each request.
-            (None, None) => {
-                while self.sleep.as_mut().poll(cx).is_ready() {
-                    self.sleep.as_mut().reset(Instant::now() + self.timers.idle);
-                }
-                return Poll::Pending;
+        loop {
+            let over = [self.deadline, self.write_deadline].into_iter().flatten().min();
+            let next = over.into_iter().chain(self.lull_at).min();
+            if let Some(next) = next.filter(|next| self.sleep.deadline() > *next) {
+                self.sleep.as_mut().reset(next);
             }
-        };
-        if self.sleep.deadline() > next {
-            self.sleep.as_mut().reset(next);
-        }
-        while self.sleep.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= next {
-                if matches!(self.wait, Wait::Head(_)) {
+            ready!(self.sleep.as_mut().poll(cx));
+            let now = Instant::now();
+            if over.is_some_and(|over| now >= over) {
+                if matches!(wait, Wait::Head(_)) {
                     // A courtesy: the connection ends either way.
                     drop(Pin::new(&mut self.inner).poll_write(cx, REQUEST_TIMEOUT));
                 }
                 return Poll::Ready(io::ErrorKind::TimedOut.into());
             }
-            self.sleep.as_mut().reset(next);
+            let is_quiet = self.lull_at.take_if(|lull_at| now >= *lull_at).is_some();
+            // What is still to be written is in hyper's hands.
+            if is_quiet && self.write_deadline.is_none() {
+                self.requests.begin_lull();
+            }
+            // The service may end without another read, so look again now and then. That
+            // costs less than to set the timer for each request.
+            let again = over.into_iter().chain(self.lull_at).min();
+            self.sleep.as_mut().reset(again.unwrap_or(now + self.timers.idle));
         }
-        Poll::Pending
+    }
+
+    fn set_deadline(&mut self, wait: Wait) {
+        let now = Instant::now();
+        self.deadline = match wait {
+            Wait::Request(_) => Some(now + self.timers.idle),
+            Wait::Head(_) => Some(now + self.timers.head),
+            Wait::Service => None,
+        };
+        let may_lull = self.protocol == Protocol::Http1 && matches!(wait, Wait::Request(1..));
+        self.lull_at = may_lull.then(|| now + LULL.min(self.timers.idle / 2));
     }
 
     /// Reads what a refused client still sends, for a moment.
@@ -330,3 +330,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<S> {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 use super::harness::{Connection, ask, config};
 use crate::{Config, DataPlane};
 
+/// When a connection of these tests is left with its socket alone: half its idle time, and some.
+const LULL: Duration = Duration::from_millis(400);
+
 #[test]
 fn probes_need_no_token_and_unknown_paths_are_404() {
     let proxy = DataPlane::start(config()).unwrap();
@@ -22,12 +25,13 @@ fn probes_need_no_token_and_unknown_paths_are_404() {
 #[test]
 fn a_head_that_drips_is_cut_off_on_the_first_and_on_the_second_request() {
     let proxy = DataPlane::start(config()).unwrap();
-    for requests_before in [0, 1] {
+    for (requests_before, pause) in [(0, Duration::ZERO), (1, Duration::ZERO), (1, LULL)] {
         let mut connection = Connection::open(proxy.addresses()[0]);
         for _ in 0..requests_before {
             connection.send("GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n");
             assert!(connection.answer().0.starts_with("HTTP/1.1 200"));
         }
+        std::thread::sleep(pause);
         let start = Instant::now();
         for byte in "GET /health HTTP/1.1\r\nhost: localhost\r\nx: ".bytes().cycle() {
             if std::io::Write::write_all(&mut connection.0, &[byte]).is_err() {
@@ -40,6 +44,29 @@ fn a_head_that_drips_is_cut_off_on_the_first_and_on_the_second_request() {
         }
         assert!(connection.rest().starts_with("HTTP/1.1 408"));
         assert!(start.elapsed() < Duration::from_secs(2));
+    }
+    proxy.stop();
+}
+
+#[test]
+fn a_connection_goes_on_after_a_lull() {
+    let proxy = DataPlane::start(config()).unwrap();
+    let mut connection = Connection::open(proxy.addresses()[0]);
+    let long = format!("x: {}", "y".repeat(500));
+    let request = format!("GET /health HTTP/1.1\r\nhost: localhost\r\n{long}\r\n\r\n");
+    for split in [0, 10, request.len() - 1] {
+        let (first, second) = request.split_at(split);
+        connection.send(first);
+        std::thread::sleep(Duration::from_millis(20));
+        connection.send(second);
+        assert!(connection.answer().0.starts_with("HTTP/1.1 200"));
+        std::thread::sleep(LULL);
+        // Several at once.
+        connection.send(request.repeat(2));
+        for _ in 0..2 {
+            assert!(connection.answer().0.starts_with("HTTP/1.1 200"));
+        }
+        std::thread::sleep(LULL);
     }
     proxy.stop();
 }

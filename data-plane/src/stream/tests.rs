@@ -1,0 +1,52 @@
+//! Lulls: when they begin, and that nothing is lost by them.
+
+use tokio::io::AsyncWriteExt as _;
+
+use super::*;
+
+const TIMERS: Timers = Timers { head: Duration::from_secs(10), idle: Duration::from_mins(5) };
+
+/// Reads for so long, and gives what came.
+async fn read(stream: &mut Timed<tokio::io::DuplexStream>, limit: Duration) -> String {
+    let mut bytes = Vec::new();
+    tokio::time::timeout(limit, stream.read_to_end(&mut bytes)).await.ok();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lull_begins_when_nothing_is_left_to_do_and_ends_with_the_next_request() {
+    let (mut client, server) = tokio::io::duplex(4096);
+    client.write_all(b"first").await.unwrap();
+    let (mut stream, requests) = Timed::open(server, TIMERS).await.unwrap();
+    assert_eq!(read(&mut stream, LULL * 2).await, "first");
+    assert!(!requests.is_lull(), "its head is not complete");
+    let request = requests.start();
+    read(&mut stream, LULL * 2).await;
+    assert!(!requests.is_lull(), "it is being served");
+    drop(request);
+    read(&mut stream, LULL / 2).await;
+    assert!(!requests.is_lull(), "the next may come soon");
+    read(&mut stream, LULL).await;
+    assert!(requests.is_lull());
+    client.write_all(b"second").await.unwrap();
+    stream.lull(Bytes::new()).await.unwrap();
+    assert!(!requests.is_lull());
+    assert_eq!(read(&mut stream, LULL).await, "second");
+    // What hyper had read is read again.
+    stream.lull(Bytes::from("third")).await.unwrap();
+    assert_eq!(read(&mut stream, LULL).await, "third");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_lull_is_idle_time() {
+    let (mut client, server) = tokio::io::duplex(4096);
+    client.write_all(b"first").await.unwrap();
+    let (mut stream, requests) = Timed::open(server, TIMERS).await.unwrap();
+    read(&mut stream, Duration::ZERO).await;
+    drop(requests.start());
+    let begin = Instant::now();
+    read(&mut stream, LULL * 2).await;
+    let ended = stream.lull(Bytes::new()).await.unwrap_err();
+    assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+    assert_eq!(begin.elapsed().as_secs(), TIMERS.idle.as_secs());
+}
