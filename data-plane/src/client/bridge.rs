@@ -164,36 +164,38 @@ impl Running {
         if era == Era::Legacy {
             self.remote.wishes.lock().note(&message);
         }
-        let Some(cancel) = self.requests.register(&message) else {
+        let Some(place) = self.requests.register(&message) else {
             let problem = "the request id is in use by a running call";
             return reply.refuse(&id, code::INVALID_REQUEST, problem).await;
         };
         let running = Arc::clone(self);
         self.work.spawn(async move {
-            tokio::select! {
+            let answered = tokio::select! {
                 biased;
                 // Nobody waits for the answer any more.
-                () = cancel.cancelled() => {}
-                () = running.answer(&message, era, reply) => {}
+                () = place.cancelled() => return,
+                answered = running.answer(&message, era) => answered,
+            };
+            // Who has heard the answer may use the id again.
+            drop(place);
+            match answered {
+                Ok(answer) => reply.answer(answer).await,
+                Err(failure) => reply.fail(&id, &failure).await,
             }
-            running.requests.remove(&id);
         });
     }
 
-    async fn answer(self: &Arc<Self>, message: &Message, era: Era, reply: Reply) {
+    async fn answer(self: &Arc<Self>, message: &Message, era: Era) -> Result<Bytes, CallFailure> {
         let exchange = self.exchange(message, era);
         let limit = self.request_timeout.filter(|_| !is_subscription(message));
         let limit = limit.unwrap_or(REQUEST_MAX);
         let done = tokio::time::timeout(limit, exchange).await;
-        let failure = match done.unwrap_or(Err(CallFailure::TooLong(limit))) {
-            Ok(answer) => return reply.answer(answer).await,
-            Err(failure) => failure,
-        };
+        let answered = done.unwrap_or(Err(CallFailure::TooLong(limit)));
         // It may still run, and is not sent a second time.
-        if matches!(failure, CallFailure::TooLong(_) | CallFailure::Broken(_)) {
+        if matches!(answered, Err(CallFailure::TooLong(_) | CallFailure::Broken(_))) {
             self.give_up(message, era);
         }
-        reply.fail(&message.id_bytes(), &failure).await;
+        answered
     }
 
     /// Sends a request, in a new session if the old one is gone; gives its answer.
@@ -213,9 +215,9 @@ impl Running {
         let (running, lost) = (Arc::clone(self), Arc::clone(lost));
         // On its own: a request that is cancelled would leave the session half begun.
         let renewing = tokio::spawn(async move {
-            let Renewed { session, is_new } = running.remote.renew(&lost).await?;
-            running.listen(Arc::clone(&session));
-            if is_new {
+            let Renewed { session, is_fresh } = running.remote.renew(&lost).await?;
+            if is_fresh {
+                running.listen(Arc::clone(&session));
                 running.wish_again(Arc::clone(&session));
             }
             session.has_wished().await;

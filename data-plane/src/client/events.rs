@@ -158,9 +158,12 @@ impl Running {
     /// Gives a request up when it takes too long.
     fn limit(self: &Arc<Self>, serial: Serial, id: Bytes) {
         let Some(limit) = self.request_timeout else { return };
+        let Some(over) = self.waiting.lock().over(serial) else { return };
         let running = Arc::clone(self);
         tokio::spawn(async move {
-            tokio::time::sleep(limit).await;
+            if over.run_until_cancelled(tokio::time::sleep(limit)).await.is_none() {
+                return;
+            }
             if running.fail(serial, &id, &CallFailure::TooLong(limit)).await {
                 running.post(cancelled(&id), Repeat::IfBroken).await.ok();
             }

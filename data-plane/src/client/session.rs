@@ -47,8 +47,9 @@ pub(super) struct Session {
 /// The session that took the place of a lost one.
 pub(super) struct Renewed {
     pub(super) session: Arc<Session>,
-    /// It has begun just now, and knows nothing of what the client wants to hear of.
-    pub(super) is_new: bool,
+    /// It has begun just now in the place of one that was in use: it has no stream yet, and knows
+    /// nothing of what the client wants to hear of.
+    pub(super) is_fresh: bool,
 }
 
 impl Session {
@@ -95,41 +96,53 @@ impl Session {
 impl Remote {
     /// Runs the client's handshake; its answer, whatever it says.
     pub(super) async fn initialize(&self, hello: &Message) -> Result<Message, CallFailure> {
+        let (answer, session) = self.begin(hello).await?;
+        if let Some(session) = session {
+            self.enter(Arc::new(session));
+        }
+        Ok(answer)
+    }
+
+    /// A session that nobody uses yet, if the server's answer begins one.
+    async fn begin(&self, hello: &Message) -> Result<(Message, Option<Session>), CallFailure> {
         let bounds = Bounds::of_step(&self.limits, STEP + RECONNECT_FOR);
         let request = (self.template.clone(), hello.body.clone());
         let response = self.post(request, Repeat::IfUnsent, &bounds).await?;
         let id = response.headers().get(SESSION_ID).cloned();
         let answer = response_to(hello, response, &bounds).await?;
-        if let Some(version) = result_of(&answer).and_then(negotiated) {
+        let session = result_of(&answer).and_then(negotiated).map(|version| {
             let mut headers = self.template.clone();
             if let Some(mut id) = id {
                 id.set_sensitive(true);
                 headers.insert(SESSION_ID, id);
             }
             headers.insert(VERSION, version);
-            let session = Arc::new(Session::new(headers, hello.clone()));
-            if let Some(old) = self.session.swap(Some(session)) {
-                old.over.cancel();
-            }
+            Session::new(headers, hello.clone())
+        });
+        Ok((answer, session))
+    }
+
+    fn enter(&self, session: Arc<Session>) {
+        if let Some(old) = self.session.swap(Some(session)) {
+            old.over.cancel();
         }
-        Ok(answer)
     }
 
     /// Begins a session like the lost one; callers that come meanwhile share it.
     pub(super) async fn renew(&self, lost: &Arc<Session>) -> Result<Renewed, CallFailure> {
         let _renewing = self.renewing.lock().await;
         if let Some(session) = self.session().filter(|session| !Arc::ptr_eq(session, lost)) {
-            return Ok(Renewed { session, is_new: false });
+            return Ok(Renewed { session, is_fresh: false });
         }
         tracing::info!("the server has forgotten the session: initializing again");
-        let answer = self.initialize(&lost.hello).await?;
+        let (answer, session) = self.begin(&lost.hello).await?;
         if let Some(error) = error_of(&answer) {
             let text = format!("error {}: {}", error.code, error.message);
             return Err(CallFailure::Initialize(text));
         }
-        let session = self.session().ok_or(CallFailure::SessionLost)?;
-        let is_new = lost.is_confirmed.load(Relaxed);
-        if is_new {
+        let session = Arc::new(session.ok_or(CallFailure::SessionLost)?);
+        let is_fresh = lost.is_confirmed.load(Relaxed);
+        if is_fresh {
             session.wishing.get_or_init(CancellationToken::new);
             session.confirm();
             let bounds = Bounds::of_step(&self.limits, STEP);
@@ -138,7 +151,9 @@ impl Remote {
                 tracing::warn!(%failure, "the new session was not told that it has begun");
             }
         }
-        Ok(Renewed { session, is_new })
+        // Last: servers refuse what comes before they were told.
+        self.enter(Arc::clone(&session));
+        Ok(Renewed { session, is_fresh })
     }
 
     /// Says again what the client wants to hear of, and tells it what it may have missed.

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use serde_json::Value;
-use tokio::net::TcpStream;
+use serde_json::{Value, json};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{Message, client::IntoClientRequest as _, protocol::frame::coding::CloseCode},
 };
 
-use super::harness::{CALLER, World, ask, call_body, config, json, post};
+use super::harness::{CALLER, World, ask, call_body, config, json as parsed, post};
 
 const HELLO: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
 const PING: &str = r#"{"jsonrpc":"2.0","id":"p","method":"ping"}"#;
@@ -40,7 +40,7 @@ impl Socket {
     pub(super) async fn message(&mut self) -> Value {
         loop {
             match self.0.next().await.unwrap().unwrap() {
-                Message::Text(text) => return json(&text),
+                Message::Text(text) => return parsed(&text),
                 Message::Ping(_) | Message::Pong(_) => {}
                 other => panic!("{other:?}"),
             }
@@ -170,6 +170,40 @@ fn who_has_an_answer_may_use_its_id_again() {
 }
 
 #[test]
+fn who_reads_no_answers_is_not_read_any_more() {
+    let mut config = config();
+    config.limits.calls_per_session = 16;
+    config.timeouts.idle = Duration::from_secs(20);
+    let world = World::with(config);
+    world.runtime.block_on(async {
+        let mut socket = Socket::open(&world, "/ws", Some("mcp")).await;
+        socket.send(HELLO).await;
+        socket.message().await;
+        let text = "x".repeat(200_000);
+        let call = |id: u32| {
+            json!({"jsonrpc": "2.0", "id": id, "method": "tools/call",
+                "params": {"name": "up-echo", "arguments": {"text": text}}})
+        };
+        // The sockets hold some, and the queue.
+        let mut sent = 0;
+        for id in 1..500 {
+            let message = call(id).to_string();
+            if timeout(Duration::from_secs(2), socket.send(&message)).await.is_err() {
+                break;
+            }
+            sent += 1;
+            // Calls that are refused would stop it as well.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!((64..300).contains(&sent), "{sent}");
+        for _ in 0..sent {
+            socket.message().await;
+        }
+    });
+    world.stop();
+}
+
+#[test]
 fn every_reason_to_close_has_its_code() {
     let mut config = config();
     config.limits.body_bytes = 1000;
@@ -237,7 +271,7 @@ fn a_client_that_reads_late_misses_progress_but_not_its_answer() {
     // Its upstream need not wait for it.
     world.runtime.block_on(async {
         let answered = world.upstream.waits.wait_for(|waits| waits.answered == 1);
-        tokio::time::timeout(Duration::from_mins(1), answered).await.unwrap().unwrap();
+        timeout(Duration::from_mins(1), answered).await.unwrap().unwrap();
     });
     let count = world.runtime.block_on(async {
         let mut count = 0;

@@ -1,5 +1,7 @@
 //! Requests that run, by their ids: what a cancellation and the end can name.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use parking_lot::Mutex;
 use proto::Era;
@@ -10,7 +12,27 @@ use crate::mcp::{Message, Method};
 
 /// All requests that somebody waits for.
 #[derive(Default)]
-pub(super) struct Requests(Mutex<Vec<Request>>);
+pub(super) struct Requests(Arc<Mutex<Vec<Request>>>);
+
+/// A running request's hold on its id, which is free again when this is dropped.
+pub(super) struct Place {
+    requests: Arc<Mutex<Vec<Request>>>,
+    id: Bytes,
+    cancel: CancellationToken,
+}
+
+impl Place {
+    /// Resolves when nobody waits for the answer any more.
+    pub(super) async fn cancelled(&self) {
+        self.cancel.cancelled().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.requests.lock().retain(|request| request.id != self.id);
+    }
+}
 
 /// A request that a cancellation can name.
 struct Request {
@@ -23,8 +45,8 @@ struct Request {
 }
 
 impl Requests {
-    /// What ends the request early; `None` if one with its id runs.
-    pub(super) fn register(&self, message: &Message) -> Option<CancellationToken> {
+    /// A place for the request; `None` if one with its id runs.
+    pub(super) fn register(&self, message: &Message) -> Option<Place> {
         let id = message.id_bytes();
         let mut requests = self.0.lock();
         if requests.iter().any(|other| other.id == id) {
@@ -32,16 +54,12 @@ impl Requests {
         }
         let cancel = CancellationToken::new();
         requests.push(Request {
-            id,
+            id: id.clone(),
             era: era_of(message),
             is_subscription: is_subscription(message),
             cancel: cancel.clone(),
         });
-        Some(cancel)
-    }
-
-    pub(super) fn remove(&self, id: &Bytes) {
-        self.0.lock().retain(|request| request.id != id);
+        Some(Place { requests: Arc::clone(&self.0), id, cancel })
     }
 
     /// The request that a `notifications/cancelled` names, if it runs.

@@ -17,9 +17,11 @@ use crate::{
         wishes::{Say, WISHES_FIRST, is_answer},
     },
     mcp::{Kind, Message},
-    upstream::{Bounds, CallFailure, EventReader, INITIALIZED, sse::SseEvent},
+    upstream::{Bounds, CallFailure, EventReader, INITIALIZED, error_of, sse::SseEvent},
 };
 
+/// What is said of wishes that come to nothing.
+const NOT_TAKEN: &str = "the new stream does not take what the old did";
 /// How long the first event may take once the stream is there.
 const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -111,7 +113,7 @@ impl Running {
                         Ok(()) if is_answering => is_answering = self.is_answered(&id).await,
                         Ok(()) => {}
                         Err(failure) => {
-                            tracing::warn!(%failure, "the new stream does not take what the old did");
+                            tracing::warn!(%failure, "{NOT_TAKEN}");
                         }
                     }
                 }
@@ -186,6 +188,9 @@ impl Running {
             return self.client.say(message.body).await;
         }
         if is_answer(&message) {
+            if let Some(error) = error_of(&message) {
+                tracing::warn!(refused = %error.message, "{NOT_TAKEN}");
+            }
             self.said_again.send_replace(message.id_bytes());
             return;
         }

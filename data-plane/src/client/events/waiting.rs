@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     client::reply::Reply,
@@ -35,6 +36,8 @@ struct Request {
     id: Bytes,
     is_posted: bool,
     reply: Reply,
+    /// Tells who waits for it that nobody does any more.
+    is_over: Option<DropGuard>,
 }
 
 /// What a response means to the client.
@@ -60,7 +63,7 @@ impl Waiting {
                 self.forgotten.retain(|forgotten| *forgotten != id);
                 self.last += 1;
                 let serial = Serial(self.last);
-                self.requests.push(Request { serial, id, is_posted: false, reply });
+                self.requests.push(Request { serial, id, is_posted: false, reply, is_over: None });
                 return Some(serial);
             }
             Kind::Notification(notification) => match notification.method {
@@ -89,6 +92,14 @@ impl Waiting {
     /// Whether the answer to this request is waited for.
     pub(super) fn waits_for(&self, serial: Serial) -> bool {
         self.requests.iter().any(|request| request.serial == serial)
+    }
+
+    /// Fires when the answer to this request is waited for no longer; nothing if it is not.
+    pub(super) fn over(&mut self, serial: Serial) -> Option<CancellationToken> {
+        let request = self.requests.iter_mut().find(|request| request.serial == serial)?;
+        let over = CancellationToken::new();
+        request.is_over = Some(over.clone().drop_guard());
+        Some(over)
     }
 
     /// Where the answer would have gone, if somebody waited for it.
@@ -149,6 +160,19 @@ mod tests {
 
     fn message(text: &'static str) -> Message {
         parse(text.into()).unwrap()
+    }
+
+    #[test]
+    fn who_waits_with_a_request_is_told_of_its_end() {
+        let mut waiting = Waiting::default();
+        let (client, _messages) = ClientEnd::open();
+        let asked = message(r#"{"jsonrpc":"2.0","id":0,"method":"ping"}"#);
+        let serial = waiting.note(&asked, Reply::Alone(client)).unwrap();
+        let over = waiting.over(serial).unwrap();
+        assert!(!over.is_cancelled());
+        drop(waiting.hear(&message(r#"{"jsonrpc":"2.0","id":0,"result":{}}"#)));
+        assert!(over.is_cancelled());
+        assert!(waiting.over(serial).is_none());
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Pipe {
                 Begun::Done(_) | Begun::Listening(_) => None,
             }
         };
-        let wanted = place.while_wanted(work);
-        Ok(Answering::Later(Box::pin(async move { wanted.await.flatten() })))
+        let wanted = async move { place.while_wanted(work).await.flatten() };
+        Ok(Answering::Later(Box::pin(wanted)))
     }
 }

@@ -30,7 +30,7 @@ impl Drop for Place {
 
 impl Place {
     /// Does work, unless nobody waits for it any more.
-    pub(super) async fn while_wanted<T>(self, work: impl Future<Output = T> + Send) -> Option<T> {
+    pub(super) async fn while_wanted<T>(&self, work: impl Future<Output = T> + Send) -> Option<T> {
         let done = tokio::select! {
             biased;
             () = self.pipe.closed.cancelled() => None,
@@ -67,8 +67,9 @@ impl Pipe {
         }
     }
 
-    /// Says what work gives. Its place is free before that: who has heard the answer may use the
-    /// id again.
+    /// Says what work gives. Its place is held until there is room for that, so that a client
+    /// that reads nothing is refused further calls; and free before it is said, since who has heard
+    /// the answer may use the id again.
     pub(super) fn answer(
         self: &Arc<Self>,
         place: Place,
@@ -76,8 +77,11 @@ impl Pipe {
     ) {
         let pipe = Arc::clone(self);
         drop(self.work.spawn(async move {
-            if let Some(answer) = place.while_wanted(work).await.flatten() {
-                pipe.say(answer).await;
+            let Some(answer) = place.while_wanted(work).await.flatten() else { return };
+            let room = pipe.room().await;
+            drop(place);
+            if let Some(room) = room {
+                room.send(answer);
             }
         }));
     }

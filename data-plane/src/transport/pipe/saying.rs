@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::Pipe;
 use crate::{
@@ -76,12 +76,21 @@ impl Pipe {
         }
     }
 
-    /// Sends a message; a client that reads nothing for too long loses its connection.
+    /// Sends a message as soon as there is room for it.
     pub(super) async fn say(&self, message: Bytes) {
-        let patience = self.edge.timeouts().idle;
-        if self.out.send_timeout(message, patience).await.is_err() {
+        if let Some(room) = self.room().await {
+            room.send(message);
+        }
+    }
+
+    /// Room for a message; a client that reads nothing for too long loses its connection.
+    pub(super) async fn room(&self) -> Option<mpsc::Permit<'_, Bytes>> {
+        let room = tokio::time::timeout(self.edge.timeouts().idle, self.out.reserve()).await;
+        let room = room.ok().and_then(Result::ok);
+        if room.is_none() {
             self.closed.cancel();
         }
+        room
     }
 }
 

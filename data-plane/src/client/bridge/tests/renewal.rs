@@ -1,5 +1,7 @@
 //! A session that begins in the place of a lost one, whatever becomes of the call that found out.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
@@ -60,6 +62,36 @@ async fn forgetful(
         }
     })
     .await
+}
+
+#[tokio::test]
+async fn calls_wait_until_the_new_session_was_told_that_it_has_begun() {
+    let too_early = Arc::new(AtomicBool::new(false));
+    let noted = Arc::clone(&too_early);
+    let bridged = Bridged::at("2025-11-25", None, move |seen, log| {
+        let is_new = seen.header("mcp-session-id") == "s2";
+        match seen.member("/method").as_str()? {
+            "initialize" if count(log, "initialize") > 1 => {
+                Some(begun("s2", json_answer(hello("2025-11-25"))))
+            }
+            "notifications/initialized" if is_new => Some(never()),
+            "tools/call" if is_new => {
+                noted.store(true, Relaxed);
+                None
+            }
+            "tools/call" => Some(answer(404, "", "")),
+            _ => None,
+        }
+    })
+    .await;
+    bridged.call().await;
+    bridged.heard("notifications/initialized", 2).await;
+    bridged
+        .send(json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "t"}}))
+        .await;
+    bridged.heard("tools/call", 2).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!too_early.load(Relaxed), "servers refuse that");
 }
 
 #[tokio::test]
