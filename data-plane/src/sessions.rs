@@ -6,34 +6,38 @@
 
 mod asleep;
 mod audience;
+mod calls;
 pub(crate) mod channel;
 pub(crate) mod listeners;
 mod questions;
 mod tasks;
 mod watching;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering::Relaxed},
-    },
-    task::{Context, Poll},
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering::Relaxed},
 };
 
-use bytes::Bytes;
 use dashmap::DashMap;
-use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
 use self::{
     asleep::{Asleep, Sleepers},
-    channel::{Channel, End, Reader},
+    calls::Running,
+    channel::{Channel, End},
     listeners::Listeners,
     questions::Questions,
     watching::{Lists, Subscriptions},
 };
-pub(crate) use self::{questions::Asks, watching::Subscription};
-use crate::{tasks::KnownTasks, upstream::Question};
+pub(crate) use self::{
+    calls::{Ticket, TicketError},
+    questions::Asks,
+    watching::Subscription,
+};
+use crate::tasks::KnownTasks;
+
+/// In the place of the last use of a session that must be looked up again.
+const OVER: i64 = i64::MIN;
 
 /// The random part of a session id.
 pub(crate) type SessionId = [u8; 16];
@@ -54,10 +58,10 @@ pub(crate) struct Sessions {
 /// One session that has been used here.
 #[derive(Debug)]
 pub(crate) struct Live {
+    /// Or [`OVER`].
     last_used_ms: AtomicI64,
     /// It was idle, and upstreams do not know yet that it is back.
     is_woken: AtomicBool,
-    ended: AtomicBool,
     calls: Mutex<Vec<Running>>,
     questions: Mutex<Questions>,
     channel: Mutex<Channel>,
@@ -68,48 +72,11 @@ pub(crate) struct Live {
     tasks: Mutex<KnownTasks>,
 }
 
-#[derive(Debug)]
-struct Running {
-    id: Bytes,
-    cancel: Arc<Cancel>,
-}
-
-#[derive(Debug, Default)]
-struct Cancel {
-    is_cancelled: AtomicBool,
-    waker: AtomicWaker,
-    taken_back: Mutex<TakenBack>,
-}
-
-/// What a call has to tell its client of questions that nobody waits for any more.
-#[derive(Debug, Default)]
-struct TakenBack {
-    told: Vec<Bytes>,
-    /// The call tells nothing more.
-    is_over: bool,
-}
-
-/// Why a call cannot begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TicketError {
-    TooMany,
-    DuplicateId,
-    Ended,
-}
-
-/// A running call's place in its session.
-#[derive(Debug)]
-pub(crate) struct Ticket {
-    live: Arc<Live>,
-    cancel: Arc<Cancel>,
-}
-
 impl Sessions {
     /// The session's live state; `None` if the session was deleted. If there is none it is made,
     /// from what is kept of a session that was idle: nobody meets one that is half awake.
     pub(crate) fn enter(&self, id: SessionId, now_ms: i64) -> Option<Arc<Live>> {
-        if let Some(live) = self.live.get(&id) {
-            live.last_used_ms.store(now_ms, Relaxed);
+        if let Some(live) = self.live.get(&id).filter(|live| live.touch(now_ms)) {
             return Some(Arc::clone(&live));
         }
         let entry = self.live.entry(id);
@@ -163,18 +130,15 @@ impl Sessions {
         self.live.retain(|id, live| {
             let is_read = live.prune_streams();
             live.tasks.lock().prune();
-            let keep = is_read
-                || live.last_used_ms.load(Relaxed) > idle_since_ms
-                || !live.calls.lock().is_empty();
-            if !keep {
-                // Whoever still holds it must look it up again.
-                live.ended.store(true, Relaxed);
-                if let Some(asleep) = live.fall_asleep() {
-                    self.sleepers.add(*id, asleep);
-                }
-                idle.push(*id);
+            if is_read {
+                return true;
             }
-            keep
+            let Some(since_ms) = live.rest(idle_since_ms) else { return true };
+            if let Some(asleep) = live.fall_asleep(since_ms) {
+                self.sleepers.add(*id, asleep);
+            }
+            idle.push(*id);
+            false
         });
         self.sleepers.prune(now_ms);
         idle
@@ -206,7 +170,6 @@ impl Live {
         Self {
             last_used_ms: AtomicI64::new(now_ms),
             is_woken,
-            ended: AtomicBool::new(false),
             calls: Mutex::default(),
             questions: Mutex::default(),
             channel: Mutex::new(Channel::after(missed)),
@@ -220,42 +183,28 @@ impl Live {
 
     /// Notes a use without the table; false if the session must be looked up again.
     pub(crate) fn touch(&self, now_ms: i64) -> bool {
-        self.last_used_ms.store(now_ms, Relaxed);
-        !self.ended.load(Relaxed)
+        let used = |last_ms| (last_ms != OVER).then_some(now_ms);
+        self.last_used_ms.fetch_update(Relaxed, Relaxed, used).is_ok()
     }
 
-    /// Takes a place for a call of the request `id`.
-    pub(crate) fn begin(self: &Arc<Self>, id: Bytes, limit: usize) -> Result<Ticket, TicketError> {
-        let mut calls = self.calls.lock();
-        if self.ended.load(Relaxed) {
-            return Err(TicketError::Ended);
-        }
-        if calls.len() >= limit {
-            return Err(TicketError::TooMany);
-        }
-        if calls.iter().any(|call| call.id == id) {
-            return Err(TicketError::DuplicateId);
-        }
-        let cancel = Arc::new(Cancel::default());
-        calls.push(Running { id, cancel: Arc::clone(&cancel) });
-        Ok(Ticket { live: Arc::clone(self), cancel })
-    }
-
-    /// Cancels the call of the request `id`; one that has ended is no error.
-    pub(crate) fn cancel(&self, id: &[u8]) {
+    /// Ends it for now, unless somebody has used it since; gives when that was last. Whoever still
+    /// holds it must look it up again, and whoever has just used it keeps it.
+    fn rest(&self, idle_since_ms: i64) -> Option<i64> {
         let calls = self.calls.lock();
-        if let Some(call) = calls.iter().find(|call| call.id == id) {
-            call.cancel.fire();
-        }
+        let last_ms = self.last_used_ms.load(Relaxed);
+        let is_idle = last_ms <= idle_since_ms && calls.is_empty();
+        let is_over =
+            || self.last_used_ms.compare_exchange(last_ms, OVER, Relaxed, Relaxed).is_ok();
+        (is_idle && is_over()).then_some(last_ms)
     }
 
     fn has_ended(&self) -> bool {
-        self.ended.load(Relaxed)
+        self.last_used_ms.load(Relaxed) == OVER
     }
 
     fn end(&self) {
         let calls = self.calls.lock();
-        self.ended.store(true, Relaxed);
+        self.last_used_ms.store(OVER, Relaxed);
         calls.iter().for_each(|call| call.cancel.fire());
         drop(calls);
         self.forget_all_questions();
@@ -264,99 +213,12 @@ impl Live {
     }
 }
 
-impl Cancel {
-    fn fire(&self) {
-        self.is_cancelled.store(true, std::sync::atomic::Ordering::Release);
-        self.waker.wake();
-    }
-
-    /// Lets the call tell its client; gives the message back if the call is over.
-    fn take_back(&self, told: Bytes) -> Option<Bytes> {
-        let mut taken_back = self.taken_back.lock();
-        if taken_back.is_over {
-            return Some(told);
-        }
-        taken_back.told.push(told);
-        drop(taken_back);
-        self.waker.wake();
-        None
-    }
-
-    /// The call is over. Gives what it has not told.
-    fn close(&self) -> Vec<Bytes> {
-        let mut taken_back = self.taken_back.lock();
-        taken_back.is_over = true;
-        std::mem::take(&mut taken_back.told)
-    }
-}
-
-impl Ticket {
-    /// Takes a question of this call's upstream: the request to send to the client, if it can
-    /// be asked.
-    pub(crate) fn ask(&self, question: Question, asks: Asks) -> Option<Bytes> {
-        self.live.ask(question, Some(self), asks)
-    }
-
-    /// The same on a stream of the session, if its client reads one: the call has none.
-    pub(crate) fn ask_aside(&self, question: Question, asks: Asks) {
-        if self.live.is_listening()
-            && let Some(request) = self.live.ask(question, Some(self), asks)
-        {
-            self.tell_aside(request);
-        }
-    }
-
-    /// Tells the client on a stream of the session.
-    pub(crate) fn tell_aside(&self, message: Bytes) {
-        self.live.tell(message);
-    }
-
-    /// This call's upstream takes back its request `id` (raw JSON): what to tell the client.
-    pub(crate) fn withdraw(&self, id: &[u8]) -> Option<Bytes> {
-        self.live.withdraw(id, self)
-    }
-
-    /// What to tell the client of a question that has expired. Who polls for cancellation is
-    /// woken when there is something.
-    pub(crate) fn taken_back(&self) -> Option<Bytes> {
-        self.cancel.taken_back.lock().told.pop()
-    }
-
-    /// The call is over: what to tell the client of its questions that are open still. What
-    /// becomes of others later it is told elsewhere.
-    pub(crate) fn take_back(&self) -> Vec<Bytes> {
-        [self.cancel.close(), self.live.forget_questions(self)].concat()
-    }
-
-    /// Opens the stream on which this call's messages travel.
-    pub(crate) fn attach(&self) -> Reader {
-        self.live.attach_call()
-    }
-
-    /// Ready once the call is cancelled.
-    pub(crate) fn poll_cancelled(&self, cx: &Context<'_>) -> Poll<()> {
-        self.cancel.waker.register(cx.waker());
-        if self.cancel.is_cancelled.load(std::sync::atomic::Ordering::Acquire) {
-            return Poll::Ready(());
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let mut calls = self.live.calls.lock();
-        if let Some(at) = calls.iter().position(|call| Arc::ptr_eq(&call.cancel, &self.cancel)) {
-            calls.swap_remove(at);
-        }
-        drop(calls);
-        // Whoever could tell the client is gone.
-        drop(self.take_back());
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::task::Context;
+
+    use bytes::Bytes;
+
     use super::*;
 
     #[test]
@@ -367,18 +229,6 @@ mod tests {
         assert_eq!(sessions.end_where(|id| *id == [1; 16]), [[1; 16]]);
         assert!(!gone.touch(1) && stays.touch(1));
         assert_eq!(sessions.len(), 1);
-    }
-
-    #[test]
-    fn a_session_bounds_its_calls_and_gives_places_back() {
-        let sessions = Sessions::default();
-        let live = sessions.enter([1; 16], 0).unwrap();
-        let first = live.begin(Bytes::from_static(b"1"), 2).unwrap();
-        assert_eq!(live.begin(Bytes::from_static(b"1"), 2).unwrap_err(), TicketError::DuplicateId);
-        let _second = live.begin(Bytes::from_static(b"\"1\""), 2).unwrap();
-        assert_eq!(live.begin(Bytes::from_static(b"3"), 2).unwrap_err(), TicketError::TooMany);
-        drop(first);
-        assert!(live.begin(Bytes::from_static(b"3"), 2).is_ok());
     }
 
     #[test]
@@ -401,6 +251,32 @@ mod tests {
     }
 
     #[test]
+    fn who_has_just_used_a_session_keeps_it() {
+        let sessions = Sessions::default();
+        let live = sessions.enter([1; 16], 0).unwrap();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Relaxed) {
+                    sessions.sweep(10, 5, |_| false);
+                }
+            });
+            let mut live = live;
+            for now_ms in 0..100_000 {
+                // Between old times, of which it may be swept, and a new one.
+                let now_ms = if now_ms % 2 == 0 { now_ms % 5 } else { 10 };
+                if !live.touch(now_ms) {
+                    live = sessions.enter([1; 16], now_ms).unwrap();
+                }
+                if now_ms == 10 {
+                    assert!(live.begin(Bytes::from_static(b"1"), 2).is_ok());
+                }
+            }
+            stop.store(true, Relaxed);
+        });
+    }
+
+    #[test]
     fn idle_sessions_are_swept_but_not_while_they_work() {
         let sessions = Sessions::default();
         let live = sessions.enter([1; 16], 0).unwrap();
@@ -412,18 +288,5 @@ mod tests {
         assert!(sessions.sweep(10, 5, |_| false).is_empty());
         assert_eq!(sessions.sweep(20, 15, |_| false), [[1; 16]]);
         assert_eq!(sessions.len(), 0);
-    }
-
-    #[test]
-    fn a_call_is_cancelled_by_its_id() {
-        let sessions = Sessions::default();
-        let live = sessions.enter([1; 16], 0).unwrap();
-        let one = live.begin(Bytes::from_static(b"1"), 9).unwrap();
-        let two = live.begin(Bytes::from_static(b"2"), 9).unwrap();
-        live.cancel(b"2");
-        live.cancel(b"unknown");
-        let cx = Context::from_waker(std::task::Waker::noop());
-        assert!(one.poll_cancelled(&cx).is_pending());
-        assert!(two.poll_cancelled(&cx).is_ready());
     }
 }

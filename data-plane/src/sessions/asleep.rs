@@ -101,11 +101,11 @@ impl Sleepers {
 }
 
 impl Live {
-    /// What to keep of a session that is idle; `None`: nothing.
-    pub(super) fn fall_asleep(&self) -> Option<Asleep> {
+    /// What to keep of a session that is idle since `since_ms`; `None`: nothing.
+    pub(super) fn fall_asleep(&self, since_ms: i64) -> Option<Asleep> {
         let subscriptions = mem::take(&mut *self.subscriptions.lock());
         let asleep = Asleep {
-            since_ms: self.last_used_ms.load(Relaxed),
+            since_ms,
             level: self.level.load(Relaxed),
             subscriptions: subscriptions.into_keys().collect(),
             tasks: mem::take(&mut *self.tasks.lock()).asleep(),

@@ -230,7 +230,7 @@ mod tests {
     use super::*;
     use crate::{
         mcp::{Version, elicitation::Askers, extension::Hears, message::parse},
-        sessions::{Asks, Reader},
+        sessions::{Asks, channel::Reader},
         snapshot::table::tests::{compile, sample, tool, upstream},
         upstream::testing::question,
     };
