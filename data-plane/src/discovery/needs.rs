@@ -33,6 +33,16 @@ const KNOWN_MAX: usize = 20_000;
 /// Names of capabilities.
 type Needs = &'static [&'static str];
 
+/// What clients need for what is listed.
+type Verdicts = BTreeMap<Key, Needs>;
+
+/// Whether what is remembered has to be looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Age {
+    Recent,
+    Old,
+}
+
 /// What costly looks saw.
 #[derive(Debug)]
 pub(crate) struct Remembered {
@@ -45,7 +55,7 @@ enum Saw {
     /// Of processes that are each client's own: what they show, all together.
     Each { rich: Listing, sorted: Listing },
     /// Of the process that all share: what clients need for what it shows.
-    Shared(BTreeMap<Key, Needs>),
+    Shared(Verdicts),
 }
 
 /// Who an upstream's listings come from.
@@ -119,43 +129,39 @@ impl Everybody<'_> {
     /// only tell what of it is for whom: what none of them shows came about by what was done
     /// with the shared one, and needs nothing.
     async fn sort_shared(&self, rich: Listing, end: Instant) -> Listing {
-        let known = self.remembered_needs();
-        let needs = match known {
-            Some(known) if rich.keys().iter().all(|key| known.contains_key(key)) => known,
-            known => {
-                let found = self.classify(&rich, known.as_ref(), end).await;
-                let Some(mut found) = found else { return rich };
-                // What was seen before may come back.
-                found.extend(known.filter(|known| known.len() < KNOWN_MAX).into_iter().flatten());
-                self.remember(Saw::Shared(found.clone()));
-                found
+        let known = match self.remembered_needs() {
+            Some((known, Age::Recent)) if rich.keys().iter().all(|it| known.contains_key(it)) => {
+                return needing(rich, &known);
             }
+            known => known.map(|(known, _age)| known),
         };
-        rich.needing(|key| needs.get(key).copied().unwrap_or(EVERYTHING))
+        match (self.classify(&rich, known.as_ref(), end).await, known) {
+            (None, None) => rich,
+            (None, Some(known)) => needing(rich, &known),
+            (Some(found), known) => {
+                // What was seen before may come back.
+                let mut needs = known.filter(|it| it.len() < KNOWN_MAX).unwrap_or_default();
+                needs.extend(found);
+                self.remember(Saw::Shared(needs.clone()));
+                needing(rich, &needs)
+            }
+        }
     }
 
     /// What clients need for what the shared process shows, as far as that can be known; `None`
-    /// if nobody else could look. While nothing is `known` nothing can have come about by use.
+    /// if nobody else could look.
     async fn classify(
         &self,
         rich: &Listing,
-        known: Option<&BTreeMap<Key, Needs>>,
+        known: Option<&Verdicts>,
         end: Instant,
-    ) -> Option<BTreeMap<Key, Needs>> {
+    ) -> Option<Verdicts> {
         let looks = (self.look(Capabilities::NONE, end), self.look(Capabilities::all(), end));
         let (least, most) = tokio::join!(looks.0, looks.1);
-        let least = least?;
-        let mut unexplained = rich.clone();
-        let for_all = unexplained.take(&least.keys()).keys();
-        let mut needs: BTreeMap<_, _> = for_all.into_iter().map(|key| (key, NOTHING)).collect();
-        let Some(most) = most else { return Some(needs) };
-        let mut gated = unexplained.take(&most.keys());
-        if known.is_some() {
-            needs.extend(unexplained.keys().into_iter().map(|key| (key, NOTHING)));
-        }
+        let (mut needs, mut gated) = judge(rich, &least?, most.as_ref(), known);
         for step in STEPS {
             if gated.is_empty() {
-                break;
+                return Some(needs);
             }
             let Some(shown) = self.look(Capabilities::of(step), end).await else {
                 return Some(needs);
@@ -180,12 +186,15 @@ impl Everybody<'_> {
         }
     }
 
-    fn remembered_needs(&self) -> Option<BTreeMap<Key, Needs>> {
+    /// What was known last of the shared process. However old, it says that a process has been
+    /// seen before.
+    fn remembered_needs(&self) -> Option<(Verdicts, Age)> {
         match &self.active.remembered.lock().as_ref()? {
-            Remembered { at, saw: Saw::Shared(needs) } if at.elapsed() < REMEMBER => {
-                Some(needs.clone())
+            Remembered { at, saw: Saw::Shared(needs) } => {
+                let age = if at.elapsed() < REMEMBER { Age::Recent } else { Age::Old };
+                Some((needs.clone(), age))
             }
-            Remembered { .. } => None,
+            Remembered { at: _, saw: Saw::Each { .. } } => None,
         }
     }
 
@@ -210,5 +219,84 @@ impl Everybody<'_> {
                 None
             }
         }
+    }
+}
+
+fn needing(rich: Listing, needs: &Verdicts) -> Listing {
+    rich.needing(|key| needs.get(key).copied().unwrap_or(EVERYTHING))
+}
+
+/// What can be said of what a shared process shows (`rich`), once a process of its own was seen by
+/// the least capable client and one by the `most` capable; and what some capability gates. While
+/// nothing is `known` nothing can have come about by use.
+fn judge(
+    rich: &Listing,
+    least: &Listing,
+    most: Option<&Listing>,
+    known: Option<&Verdicts>,
+) -> (Verdicts, Listing) {
+    let mut unexplained = rich.clone();
+    let for_all = unexplained.take(&least.keys()).keys();
+    let mut needs: Verdicts = for_all.into_iter().map(|key| (key, NOTHING)).collect();
+    let Some(most) = most else { return (needs, Listing::default()) };
+    let gated = unexplained.take(&most.keys());
+    if let Some(known) = known {
+        let by_use = unexplained.keys().into_iter().filter(|key| !known.contains_key(key));
+        needs.extend(by_use.map(|key| (key, NOTHING)));
+    }
+    (needs, gated)
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::CatalogTool;
+
+    use super::*;
+
+    fn listing(names: &[&str]) -> Listing {
+        let tool = |name: &&str| CatalogTool {
+            name: (*name).to_owned(),
+            definition: "{}".to_owned(),
+            needs_client_capabilities: Vec::new(),
+        };
+        Listing { tools: names.iter().map(tool).collect(), entries: Vec::new() }
+    }
+
+    fn key(name: &str) -> Key {
+        (None, name.to_owned())
+    }
+
+    fn verdicts(of: &[(&str, Needs)]) -> Verdicts {
+        of.iter().map(|(name, needs)| (key(name), *needs)).collect()
+    }
+
+    #[test]
+    fn what_came_about_by_use_is_for_all_once_a_process_has_been_seen() {
+        let (rich, least, most) = (listing(&["a", "b", "new"]), listing(&["a"]), listing(&["b"]));
+        let (needs, gated) = judge(&rich, &least, Some(&most), None);
+        assert_eq!(needs, verdicts(&[("a", NOTHING)]), "nothing is known of `new`");
+        assert_eq!(gated, listing(&["b"]));
+        let known = verdicts(&[("a", NOTHING), ("b", &["sampling"])]);
+        let (needs, gated) = judge(&rich, &least, Some(&most), Some(&known));
+        assert_eq!(needs, verdicts(&[("a", NOTHING), ("new", NOTHING)]));
+        assert_eq!(gated, listing(&["b"]));
+    }
+
+    #[test]
+    fn what_was_gated_stays_so_when_no_new_process_shows_it() {
+        let (rich, none) = (listing(&["a", "b"]), listing(&[]));
+        let known = verdicts(&[("b", &["sampling"])]);
+        let (needs, gated) = judge(&rich, &listing(&["a"]), Some(&none), Some(&known));
+        assert_eq!(needs, verdicts(&[("a", NOTHING)]));
+        assert!(gated.is_empty());
+    }
+
+    #[test]
+    fn without_a_look_as_the_most_capable_client_only_what_is_for_all_is_known() {
+        let known = verdicts(&[]);
+        let (rich, least) = (listing(&["a", "b"]), listing(&["a"]));
+        let (needs, gated) = judge(&rich, &least, None, Some(&known));
+        assert_eq!(needs, verdicts(&[("a", NOTHING)]));
+        assert!(gated.is_empty());
     }
 }

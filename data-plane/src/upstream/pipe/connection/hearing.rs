@@ -49,10 +49,12 @@ impl Connection {
     /// Hears several messages that came in one.
     fn hear_batch(&self, line: &Bytes) {
         let (messages, failure) = batch::readable(line);
+        // Before the others are heard, which may answer all calls but one.
+        let only = failure.is_some().then(|| self.only_call()).flatten();
         for message in messages {
             self.hear(message);
         }
-        if let (Some(failure), Some(call)) = (failure, self.only_call()) {
+        if let (Some(failure), Some(call)) = (failure, only) {
             call.try_send(Err(failure)).ok();
         }
     }

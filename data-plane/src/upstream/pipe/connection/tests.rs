@@ -97,6 +97,13 @@ async fn several_messages_in_one_are_heard_where_a_session_has_them() {
     assert!(call.heard.try_recv().is_err());
     connection.line(r#"[{"jsonrpc":7}]"#.into());
     assert!(matches!(call.heard.try_recv().unwrap(), Err(CallFailure::NotJsonRpc(_))));
+
+    // What cannot be read may be the answer to either of two.
+    let mut other = begin(&connection, "t");
+    let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, call.id);
+    connection.line(format!(r#"[{answer},{{"jsonrpc":7}}]"#).into());
+    assert_eq!(call.next().await.unwrap().body, answer);
+    assert!(other.heard.try_recv().is_err(), "it is still being worked on");
 }
 
 #[tokio::test]
