@@ -149,7 +149,7 @@ fn digest_key(hash: &mut Sha256, id: &str, key: &Key) {
 }
 
 /// What a client shows of itself: its `Authorization` header.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Shown<'h> {
     header: Option<&'h HeaderValue>,
     /// There is another one.

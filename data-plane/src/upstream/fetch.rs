@@ -150,6 +150,9 @@ pub(crate) async fn read_all(mut body: impl Answer, bounds: &Bounds) -> Result<B
             continue;
         }
         if more.is_empty() {
+            // As much as is said to come, so that nothing is moved as it grows.
+            let rest = usize::try_from(body.size_hint().lower()).unwrap_or(limit);
+            more.reserve((first.len() + chunk.len()).saturating_add(rest).min(limit));
             more.extend_from_slice(&std::mem::take(&mut first));
         }
         more.extend_from_slice(&chunk);

@@ -58,6 +58,7 @@ pub(crate) struct HttpUpstream {
     sessions: Sessions<Session>,
     /// It speaks the modern era, and opened no session for a legacy client.
     is_modern_only: AtomicBool,
+    wanted: repair::Wanted,
 }
 
 /// What a call got.
@@ -86,7 +87,8 @@ impl HttpUpstream {
             spoken.put(Arc::new(Handshake::remembered(era, version)));
         }
         let is_modern_only = AtomicBool::new(false);
-        Self { endpoint, spoken, sessions: Sessions::default(), is_modern_only }
+        let (sessions, wanted) = (Sessions::default(), repair::Wanted::default());
+        Self { endpoint, spoken, sessions, is_modern_only, wanted }
     }
 
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {

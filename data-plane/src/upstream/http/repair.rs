@@ -1,12 +1,14 @@
 //! Calls whose headers a modern upstream does not take, because its list marks other parameters
 //! than it did when the catalog was read (MCP 2026-07-28, custom headers from tool parameters).
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::{sync::Mutex, time::Instant};
 
 use super::{Answer, Attempt, HttpUpstream};
 use crate::{
     discovery,
-    mcp::{Capabilities, code},
+    mcp::{Capabilities, code, mirror::MirrorParam},
     snapshot::table::ToolEntry,
     target::{Asked, Target},
     upstream::{Call, Lister, era::Handshake, failure::CallFailure, fetch::Bounds},
@@ -14,6 +16,18 @@ use crate::{
 
 /// How long the upstream may take to list its tools again.
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long that counts; meanwhile the catalog is read again.
+const REMEMBER: Duration = Duration::from_secs(10);
+/// Tools of one upstream that are remembered.
+const TOOLS_MAX: usize = 256;
+
+/// What tools were found to want as headers, and when. Held while an upstream lists its tools, so
+/// that many calls lead to one look.
+#[derive(Debug, Default)]
+pub(super) struct Wanted(Mutex<BTreeMap<Box<str>, (Instant, Mirrored)>>);
+
+/// `None`: the upstream did not say, or has no such tool.
+type Mirrored = Option<Box<[MirrorParam]>>;
 
 /// Whether a call failed before it ran, for its headers.
 pub(super) fn is_mismatch(failure: &CallFailure) -> bool {
@@ -32,13 +46,9 @@ impl HttpUpstream {
     ) -> Result<Answer, CallFailure> {
         self.endpoint.health.catalog_is_stale();
         let Some(tool) = call.target.as_tool() else { return Err(failure) };
-        let lister =
-            Lister::Modern(Arc::clone(&self.endpoint), spoken.clone(), Capabilities::all());
-        let limits = &self.endpoint.limits;
-        let listing = discovery::mirrored_now(&lister, tool.original_name(), limits);
-        let mirrored = match tokio::time::timeout(LIST_TIMEOUT, listing).await {
-            Ok(Ok(Some(mirrored))) if mirrored != tool.mirrored => mirrored,
-            Ok(_) | Err(_) => return Err(failure),
+        let wanted = bounds.within(self.wanted_now(tool.original_name(), spoken)).await?;
+        let Some(mirrored) = wanted.filter(|wanted| *wanted != tool.mirrored) else {
+            return Err(failure);
         };
         let entry = ToolEntry { mirrored, ..ToolEntry::clone(tool) };
         let target = Target { asked: Asked::Tool(Arc::new(entry)), ..call.target.clone() };
@@ -47,5 +57,32 @@ impl HttpUpstream {
             Attempt::Answered(answer) | Attempt::OtherEra(answer) => Ok(answer),
             Attempt::SessionLost => Err(CallFailure::SessionLost),
         }
+    }
+
+    /// What the definition of a tool asks for now.
+    async fn wanted_now(&self, tool: &str, spoken: &Handshake) -> Mirrored {
+        let mut known = self.wanted.0.lock().await;
+        known.retain(|_, (at, _)| at.elapsed() < REMEMBER);
+        if let Some((_, mirrored)) = known.get(tool) {
+            return mirrored.clone();
+        }
+        let lister =
+            Lister::Modern(Arc::clone(&self.endpoint), spoken.clone(), Capabilities::all());
+        let listing = discovery::mirrored_now(&lister, tool, &self.endpoint.limits);
+        let mirrored = match tokio::time::timeout(LIST_TIMEOUT, listing).await {
+            Ok(Ok(mirrored)) => mirrored,
+            Ok(Err(failure)) => {
+                tracing::debug!(tool, %failure, "its headers cannot be found out");
+                None
+            }
+            Err(_) => {
+                tracing::debug!(tool, "its headers cannot be found out in time");
+                None
+            }
+        };
+        if known.len() < TOOLS_MAX {
+            known.insert(tool.into(), (Instant::now(), mirrored.clone()));
+        }
+        mirrored
     }
 }

@@ -206,7 +206,18 @@ async fn a_call_whose_headers_are_refused_is_made_again_with_those_that_are_want
     log.lock().clear();
     let other = proxy.run(modern_call("2", r#"{"region":"us"}"#)).await;
     assert!(other[0].contains("-32020"), "refused once more: {other:?}");
-    check_log(&log, &[call, "tools/list", call]);
+    check_log(&log, &[call, call]);
+}
+
+#[tokio::test]
+async fn many_calls_that_are_refused_for_their_headers_lead_to_one_look() {
+    let (proxy, log) =
+        picky(r#""result":{"tools":[{"name":"do","inputSchema":{"type":"object"}}]}"#).await;
+    let calls = (1..21).map(|id| proxy.run(modern_call(&id.to_string(), "{}")));
+    for refused in futures_util::future::join_all(calls).await {
+        assert!(refused[0].contains("-32020"), "{refused:?}");
+    }
+    assert_eq!(log.lock().iter().filter(|it| *it == "tools/list").count(), 1);
 }
 
 #[tokio::test]
