@@ -67,10 +67,11 @@ pub(crate) fn config(
     let Sources { control, management, stdio } = sources;
     let url = listen::url(&listen::addresses(&listeners.clients));
     let peer_address = peer_address(settings, &listeners.peers)?;
-    let stdio = match settings.allow_stdio {
-        None => stdio,
+    // The configuration on disk may still have commands that the deployment has forbidden since.
+    let stdio = match settings.allow_stdio.filter(|_| settings.stdio_upstreams) {
+        None if settings.stdio_upstreams => stdio,
         Some(true) => Stdio::Allowed,
-        Some(false) => Stdio::Refused,
+        None | Some(false) => Stdio::Refused,
     };
     let mut limits = Limits::default();
     limits.body_bytes = settings.max_body_bytes.unwrap_or(limits.body_bytes);
