@@ -52,9 +52,9 @@ pub(crate) fn run(case: &str, tools: usize) -> anyhow::Result<Vec<Finding>> {
 /// As proxies have it.
 fn applier(current: &Arc<Current>) -> Applier<Table> {
     let active = Arc::clone(current);
-    Applier::new(Box::new(move |resources, position, _| {
+    Applier::new(Box::new(move |resources, position, changed| {
         let before = active.load();
-        Table::compile_after(before.as_deref(), resources, position.clone())
+        Table::follow(before.as_deref(), resources, position, changed)
     }))
 }
 

@@ -193,9 +193,9 @@ fn apply_change() -> anyhow::Result<Operation> {
     // As the proxy does it.
     let current = Arc::new(Current::new(|_| ()));
     let active = Arc::clone(&current);
-    let mut applier = Applier::new(Box::new(move |resources, position, _| {
+    let mut applier = Applier::new(Box::new(move |resources, position, changed| {
         let before = active.load();
-        Table::compile_after(before.as_deref(), resources, position.clone()).map(Arc::new)
+        Table::follow(before.as_deref(), resources, position, changed).map(Arc::new)
     }));
     let parts = ledger.update(Group::Edge, None);
     let mut take = move |parts: &[proto::wire::Update]| {

@@ -33,10 +33,16 @@ pub type Compile<T> = Box<
         + Sync,
 >;
 
+/// Most resources of an update that are told one by one.
+const TOLD_MAX: usize = 64;
+
 /// What an update changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Changed<'a> {
     Anything,
+    /// Only these resources, which have taken the place of others with their keys, since the
+    /// configuration at this position.
+    Replaced(&'a Position, &'a [&'a Resource]),
     /// Only which sessions have ended, since the configuration at this position.
     EndedSessions(&'a Position),
 }
@@ -237,11 +243,13 @@ impl<T> Applier<T> {
             Err(ContentError::Refused(errors)) => return Ok(Err(Refusal::Invalid(errors))),
         };
         let position = self.content.position().cloned().unwrap_or_default();
-        let changed = match &before {
-            Some(before) if Content::changes_only(&undo, kind::ENDED_SESSIONS) => {
+        let replaced = self.content.replaced(&undo, TOLD_MAX);
+        let changed = match (&before, &replaced) {
+            (Some(before), _) if Content::changes_only(&undo, kind::ENDED_SESSIONS) => {
                 Changed::EndedSessions(before)
             }
-            Some(_) | None => Changed::Anything,
+            (Some(before), Some(replaced)) => Changed::Replaced(before, replaced),
+            (Some(_) | None, _) => Changed::Anything,
         };
         let compiled = (self.compile)(&mut self.content.resources(), &position, changed);
         match compiled {

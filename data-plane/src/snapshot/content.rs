@@ -166,6 +166,19 @@ impl Content {
         }
     }
 
+    /// What is there now, if the update that gave `undo` did nothing but put at most so many
+    /// resources in the place of others.
+    pub fn replaced(&self, undo: &Undo, most: usize) -> Option<Vec<&resource::Resource>> {
+        let Previous::Some(entries) = &undo.previous else { return None };
+        let now = |(key, old): &(wire::ResourceKey, Option<Entry>)| {
+            old.as_ref().and_then(|_| self.entries.get(key)).map(|new| &new.resource)
+        };
+        if entries.len() > most {
+            return None;
+        }
+        entries.iter().map(now).collect()
+    }
+
     /// Whether the update that gave `undo` removed or replaced a token, key or credential.
     pub fn takes_grants(&self, undo: &Undo) -> bool {
         let taken = |key: &wire::ResourceKey, old: &Entry| {

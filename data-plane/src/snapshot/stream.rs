@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
 use super::{
-    apply::{Applier, Change, Changed, Done, Record, Step, Violation},
+    apply::{Applier, Change, Done, Record, Step, Violation},
     current::Current,
     disk::{Disk, DiskError},
     identity::ProxyIdentity,
@@ -80,14 +80,8 @@ impl Snapshot {
         let identity = ProxyIdentity::start(disk.directory())?;
         let active = Arc::clone(&current);
         let mut applier = Applier::new(Box::new(move |resources, position: &Position, changed| {
-            // Sessions are deleted all the time: that shall not cost what the rest is worth.
-            if let Changed::EndedSessions(since) = changed
-                && let Some(base) = active.load().filter(|base| base.position == *since)
-            {
-                return Ok(base.with_ended(resources, position.clone()));
-            }
             let before = active.load();
-            let mut table = Table::compile_after(before.as_deref(), resources, position.clone())?;
+            let mut table = Table::follow(before.as_deref(), resources, position, changed)?;
             table.page_size = page_size;
             Ok(table)
         }));

@@ -1,5 +1,6 @@
 //! One configuration, compiled: what every request of one moment is judged by.
 
+mod chunked;
 mod earlier;
 pub mod entry;
 mod extensions;
@@ -7,6 +8,7 @@ pub mod offer;
 pub mod private;
 mod references;
 mod rendered;
+mod replaced;
 mod selection;
 pub mod shelf;
 pub mod view;
@@ -25,7 +27,7 @@ use proto::{
     upstream::{CatalogScope, Stdio, Transport},
 };
 
-use self::{earlier::Earlier, selection::Selection};
+use self::{chunked::Chunked, earlier::Earlier, selection::Selection};
 pub use self::{
     entry::{TaskSupport, ToolEntry},
     offer::Offer,
@@ -33,6 +35,7 @@ pub use self::{
     shelf::Shelf,
     view::View,
 };
+use super::apply::Changed;
 use crate::{
     auth::{Admission, Trust},
     mcp::feature::Feature,
@@ -69,7 +72,7 @@ pub struct Table {
 /// What is read of resources one by one, so that it need not be read again.
 #[derive(Clone, Debug, Default)]
 struct Read {
-    tools: Arc<[Arc<ToolEntry>]>,
+    tools: Chunked<Arc<ToolEntry>>,
     offers: Arc<[Arc<Offer>]>,
 }
 
@@ -107,8 +110,8 @@ impl Table {
     ) -> Result<Self, Vec<FieldError>> {
         let before = before.map(|before| before.read.clone()).unwrap_or_default();
         let mut parts = Parts::sort(resources, &before);
-        let read =
-            Read { tools: parts.tools.as_slice().into(), offers: parts.offers.as_slice().into() };
+        let tools = parts.tools.iter().cloned().collect();
+        let read = Read { tools, offers: parts.offers.as_slice().into() };
         let mut errors = references::check(&parts);
         let trust =
             Trust::compile(parts.tokens.iter().copied(), parts.keys.iter().copied(), &mut errors);
@@ -152,6 +155,31 @@ impl Table {
             ended_sessions: parts.ended_sessions.into(),
             read,
         })
+    }
+
+    /// What follows on `before`, the configuration that is active, by an update that `changed`
+    /// this: what takes the work that the change is, where that is possible.
+    pub fn follow(
+        before: Option<&Self>,
+        resources: &mut dyn Iterator<Item = &Resource>,
+        position: &Position,
+        changed: Changed<'_>,
+    ) -> Result<Self, Vec<FieldError>> {
+        let base = |since: &Position| before.filter(|before| before.position == *since);
+        let followed = match changed {
+            Changed::Anything => None,
+            // Sessions are deleted all the time: that shall not cost what the rest is worth.
+            Changed::EndedSessions(since) => {
+                base(since).map(|base| base.with_ended(&mut *resources, position.clone()))
+            }
+            Changed::Replaced(since, new) => {
+                base(since).and_then(|base| base.with_replaced(new, position))
+            }
+        };
+        match followed {
+            Some(table) => Ok(table),
+            None => Self::compile_after(before, resources, position.clone()),
+        }
     }
 
     /// The same configuration with the ended sessions of `resources`, which differ in nothing else.
@@ -260,8 +288,8 @@ fn is_private(upstream: &UpstreamResource) -> bool {
 impl<'a> Parts<'a> {
     fn sort(resources: impl Iterator<Item = &'a Resource>, before: &Read) -> Self {
         let mut parts = Self::default();
-        let mut tools = Earlier::new(&before.tools, ToolEntry::key);
-        let mut offers = Earlier::new(&before.offers, Offer::key);
+        let mut tools = Earlier::new(before.tools.iter(), ToolEntry::key);
+        let mut offers = Earlier::new(before.offers.iter(), Offer::key);
         for resource in resources {
             match resource {
                 Resource::Upstream(upstream) => parts.upstreams.push(upstream),

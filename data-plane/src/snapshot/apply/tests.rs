@@ -71,7 +71,7 @@ fn an_update_of_ended_sessions_alone_says_so_and_no_other() {
     let note = Arc::clone(&seen);
     let mut applier = Applier::new(Box::new(move |_, _, changed| {
         note.lock().push(match changed {
-            Changed::Anything => None,
+            Changed::Anything | Changed::Replaced(..) => None,
             Changed::EndedSessions(since) => Some(since.clone()),
         });
         Ok(())
@@ -92,4 +92,38 @@ fn an_update_of_ended_sessions_alone_says_so_and_no_other() {
     let another = Resource::Upstream(upstream("a", "a"));
     assert_eq!(take(store.delta(&[another, ended(6)], &[])), None);
     assert_eq!(take(store.snapshot()), None);
+}
+
+#[test]
+fn an_update_that_replaces_resources_and_does_nothing_else_tells_them() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let note = Arc::clone(&seen);
+    let mut applier = Applier::new(Box::new(move |_, _, changed| {
+        note.lock().push(match changed {
+            Changed::Anything | Changed::EndedSessions(_) => None,
+            Changed::Replaced(since, new) => {
+                Some((since.clone(), new.iter().copied().cloned().collect::<Vec<_>>()))
+            }
+        });
+        Ok(())
+    }));
+    let mut take = |update| {
+        let Ok(Step::Done(done)) = applier.part(update) else { panic!("it is not whole") };
+        done.result.unwrap();
+        seen.lock().pop().unwrap()
+    };
+    let [one, another] = ["one", "another"].map(|name| Resource::Upstream(upstream("a", name)));
+    let b = Resource::Upstream(upstream("b", "b"));
+    let mut store = Store::of(std::slice::from_ref(&one));
+    assert_eq!(take(store.snapshot()), None);
+    let before = store.position.clone();
+    let told = take(store.delta(std::slice::from_ref(&another), &[]));
+    assert_eq!(told, Some((before, vec![another.clone()])));
+    assert_eq!(take(store.delta(&[one.clone(), b.clone()], &[])), None);
+    assert_eq!(take(store.delta(std::slice::from_ref(&another), &[b])), None);
+    let many = (0..=TOLD_MAX).map(|number| Resource::Upstream(upstream(&number.to_string(), "m")));
+    let many: Vec<_> = many.collect();
+    assert_eq!(take(store.delta(&many, &[])), None);
+    assert_eq!(take(store.delta(&many, &[])), None);
+    assert!(take(store.delta(&many[1..], &[])).is_some());
 }

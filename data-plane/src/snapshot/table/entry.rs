@@ -113,6 +113,15 @@ impl ToolEntry {
             && *self.aliases == **aliases
     }
 
+    /// Whether nothing but its description differs, so that it is found and shown where `old` is.
+    pub(super) fn is_described_anew(&self, old: &Self) -> bool {
+        self.id == old.id
+            && self.name == old.name
+            && self.target == old.target
+            && self.needs == old.needs
+            && self.aliases == old.aliases
+    }
+
     /// The upstream it is forwarded to; `None` for tools authored here.
     pub fn upstream_id(&self) -> Option<&str> {
         match &self.target {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use proto::{EntryKind, Era, resource::UpstreamResource, virtual_server::Naming};
 
 use super::{
+    chunked::Chunked,
     entry::ToolEntry,
     extensions::Extensions,
     private::{PerCaller, PrivateCatalog},
@@ -47,16 +48,19 @@ pub struct View {
     pub name: Box<str>,
     /// What the upstreams tell models, under headings; may be empty.
     pub instructions: Box<str>,
-    /// Name here, and the tool; in the order of the list.
-    shown: Vec<(Box<str>, Arc<ToolEntry>)>,
-    by_name: AHashMap<Box<str>, Arc<ToolEntry>>,
-    shelf: Shelf,
+    /// What tools are called here, in the order of the list.
+    names: Arc<[Box<str>]>,
+    /// The tools in the same order.
+    tools: Chunked<Arc<ToolEntry>>,
+    /// Where in that order the tool of a name is.
+    by_name: Arc<AHashMap<Box<str>, usize>>,
+    shelf: Arc<Shelf>,
     /// All capabilities that anything here needs: others make no difference.
     relevant: Capabilities,
     lists: Lists,
     /// What upstreams of tools shown here offer, if it is tasks; in the order of the tools.
     tasks: OfTasks,
-    extensions: Extensions,
+    extensions: Arc<Extensions>,
     /// Who may ask the users of this endpoint, which is the same for all who see it.
     pub(super) askers: Askers,
     /// How long clients may keep its lists.
@@ -106,8 +110,9 @@ impl View {
     /// A view that is the same for all who get it.
     pub(super) fn of(recipe: &Recipe, ttl_ms: u32) -> Self {
         let Recipe { id, name, naming, tools, tasks, shares } = recipe;
-        let mut shown: Vec<(Box<str>, Arc<ToolEntry>)> = Vec::with_capacity(tools.len());
-        let mut by_name = AHashMap::with_capacity(tools.len());
+        let mut shown: Vec<&Arc<ToolEntry>> = Vec::with_capacity(tools.len());
+        let mut names: Vec<Box<str>> = Vec::with_capacity(tools.len());
+        let mut by_name: AHashMap<Box<str>, usize> = AHashMap::with_capacity(tools.len());
         for tool in tools {
             let shown_as = recipe.name_of(tool);
             if by_name.contains_key(shown_as) {
@@ -118,36 +123,61 @@ impl View {
                 );
                 continue;
             }
-            by_name.insert(shown_as.into(), Arc::clone(tool));
-            shown.push((shown_as.into(), Arc::clone(tool)));
+            by_name.insert(shown_as.into(), shown.len());
+            names.push(shown_as.into());
+            shown.push(tool);
         }
-        for (_, tool) in &shown {
+        for (place, tool) in shown.iter().enumerate() {
             for alias in &tool.aliases {
-                by_name.entry(alias.as_str().into()).or_insert_with(|| Arc::clone(tool));
+                by_name.entry(alias.as_str().into()).or_insert(place);
             }
         }
-        let shelf = Shelf::new(shares, *naming, name);
         let mut view = Self {
             id: id.clone(),
             name: name.clone(),
             instructions: instructions(
                 shares.iter().filter(|it| it.is_whole).map(|it| &*it.upstream),
             ),
-            shown,
-            by_name,
-            shelf,
+            names: names.into(),
+            tools: shown.into_iter().cloned().collect(),
+            by_name: by_name.into(),
+            shelf: Shelf::new(shares, *naming, name).into(),
             relevant: Capabilities::NONE,
             lists: Lists::default(),
             tasks: tasks.clone(),
             ttl_ms,
             private: None,
-            extensions: Extensions::default(),
+            extensions: Arc::default(),
             askers: recipe.askers(),
         };
-        view.extensions = Extensions::new(shares, |id| !view.has_upstream(|it| it != id));
+        view.extensions = Extensions::new(shares, |id| !view.has_upstream(|it| it != id)).into();
         let all = ListKind::ALL.into_iter().flat_map(|kind| view.items(kind));
         view.relevant = all.fold(Capabilities::NONE, |all, item| all.or(item.needs));
         view
+    }
+
+    /// The same with another description of a tool, which is found under the same names; `None`
+    /// if the tool is not here. It is the same for all who see it.
+    pub(super) fn with_tool(&self, old: &Arc<ToolEntry>, new: &Arc<ToolEntry>) -> Option<Self> {
+        let is_it = |place: &usize| self.tools.get(*place).is_some_and(|it| Arc::ptr_eq(it, old));
+        let names = [&*old.name, old.original_name()];
+        let place = names.into_iter().find_map(|it| self.by_name.get(it).copied().filter(is_it))?;
+        Some(Self {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            instructions: self.instructions.clone(),
+            names: Arc::clone(&self.names),
+            tools: self.tools.with(place, Arc::clone(new))?,
+            by_name: Arc::clone(&self.by_name),
+            shelf: Arc::clone(&self.shelf),
+            relevant: self.relevant,
+            lists: Lists::default(),
+            tasks: self.tasks.clone(),
+            extensions: Arc::clone(&self.extensions),
+            askers: self.askers,
+            ttl_ms: self.ttl_ms,
+            private: None,
+        })
     }
 
     /// The result of a list method for callers of this era with these capabilities: all in
@@ -187,7 +217,7 @@ impl View {
     fn items(&self, kind: ListKind) -> Box<dyn Iterator<Item = Item<'_>> + '_> {
         let kind = match kind {
             ListKind::Tools => {
-                return Box::new(self.shown.iter().map(|(name, tool)| Item {
+                return Box::new(self.tools().map(|(name, tool)| Item {
                     name,
                     definition: &tool.definition,
                     needs: tool.needs,
@@ -266,7 +296,7 @@ impl View {
 
     /// The upstreams of what is here; one may come often.
     fn upstream_ids(&self) -> impl Iterator<Item = &str> {
-        let of_tools = self.shown.iter().filter_map(|(_, tool)| tool.upstream_id());
+        let of_tools = self.tools.iter().filter_map(|tool| tool.upstream_id());
         self.shelf.upstreams().chain(of_tools)
     }
 
@@ -277,12 +307,12 @@ impl View {
 
     /// The tool that is called `name` here, or by an alias.
     pub fn tool(&self, name: &str) -> Option<&Arc<ToolEntry>> {
-        self.by_name.get(name)
+        self.tools.get(*self.by_name.get(name)?)
     }
 
     /// Names and tools in the order of the list.
     pub fn tools(&self) -> impl Iterator<Item = (&str, &Arc<ToolEntry>)> {
-        self.shown.iter().map(|(name, tool)| (&**name, tool))
+        self.names.iter().map(|name| &**name).zip(self.tools.iter())
     }
 }
 
