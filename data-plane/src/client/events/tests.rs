@@ -82,15 +82,24 @@ async fn the_time_of_a_request_is_its_own_although_its_id_is_used_again() {
     let (events, stream) = mpsc::channel(9);
     events.try_send(Bytes::from("event: endpoint\ndata: /message\n\n")).unwrap();
     let stream = Mutex::new(Some(stream));
+    let (posted, mut was_posted) = mpsc::channel(9);
     let address = serve(move |seen| {
         if seen.method == http::Method::GET {
             let stream = stream.lock().take().unwrap();
             return streamed(200, "text/event-stream", ReceiverStream::new(stream));
         }
+        posted.try_send(()).ok();
         answer(202, "", "")
     })
     .await;
-    let limit = Duration::from_secs(1);
+    let limit = Duration::from_secs(20);
+    let pass = async |time: Duration| {
+        tokio::time::pause();
+        tokio::time::advance(time).await;
+        tokio::time::resume();
+        // What its time has come for is done.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
     let url = format!("http://{address}/sse");
     let config = BridgeConfig { url, authorization: None, request_timeout: Some(limit) };
     let (lines, input) = mpsc::channel(9);
@@ -100,12 +109,15 @@ async fn the_time_of_a_request_is_its_own_although_its_id_is_used_again() {
     let answered = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
     for pause in [Duration::ZERO, limit.mul_f64(0.8)] {
         lines.send(Line::Whole(ping.into())).await.unwrap();
-        tokio::time::sleep(pause).await;
+        was_posted.recv().await.unwrap();
+        pass(pause).await;
         events.send(format!("data: {answered}\n\n").into()).await.unwrap();
         assert_eq!(messages.recv().await.unwrap(), answered);
-        tokio::time::sleep(limit.mul_f64(0.4)).await;
+        pass(limit.mul_f64(0.4)).await;
     }
     lines.send(Line::Whole(ping.into())).await.unwrap();
+    was_posted.recv().await.unwrap();
+    pass(limit).await;
     let over = String::from_utf8(messages.recv().await.unwrap().to_vec()).unwrap();
     assert!(over.contains("\"error\""), "{over}");
 }
