@@ -1,6 +1,8 @@
 //! Headers of requests: the session's, or what mirrors a modern body (MCP 2026-07-28,
 //! transports).
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proto::{Era, tool::Definition};
 use serde::Deserialize;
@@ -13,12 +15,20 @@ use super::{
     session::{Session, VERSION},
 };
 use crate::{
-    mcp::{Message, Method, message::parse, mirror},
+    mcp::{
+        Message, Method,
+        message::parse,
+        mirror::{self, MirrorParam},
+        response::quote,
+    },
     upstream::{Bounds, CallFailure, request, result_of},
 };
 
 const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const NAME: HeaderName = HeaderName::from_static("mcp-name");
+
+/// Pages of tools that are read.
+const PAGES_MAX: usize = 100;
 
 impl Remote {
     /// Headers of a request: the session's, or what mirrors a modern body.
@@ -52,33 +62,62 @@ impl Remote {
 
     /// Reads which parameters of a tool its server wants in headers; false if none.
     pub(super) async fn learn(&self, message: &Message) -> Result<bool, CallFailure> {
-        #[derive(Deserialize)]
-        struct Page<'a> {
-            #[serde(borrow)]
-            tools: Vec<&'a RawValue>,
-        }
         let Some(name) = named(message).filter(|_| message.method() == Some(&Method::ToolsCall))
         else {
             return Ok(false);
         };
-        let list = request(Era::Modern, "\"lockgate-tools\"", "tools/list", "");
-        let list =
-            parse(list.into()).map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
         let bounds = Bounds::of_step(&self.limits, STEP);
-        let asked = (self.headers(&list, None), list.body.clone());
-        let response = self.post(asked, Repeat::IfBroken, &bounds).await?;
-        let answer = response_to(&list, response, &bounds).await?;
-        let result = result_of(&answer).unwrap_or_default();
-        let Ok(page) = serde_json::from_str::<Page<'_>>(result) else { return Ok(false) };
-        let mut tools = page.tools.iter().map(|tool| Definition::of(tool.get()));
-        let schema = tools.find(|tool| tool.name == name).and_then(|tool| tool.input_schema);
-        let params = mirror::mirror_params(schema.map_or("{}", RawValue::get)).unwrap_or_default();
-        if params.is_empty() {
-            return Ok(false);
+        let mut cursor = None;
+        for _ in 0..PAGES_MAX {
+            let list = list_request(cursor.as_deref())?;
+            let asked = (self.headers(&list, None), list.body.clone());
+            let response = self.post(asked, Repeat::IfBroken, &bounds).await?;
+            let answer = response_to(&list, response, &bounds).await?;
+            let Ok(page) = serde_json::from_str::<Page<'_>>(result_of(&answer).unwrap_or_default())
+            else {
+                return Ok(false);
+            };
+            if let Some(params) = page.mirrored(&name) {
+                let is_any = !params.is_empty();
+                if is_any {
+                    self.mirrored.lock().insert(name, params.into());
+                }
+                return Ok(is_any);
+            }
+            cursor = page.next_cursor.map(Cow::into_owned);
+            if cursor.is_none() {
+                break;
+            }
         }
-        self.mirrored.lock().insert(name, params.into());
-        Ok(true)
+        Ok(false)
     }
+}
+
+/// One page of a server's tools.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Page<'a> {
+    #[serde(borrow)]
+    tools: Vec<&'a RawValue>,
+    #[serde(borrow)]
+    next_cursor: Option<Cow<'a, str>>,
+}
+
+impl Page<'_> {
+    /// What a tool wants in headers, if it is on this page.
+    fn mirrored(&self, name: &str) -> Option<Vec<MirrorParam>> {
+        let mut tools = self.tools.iter().map(|tool| Definition::of(tool.get()));
+        let tool = tools.find(|tool| tool.name == name)?;
+        let schema = tool.input_schema.map_or("{}", RawValue::get);
+        Some(mirror::mirror_params(schema).unwrap_or_default())
+    }
+}
+
+fn list_request(cursor: Option<&str>) -> Result<Message, CallFailure> {
+    let members = cursor.map(|cursor| format!("\"cursor\":{}", quote(cursor)));
+    let members = members.unwrap_or_default();
+    let list = request(Era::Modern, "\"lockgate-tools\"", "tools/list", &members);
+    parse(list.into()).map_err(|error| CallFailure::NotJsonRpc(error.to_string()))
 }
 
 /// What `Mcp-Name` mirrors (MCP 2026-07-28, transports).

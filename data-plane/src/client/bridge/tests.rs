@@ -240,3 +240,39 @@ async fn what_a_server_refuses_under_an_id_of_its_own_is_answered_under_the_clie
     assert_eq!(refused["id"], 1, "{refused}");
     assert!(refused["error"]["message"].to_string().contains("Not Acceptable"), "{refused}");
 }
+
+#[tokio::test]
+async fn what_a_tool_on_a_later_page_wants_in_headers_is_put_there() {
+    let mut bridged = Bridged::start(move |seen, _| {
+        let id = seen.member("/id");
+        let say = |result: Value| {
+            json_answer(json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string())
+        };
+        let (method, cursor) = (seen.member("/method"), seen.member("/params/cursor"));
+        match (method.as_str(), cursor.as_str()) {
+            (Some("tools/list"), None) => {
+                say(json!({"tools": [{"name": "other"}], "nextCursor": "2\"3"}))
+            }
+            (Some("tools/list"), Some("2\"3")) => {
+                let region = json!({"type": "string", "x-mcp-header": "Region"});
+                let schema = json!({"type": "object", "properties": {"region": region}});
+                say(json!({"tools": [{"name": "t", "inputSchema": schema}]}))
+            }
+            (Some("tools/call"), _) if seen.header("mcp-param-region") == "eu" => say(json!({})),
+            _ => {
+                let error = json!({"code": -32020, "message": "Header mismatch"});
+                let refusal = json!({"jsonrpc": "2.0", "id": id, "error": error});
+                answer(400, "application/json", refusal.to_string())
+            }
+        }
+    })
+    .await;
+    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {}});
+    let params = json!({"name": "t", "arguments": {"region": "eu"}, "_meta": meta});
+    bridged
+        .send(json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}))
+        .await;
+    assert_eq!(bridged.message().await["result"], json!({}));
+    assert_eq!((bridged.count("tools/list"), bridged.count("tools/call")), (2, 2));
+}
