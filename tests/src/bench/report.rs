@@ -67,7 +67,7 @@ impl Report {
         self.findings.iter().all(|finding| finding.held != Some(false))
     }
 
-    /// Writes `NAME.json`, `NAME.txt` and charts; gives their paths.
+    /// Writes `NAME.json`, `NAME.md` and charts; gives their paths.
     pub fn write(&self, directory: &Path, name: &str) -> anyhow::Result<Vec<PathBuf>> {
         std::fs::create_dir_all(directory)?;
         let mut files = vec![
