@@ -98,6 +98,7 @@ impl Front {
             opened = Timed::open(session, timers) => opened.ok()?,
             () = closed(&mut closing) => return None,
         };
+        let stream = Box::new(stream);
         let client = Client::new(address, self.doors.of(local));
         self.edge.upstreams().settle();
         let result = match stream.protocol() {
@@ -114,7 +115,7 @@ impl Front {
     /// what an idle connection costs.
     async fn http1(
         &self,
-        mut stream: Timed<Stream>,
+        mut stream: Box<Timed<Stream>>,
         requests: Arc<Requests>,
         client: Client,
     ) -> hyper::Result<()> {
@@ -136,10 +137,10 @@ impl Front {
     /// Gives what is left of the connection in a lull; nothing at its end.
     async fn until_lull(
         &self,
-        stream: Timed<Stream>,
+        stream: Box<Timed<Stream>>,
         requests: &Arc<Requests>,
         client: &Client,
-    ) -> hyper::Result<Option<Parts<TokioIo<Timed<Stream>>, impl Sized>>> {
+    ) -> hyper::Result<Option<Parts<TokioIo<Box<Timed<Stream>>>, impl Sized>>> {
         let edge = &self.edge;
         let service = service_fn(|request| edge.serve(request, client, requests.start()));
         // Without `pipeline_flush`: with it hyper never flushes its own 400s and 431s.
@@ -166,7 +167,7 @@ impl Front {
 
     async fn http2(
         &self,
-        stream: Timed<Stream>,
+        stream: Box<Timed<Stream>>,
         requests: Arc<Requests>,
         client: Client,
     ) -> hyper::Result<()> {

@@ -82,6 +82,8 @@ pub(crate) struct Timed<S> {
     deadline: Option<Instant>,
     /// When it counts as a lull that no request comes.
     lull_at: Option<Instant>,
+    /// How long nobody looks whether the service has ended.
+    look: Duration,
     /// When the client must have taken some of the answer.
     write_deadline: Option<Instant>,
     linger_end: Option<Instant>,
@@ -103,9 +105,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
             wait: Wait::Request(0),
             deadline: Some(now + timers.idle),
             lull_at: None,
+            look: LULL,
             write_deadline: None,
             linger_end: None,
-            sleep: Box::pin(tokio::time::sleep_until(now + timers.idle)),
+            sleep: Box::pin(tokio::time::sleep_until(now + LULL.min(timers.idle))),
         };
         stream.read_prefix().await?;
         if stream.prefix.starts_with(PREFACE) {
@@ -173,6 +176,7 @@ impl<S: AsyncWrite + Unpin> Timed<S> {
             self.wait = wait;
             self.deadline = None;
             self.lull_at = None;
+            self.look = self.lull_after();
         }
         wait
     }
@@ -203,10 +207,13 @@ impl<S: AsyncWrite + Unpin> Timed<S> {
             if is_quiet && self.write_deadline.is_none() {
                 self.requests.begin_lull();
             }
-            // The service may end without another read, so look again now and then. That
+            // The service may end without another read, so look again, ever less often. That
             // costs less than to set the timer for each request.
-            let again = over.into_iter().chain(self.lull_at).min();
-            self.sleep.as_mut().reset(again.unwrap_or(now + self.timers.idle));
+            let again = over.into_iter().chain(self.lull_at).min().unwrap_or_else(|| {
+                self.look = (self.look * 2).min(self.timers.idle);
+                now + self.look
+            });
+            self.sleep.as_mut().reset(again);
         }
     }
 
@@ -218,7 +225,11 @@ impl<S: AsyncWrite + Unpin> Timed<S> {
             Wait::Service => None,
         };
         let may_lull = self.protocol == Protocol::Http1 && matches!(wait, Wait::Request(1..));
-        self.lull_at = may_lull.then(|| now + LULL.min(self.timers.idle / 2));
+        self.lull_at = may_lull.then(|| now + self.lull_after());
+    }
+
+    fn lull_after(&self) -> Duration {
+        LULL.min(self.timers.idle / 2)
     }
 
     /// Reads what a refused client still sends, for a moment.

@@ -38,6 +38,25 @@ async fn a_lull_begins_when_nothing_is_left_to_do_and_ends_with_the_next_request
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lull_begins_although_nobody_reads_after_the_answer() {
+    let (mut client, server) = tokio::io::duplex(4096);
+    client.write_all(b"first").await.unwrap();
+    let (mut stream, requests) = Timed::open(server, TIMERS).await.unwrap();
+    let request = requests.start();
+    let begin = Instant::now();
+    let mut reading = Box::pin(async {
+        let mut bytes = [0; 64];
+        while stream.read(&mut bytes).await.is_ok() {}
+    });
+    assert!(tokio::time::timeout(LULL / 10, &mut reading).await.is_err());
+    drop(request);
+    while !requests.is_lull() {
+        assert!(tokio::time::timeout(LULL / 10, &mut reading).await.is_err());
+        assert!(begin.elapsed() < LULL * 4);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_time_of_a_lull_is_idle_time() {
     let (mut client, server) = tokio::io::duplex(4096);
     client.write_all(b"first").await.unwrap();
