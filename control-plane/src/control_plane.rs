@@ -4,6 +4,7 @@ use std::{future::Future, net::TcpListener, sync::Arc};
 
 use axum::{Router, middleware};
 use proto::Secret;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
@@ -11,7 +12,7 @@ use crate::{
     api::{
         self, authenticate,
         settle::{Settling, settled},
-        sync::SyncApi,
+        sync::{SNAPSHOTS_MAX, SyncApi},
     },
     changes::Changes,
     clock::{Clock, SystemClock},
@@ -96,6 +97,7 @@ impl ControlPlane {
             ),
             peers: peers.clone(),
             tasks: tasks.clone(),
+            snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
         };
         let services = Services {
             registry,

@@ -3,6 +3,7 @@
 mod access;
 mod gateways;
 mod identity;
+mod places;
 mod proxy;
 mod rest;
 mod settling;

@@ -1,11 +1,11 @@
 //! One configuration stream: messages in, the follower's updates out.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
 use proto::{Applied, Outcome, wire};
 use tokio::{
-    sync::watch,
+    sync::{OwnedSemaphorePermit, watch},
     time::{Instant, Interval, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,8 @@ pub(super) const BEAT: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(16);
 /// How long a proxy may take to answer an update.
 const STALLED: Duration = Duration::from_mins(2);
+/// How long a proxy that does not answer keeps others from being sent all there is.
+const PLACE: Duration = Duration::from_secs(10);
 /// When a proxy that was told goodbye should come back.
 const RETRY_MS: u32 = 1_000;
 
@@ -60,8 +62,9 @@ pub(super) async fn serve(
     tracing::info!(proxy_id = member.proxy_id(), "a proxy has connected");
     let follower = Follower::new(group, active, member.rejected.clone());
     let sent = Instant::now();
+    let (place, heard) = (None, sent);
     let served =
-        Served { api, caller, member, group, unannounced, follower, outbox, sent, heard: sent };
+        Served { api, caller, member, group, unannounced, follower, outbox, place, sent, heard };
     served.run(inbox, stop).await
 }
 
@@ -104,6 +107,8 @@ struct Served {
     unannounced: Option<String>,
     follower: Follower,
     outbox: Outbox<wire::ControlMessage>,
+    /// Held while the proxy is sent all there is.
+    place: Option<OwnedSemaphorePermit>,
     /// When the update in flight was sent.
     sent: Instant,
     /// When the proxy last said something.
@@ -140,7 +145,7 @@ impl Served {
         beats: &mut Interval,
     ) -> Result<bool, Status> {
         head.mark_unchanged();
-        self.publish().await?;
+        self.publish(beats).await?;
         tokio::select! {
             message = inbox.next() => match message {
                 None => return Ok(true),
@@ -154,16 +159,34 @@ impl Served {
 
     /// Sends an update if there is something new and nothing in flight. Cut
     /// short, the stream ends, so that no part is ever left out.
-    async fn publish(&mut self) -> Result<(), Status> {
+    async fn publish(&mut self, beats: &mut Interval) -> Result<(), Status> {
         let Self { api, follower, .. } = self;
         let Some(parts) = api.publisher.with(|ledger| follower.next(ledger)) else {
             return Ok(());
         };
+        if parts.first().is_some_and(|part| part.base.is_none()) {
+            self.place = Some(self.place(beats).await?);
+        }
         for part in parts.iter() {
             self.send(wire::control_message::Message::Update(part.clone())).await?;
         }
         self.sent = Instant::now();
         Ok(())
+    }
+
+    /// Waits for a place among those that are being sent all.
+    async fn place(&mut self, beats: &mut Interval) -> Result<OwnedSemaphorePermit, Status> {
+        loop {
+            let place = Arc::clone(&self.api.snapshots).acquire_owned();
+            tokio::select! {
+                place = place => {
+                    // Nothing it said meanwhile was read.
+                    self.heard = Instant::now();
+                    return place.map_err(|_| Status::unavailable("shutting down"));
+                }
+                _ = beats.tick() => self.say_beat().await?,
+            }
+        }
     }
 
     fn take(&mut self, message: wire::ProxyMessage) -> Result<(), Status> {
@@ -187,6 +210,7 @@ impl Served {
         self.follower
             .answered(&applied)
             .map_err(|violation| Status::invalid_argument(violation.to_string()))?;
+        self.place = None;
         self.member.applied(&applied);
         let (proxy_id, revision) = (self.member.proxy_id(), applied.position.revision);
         match applied.outcome {
@@ -225,6 +249,13 @@ impl Served {
         if self.follower.is_waiting() && self.sent.elapsed() > STALLED {
             return Err(Status::deadline_exceeded("no answer to an update: stalled"));
         }
+        if self.sent.elapsed() > PLACE {
+            self.place = None;
+        }
+        self.say_beat().await
+    }
+
+    async fn say_beat(&self) -> Result<(), Status> {
         let head_revision = self.follower.bookmark();
         let beat = wire::ControlBeat { head_revision };
         self.send(wire::control_message::Message::Beat(beat)).await
