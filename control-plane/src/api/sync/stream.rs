@@ -161,11 +161,12 @@ impl Served {
     /// short, the stream ends, so that no part is ever left out.
     async fn publish(&mut self, beats: &mut Interval) -> Result<(), Status> {
         let Self { api, follower, .. } = self;
+        let before = follower.bookmark();
         let Some(parts) = api.publisher.with(|ledger| follower.next(ledger)) else {
             return Ok(());
         };
         if parts.first().is_some_and(|part| part.base.is_none()) {
-            self.place = Some(self.place(beats).await?);
+            self.place = Some(self.place(before, beats).await?);
         }
         for part in parts.iter() {
             self.send(wire::control_message::Message::Update(part.clone())).await?;
@@ -174,17 +175,23 @@ impl Served {
         Ok(())
     }
 
-    /// Waits for a place among those that are being sent all.
-    async fn place(&mut self, beats: &mut Interval) -> Result<OwnedSemaphorePermit, Status> {
+    /// Waits for a place among those that are being sent all. Until then the proxy has been sent
+    /// all up to `bookmark`, and no more.
+    async fn place(
+        &mut self,
+        bookmark: u64,
+        beats: &mut Interval,
+    ) -> Result<OwnedSemaphorePermit, Status> {
         loop {
             let place = Arc::clone(&self.api.snapshots).acquire_owned();
             tokio::select! {
+                biased;
                 place = place => {
                     // Nothing it said meanwhile was read.
                     self.heard = Instant::now();
                     return place.map_err(|_| Status::unavailable("shutting down"));
                 }
-                _ = beats.tick() => self.say_beat().await?,
+                _ = beats.tick() => self.say_beat(bookmark).await?,
             }
         }
     }
@@ -252,11 +259,10 @@ impl Served {
         if self.sent.elapsed() > PLACE {
             self.place = None;
         }
-        self.say_beat().await
+        self.say_beat(self.follower.bookmark()).await
     }
 
-    async fn say_beat(&self) -> Result<(), Status> {
-        let head_revision = self.follower.bookmark();
+    async fn say_beat(&self, head_revision: u64) -> Result<(), Status> {
         let beat = wire::ControlBeat { head_revision };
         self.send(wire::control_message::Message::Beat(beat)).await
     }

@@ -17,6 +17,8 @@ const SOON: Duration = Duration::from_secs(20);
 struct Proxy {
     say: mpsc::Sender<ProxyMessage>,
     stream: Streaming<wire::ControlMessage>,
+    /// What it has been sent.
+    received: u64,
 }
 
 impl Proxy {
@@ -28,7 +30,7 @@ impl Proxy {
         say.send(ProxyMessage { message }).await.unwrap();
         let mut client = SyncClient::new(fixture.control_plane.local_channel());
         let stream = client.sync(ReceiverStream::new(messages)).await.unwrap().into_inner();
-        Self { say, stream }
+        Self { say, stream, received: 0 }
     }
 
     /// What is sent next: the last part of an update, or a beat.
@@ -36,8 +38,14 @@ impl Proxy {
         loop {
             let message = tokio::time::timeout(SOON, self.stream.next()).await;
             match message.unwrap().unwrap().unwrap().message.unwrap() {
-                control_message::Message::Update(update) if update.last => return Some(update),
-                control_message::Message::Beat(_) => return None,
+                control_message::Message::Update(update) if update.last => {
+                    self.received = update.target.as_ref().unwrap().revision;
+                    return Some(update);
+                }
+                control_message::Message::Beat(beat) => {
+                    assert!(beat.head_revision <= self.received, "it was not sent that");
+                    return None;
+                }
                 control_message::Message::Update(_) | control_message::Message::Goodbye(_) => {}
             }
         }
