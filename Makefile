@@ -37,10 +37,9 @@ check: deps ## fmt, clippy, doc, dependencies
 	else echo "make check: cargo-deny is not installed, dependencies were not checked (cargo install cargo-deny)" >&2; fi
 	@echo "make check: clean"
 
-dist: deps ## what packages carry: TARGET/dist/lockgate, its code placed by what a run of it does
+dist: deps ## what packages carry: TARGET/dist/lockgate, compiled and placed by what a run of it does
 	@.ci/deps dist
-	RUSTFLAGS="$(RUSTFLAGS) -C link-arg=-Wl,--emit-relocs" cargo build --profile dist --locked --workspace --bins
-	deploy/layout "$(TARGET)/dist"
+	deploy/dist "$(TARGET)"
 
 bench: dist ## direct, bare hyper proxy, Lockgate; interleaved, under five minutes (ARGS=CASE, --quick, --streams, --stdio)
 	chrt --batch 0 "$(TARGET)/dist/bench" --out tests/bench/results $(ARGS)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
-use tests::bench::case::{Case, LOCKGATE};
+use tests::bench::case::{Case, LOCKGATE, Work};
 use tests::bench::{Address, CLIENT_TOOL, Session, cases};
 
 use super::idle::Kind;
@@ -12,7 +12,8 @@ use super::runner::{Way, is_served};
 use super::setup::Setup;
 use super::streams;
 
-const SMALL_CALLS: Duration = Duration::from_secs(6);
+/// Of small calls in each era.
+const SMALL_CALLS: Duration = Duration::from_secs(4);
 /// Of each other case of the gate.
 const OTHERS: Duration = Duration::from_secs(1);
 const STREAMING_CALLS: usize = 20;
@@ -21,8 +22,9 @@ const STREAMS: usize = 100;
 
 /// Uses Lockgate, then ends its processes as politely as their profiles need it.
 pub(crate) async fn run(mut setup: Setup) -> anyhow::Result<()> {
-    for (number, case) in cases::gate().iter().enumerate() {
-        work(&mut setup, case, if number == 0 { SMALL_CALLS } else { OTHERS }).await?;
+    for case in cases::gate() {
+        let is_small_call = matches!(case.work, Work::Call) && case.answer == 0;
+        work(&mut setup, &case, if is_small_call { SMALL_CALLS } else { OTHERS }).await?;
     }
     let address = Address::calls(&setup.gateway_url(), &setup.token, CLIENT_TOOL);
     let mut session = Session::open(&Arc::new(address)).await?;
