@@ -4,17 +4,15 @@ use data_plane::client::{
     Bridge, BridgeConfig, ClientError,
     lines::{self, Input, Messages},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     args::ConnectArgs,
     commands::Context,
     config::{self, Target},
     failure::{Exit, Failure},
-    logging, output,
+    logging,
+    output::{self, Output},
     roles::signals::Signals,
 };
 
@@ -36,22 +34,24 @@ pub(crate) fn run(context: &Context, args: &ConnectArgs) -> Result<(), Failure> 
         .build()
         .map_err(|error| Failure::new(Exit::General, "io", error.to_string()))?;
     let ends = (tokio::io::stdin(), output::pipe());
-    let ended = runtime.block_on(serve(|lines| bridge.run(lines), ends));
+    let ended = runtime.block_on(serve(|lines| bridge.run(lines), ends, context.output));
     // A thread may still wait for input that nobody will read.
     runtime.shutdown_background();
     ended
 }
 
-/// Carries messages until the input ends, nobody reads any more, or a signal comes.
+/// Carries messages until the input ends, nobody reads any more, or a signal comes. Another signal
+/// ends the process at once.
 pub(crate) async fn serve<F: Future<Output = ()>>(
     bridge: impl FnOnce(Input) -> (Messages, F),
     (input, output): (
         impl AsyncRead + Unpin + Send + 'static,
         impl AsyncWrite + Unpin + Send + 'static,
     ),
+    talk: Output,
 ) -> Result<(), Failure> {
     let mut signals = Signals::watch()?;
-    let (lines, taken) = mpsc::channel(QUEUE);
+    let (lines, taken) = lines::input(QUEUE);
     let (messages, serving) = bridge(taken);
     let reading = tokio::spawn(lines::read(input, lines));
     let mut writing = tokio::spawn(lines::write(output, messages));
@@ -63,6 +63,7 @@ pub(crate) async fn serve<F: Future<Output = ()>>(
         _ = &mut writing => false,
     };
     if !is_over {
+        signals.second_ends_at_once(talk);
         reading.abort();
         serving.await;
     }

@@ -1,6 +1,7 @@
 //! `lockgate connect`: what a client that starts a command sees, byte by byte.
 
 mod batches;
+mod ends;
 
 use std::process::Stdio;
 use std::time::Duration;

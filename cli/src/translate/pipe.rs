@@ -46,7 +46,7 @@ async fn carry<F: Future<Output = ()>>(
     bridge: impl FnOnce(Input) -> (Messages, F),
 ) -> Result<(), Failure> {
     let Some(words) = client else {
-        return connect::serve(bridge, (tokio::io::stdin(), output::pipe())).await;
+        return connect::serve(bridge, (tokio::io::stdin(), output::pipe()), context.output).await;
     };
     check_program(&words, context.environment.get("PATH"))?;
     let (program, arguments) = words.split_first().ok_or_else(|| Failure::usage("no program"))?;
@@ -63,7 +63,7 @@ async fn carry<F: Future<Output = ()>>(
         .spawn()
         .map_err(failed)?;
     if let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) {
-        connect::serve(bridge, (output, input)).await?;
+        connect::serve(bridge, (output, input), context.output).await?;
     }
     // Dropped, it is killed.
     tokio::time::timeout(LAST_WORDS, child.wait()).await.ok();

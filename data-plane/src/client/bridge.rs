@@ -32,7 +32,8 @@ use crate::{
     upstream::CallFailure,
 };
 
-/// How long calls may go on after the client's last line.
+/// How long what the client said last may wait to be sent after it has gone, and how long calls may
+/// go on after that.
 pub(super) const GRACE: Duration = Duration::from_secs(3);
 /// How long arrays may take to be handed out of which not all has been answered by then.
 pub(super) const LAST_ARRAYS: Duration = Duration::from_millis(500);
@@ -76,7 +77,8 @@ impl Bridge {
         Ok(Self { remote, request_timeout })
     }
 
-    /// Runs until `lines` ends. Messages for the client, one line each, come out of the receiver.
+    /// Runs until `lines` ends, and not much longer. Messages for the client, one line each, come
+    /// out of the receiver.
     pub fn run(self, mut lines: Input) -> (Messages, impl Future<Output = ()> + Send) {
         let (client, messages) = ClientEnd::open();
         let running = Arc::new(Running {
@@ -87,12 +89,21 @@ impl Bridge {
             request_timeout: self.request_timeout,
         });
         let serving = async move {
-            while let Some(line) = lines.recv().await {
-                running.take(line).await;
-            }
+            let late = lines.gone_for(GRACE);
+            let taking = async {
+                while let Some(line) = lines.next().await {
+                    running.take(line).await;
+                }
+            };
+            let is_taken = tokio::select! {
+                () = taking => true,
+                // The server takes its time, and nobody waits.
+                () = late => false,
+            };
             running.work.close();
             running.requests.unsubscribe();
-            if tokio::time::timeout(GRACE, running.work.wait()).await.is_err() {
+            let answered = tokio::time::timeout(GRACE, running.work.wait());
+            if !is_taken || answered.await.is_err() {
                 tracing::info!("some requests are given up: the client has gone");
                 running.requests.give_up();
                 tokio::time::timeout(LAST_ARRAYS, running.work.wait()).await.ok();

@@ -79,7 +79,8 @@ impl EventBridge {
         Ok(Self { remote: Remote::new(&url, authorization.as_ref())?, request_timeout })
     }
 
-    /// Runs until `lines` ends. Messages for the client, one line each, come out of the receiver.
+    /// Runs until `lines` ends, and not much longer. Messages for the client, one line each, come
+    /// out of the receiver.
     pub fn run(self, mut lines: Input) -> (Messages, impl Future<Output = ()> + Send) {
         let (client, messages) = ClientEnd::open();
         let running = Arc::new(Running {
@@ -96,11 +97,19 @@ impl EventBridge {
             let _streaming =
                 AbortOnDropHandle::new(tokio::spawn(async move { streaming.stream().await }));
             let mut posts = JoinSet::new();
-            while let Some(line) = lines.recv().await {
-                running.take(line, &mut posts).await;
-            }
+            let late = lines.gone_for(GRACE);
+            let taking = async {
+                while let Some(line) = lines.next().await {
+                    running.take(line, &mut posts).await;
+                }
+            };
+            let is_taken = tokio::select! {
+                () = taking => true,
+                () = late => false,
+            };
             running.arrays.close();
-            if tokio::time::timeout(GRACE, running.last_answers(posts)).await.is_err() {
+            let answered = tokio::time::timeout(GRACE, running.last_answers(posts));
+            if !is_taken || answered.await.is_err() {
                 tracing::info!("some requests are given up: the client has gone");
                 running.waiting.lock().give_up();
                 tokio::time::timeout(LAST_ARRAYS, running.arrays.wait()).await.ok();

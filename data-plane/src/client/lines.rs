@@ -1,27 +1,72 @@
 //! Standard input and output of a bridge: a message per line.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     sync::mpsc,
 };
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use crate::lines::Line;
 use crate::lines::Lines;
 
-/// What the client writes.
-pub type Input = mpsc::Receiver<Line>;
 /// What the client is told, one line each.
 pub type Messages = mpsc::Receiver<Bytes>;
 
 /// Longest line, in bytes.
 const LINE_MAX: usize = 16 << 20;
 
+/// What the client writes. It is known that the client has gone before its last lines are taken.
+#[derive(Debug)]
+pub struct Input {
+    lines: mpsc::Receiver<Line>,
+    gone: CancellationToken,
+}
+
+/// Where the client's lines come from. Dropped, the client has gone.
+#[derive(Debug)]
+pub struct Feed {
+    lines: mpsc::Sender<Line>,
+    _gone: DropGuard,
+}
+
+/// An input of which so many lines may wait.
+pub fn input(waiting_max: usize) -> (Feed, Input) {
+    let (lines, taken) = mpsc::channel(waiting_max);
+    let gone = CancellationToken::new();
+    let feed = Feed { lines, _gone: gone.clone().drop_guard() };
+    (feed, Input { lines: taken, gone })
+}
+
+impl Feed {
+    /// Waits until there is room for a line; false if nobody takes any more.
+    pub(super) async fn send(&self, line: Line) -> bool {
+        self.lines.send(line).await.is_ok()
+    }
+}
+
+impl Input {
+    pub(super) async fn next(&mut self) -> Option<Line> {
+        self.lines.recv().await
+    }
+
+    /// Resolves when the client has been gone for so long, whatever of it still waits.
+    pub(super) fn gone_for(&self, time: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let gone = self.gone.clone();
+        async move {
+            gone.cancelled().await;
+            tokio::time::sleep(time).await;
+        }
+    }
+}
+
 /// Gives every line of `input` until its end, or until nobody takes them.
-pub async fn read(input: impl AsyncRead + Unpin, lines: mpsc::Sender<Line>) {
+pub async fn read(input: impl AsyncRead + Unpin, lines: Feed) {
     let mut input = Lines::new(input, LINE_MAX);
     while let Some(line) = input.next().await {
-        if lines.send(line).await.is_err() {
+        if !lines.send(line).await {
             return;
         }
     }
@@ -62,10 +107,10 @@ mod tests {
                 drop(sender);
                 let mut output = Vec::new();
                 write(&mut output, taken).await;
-                let (lines, mut taken) = mpsc::channel(9);
+                let (lines, mut taken) = input(9);
                 read(&*output, lines).await;
                 let mut all = Vec::new();
-                while let Some(Line::Whole(line)) = taken.recv().await {
+                while let Some(Line::Whole(line)) = taken.next().await {
                     all.push(line);
                 }
                 all

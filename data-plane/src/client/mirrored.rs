@@ -60,12 +60,30 @@ impl Remote {
         headers
     }
 
-    /// Reads which parameters of a tool its server wants in headers; false if none.
-    pub(super) async fn learn(&self, message: &Message) -> Result<bool, CallFailure> {
+    /// Reads which parameters of a tool its server wants in headers; false if none, or if that
+    /// cannot be found out.
+    pub(super) async fn learn(&self, message: &Message) -> bool {
         let Some(name) = named(message).filter(|_| message.method() == Some(&Method::ToolsCall))
         else {
-            return Ok(false);
+            return false;
         };
+        match self.mirrored_now(&name).await {
+            Ok(params) => {
+                let is_any = !params.is_empty();
+                if is_any {
+                    self.mirrored.lock().insert(name, params.into());
+                }
+                is_any
+            }
+            Err(failure) => {
+                tracing::debug!(%failure, "what a tool wants in headers cannot be found out");
+                false
+            }
+        }
+    }
+
+    /// What the definition of a tool asks for now; nothing if it is not listed.
+    async fn mirrored_now(&self, name: &str) -> Result<Vec<MirrorParam>, CallFailure> {
         let bounds = Bounds::of_step(&self.limits, STEP);
         let mut cursor = None;
         for _ in 0..PAGES_MAX {
@@ -73,23 +91,17 @@ impl Remote {
             let asked = (self.headers(&list, None), list.body.clone());
             let response = self.post(asked, Repeat::IfBroken, &bounds).await?;
             let answer = response_to(&list, response, &bounds).await?;
-            let Ok(page) = serde_json::from_str::<Page<'_>>(result_of(&answer).unwrap_or_default())
-            else {
-                return Ok(false);
-            };
-            if let Some(params) = page.mirrored(&name) {
-                let is_any = !params.is_empty();
-                if is_any {
-                    self.mirrored.lock().insert(name, params.into());
-                }
-                return Ok(is_any);
+            let page: Page<'_> = serde_json::from_str(result_of(&answer).unwrap_or_default())
+                .map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
+            if let Some(params) = page.mirrored(name) {
+                return Ok(params);
             }
             cursor = page.next_cursor.map(Cow::into_owned);
             if cursor.is_none() {
                 break;
             }
         }
-        Ok(false)
+        Ok(Vec::new())
     }
 }
 

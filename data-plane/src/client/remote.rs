@@ -125,7 +125,7 @@ impl Remote {
             let carrier = Carrier { remote: self, message, session, client, bounds: &bounds };
             match carrier.carry(response).await? {
                 Step::SessionLost => return Ok(None),
-                Step::WantsHeaders(_) if !is_last && self.learn(message).await? => {}
+                Step::WantsHeaders(_) if !is_last && self.learn(message).await => {}
                 Step::WantsHeaders(answer) | Step::Answered(answer) => return Ok(Some(answer)),
             }
         }

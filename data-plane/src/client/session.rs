@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::Guard;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb};
 use serde::Deserialize;
@@ -152,8 +153,17 @@ impl Remote {
             }
         }
         // Last: servers refuse what comes before they were told.
-        self.enter(Arc::clone(&session));
-        Ok(Renewed { session, is_fresh })
+        let old = Some(Arc::clone(lost));
+        let found = self.session.compare_and_swap(&old, Some(Arc::clone(&session)));
+        let found = Guard::into_inner(found);
+        if found.as_ref().is_some_and(|found| Arc::ptr_eq(found, lost)) {
+            lost.over.cancel();
+            return Ok(Renewed { session, is_fresh });
+        }
+        // Meanwhile the client has begun one itself, or the bridge has ended.
+        self.leave(&session).await;
+        let session = found.ok_or(CallFailure::SessionLost)?;
+        Ok(Renewed { session, is_fresh: false })
     }
 
     /// Says again what the client wants to hear of, and tells it what it may have missed.
@@ -190,7 +200,12 @@ impl Remote {
 
     /// Says goodbye to the server.
     pub(super) async fn end(&self) {
-        let Some(session) = self.session.swap(None) else { return };
+        if let Some(session) = self.session.swap(None) {
+            self.leave(&session).await;
+        }
+    }
+
+    async fn leave(&self, session: &Session) {
         session.over.cancel();
         if session.has_id() {
             let bounds = Bounds::of_step(&self.limits, GOODBYE);

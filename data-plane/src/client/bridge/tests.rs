@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::upstream::testing::{Body, Seen, answer, cut, json as json_answer, serve, sse};
+use crate::{
+    client::lines::{self, Feed},
+    upstream::testing::{Body, Seen, answer, cut, json as json_answer, never, serve, sse},
+};
 
 mod batches;
 mod renewal;
@@ -19,7 +22,7 @@ type Log = Arc<StdMutex<Vec<String>>>;
 
 /// A bridge with an open session at a server.
 struct Bridged {
-    lines: mpsc::Sender<Line>,
+    lines: Feed,
     messages: mpsc::Receiver<Bytes>,
     log: Log,
 }
@@ -63,7 +66,7 @@ impl Bridged {
         .await;
         let url = format!("http://{address}/mcp");
         let config = BridgeConfig { url, authorization: None, request_timeout };
-        let (lines, taken) = mpsc::channel(9);
+        let (lines, taken) = lines::input(9);
         let (messages, serving) = Bridge::new(config).unwrap().run(taken);
         tokio::spawn(serving);
         let mut bridged = Self { lines, messages, log };
@@ -75,7 +78,7 @@ impl Bridged {
     }
 
     async fn send(&self, message: Value) {
-        self.lines.send(Line::Whole(message.to_string().into())).await.unwrap();
+        assert!(self.lines.send(Line::Whole(message.to_string().into())).await);
     }
 
     async fn call(&self) {
@@ -170,7 +173,7 @@ async fn an_id_in_use_and_an_overlong_line_are_refused_without_asking_the_server
     // What is wrong with an answer of the client is nothing to tell it.
     bridged.send(json!({"jsonrpc": "2.0", "id": 1, "result": {}})).await;
     bridged.heard("response", 1).await;
-    bridged.lines.send(Line::TooLong { limit: 9 }).await.unwrap();
+    assert!(bridged.lines.send(Line::TooLong { limit: 9 }).await);
     let refused = bridged.message().await;
     assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!(null), &json!(-32000)));
     assert_eq!(bridged.count("tools/call"), 1);
@@ -275,4 +278,54 @@ async fn what_a_tool_on_a_later_page_wants_in_headers_is_put_there() {
         .await;
     assert_eq!(bridged.message().await["result"], json!({}));
     assert_eq!((bridged.count("tools/list"), bridged.count("tools/call")), (2, 2));
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_does_not_hold_up_the_end() {
+    let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {}});
+    let progress = json!({"jsonrpc": "2.0", "method": "notifications/progress"});
+    for said in [vec![hello], vec![progress; 9]] {
+        let (asked, mut was_asked) = mpsc::channel(99);
+        let address = serve(move |_| {
+            asked.try_send(()).ok();
+            never()
+        })
+        .await;
+        let url = format!("http://{address}/mcp");
+        let config = BridgeConfig { url, authorization: None, request_timeout: None };
+        let (lines, taken) = lines::input(9);
+        let (_messages, serving) = Bridge::new(config).unwrap().run(taken);
+        let serving = tokio::spawn(serving);
+        for message in said {
+            assert!(lines.send(Line::Whole(message.to_string().into())).await);
+        }
+        was_asked.recv().await.unwrap();
+        // Nothing comes any more but what is due.
+        tokio::time::pause();
+        let gone = tokio::time::Instant::now();
+        drop(lines);
+        serving.await.unwrap();
+        assert!(gone.elapsed() < Duration::from_secs(5), "{:?}", gone.elapsed());
+        tokio::time::resume();
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_said_counts_more_than_what_it_does_not_list() {
+    let refusal =
+        json!({"jsonrpc": "2.0", "id": 1, "error": {"code": -32020, "message": "no region"}});
+    let told = refusal.to_string();
+    let mut bridged = Bridged::start(move |seen, _| match seen.member("/method").as_str() {
+        Some("tools/call") => answer(400, "application/json", told.clone()),
+        _ => answer(500, "", ""),
+    })
+    .await;
+    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {}});
+    let params = json!({"name": "t", "arguments": {}, "_meta": meta});
+    bridged
+        .send(json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}))
+        .await;
+    assert_eq!(bridged.message().await, refusal);
+    assert_eq!(bridged.count("tools/list"), 1);
 }

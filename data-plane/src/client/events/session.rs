@@ -40,8 +40,14 @@ impl Running {
             }
             failures += 1;
             let due = Instant::now() + pause(asked_ms, failures);
-            let may_come =
-                was_open || matches!(failure, CallFailure::Unreachable(_) | CallFailure::Broken(_));
+            // Who refuses to begin anew what it took before may not be ready yet.
+            let may_come = was_open
+                || matches!(
+                    failure,
+                    CallFailure::Unreachable(_)
+                        | CallFailure::Broken(_)
+                        | CallFailure::Initialize(_)
+                );
             let next = if may_come { Way::Opening { due } } else { Way::Refused(failure.clone()) };
             self.way.send_replace(next);
             tracing::info!(%failure, "no event stream: trying again");
@@ -149,14 +155,18 @@ impl Running {
         let answered = async {
             while let Some(event) = stream.next().await? {
                 let is_answer = |message: &Message| is_response_to(&hello, message);
-                if self.hear_all_but(event, is_answer).await {
-                    return Ok(());
+                if let Some(answer) = self.hear_all_but(event, is_answer).await {
+                    return Ok(answer);
                 }
             }
             Err(CallFailure::NoResponse)
         };
         let posted = self.post_to(target.clone(), hello.body.clone(), Repeat::IfUnsent);
-        bounds.within(async { tokio::try_join!(posted, answered).map(drop) }).await??;
+        let ((), answer) = bounds.within(async { tokio::try_join!(posted, answered) }).await??;
+        if let Some(error) = error_of(&answer) {
+            let text = format!("error {}: {}", error.code, error.message);
+            return Err(CallFailure::Initialize(text));
+        }
         let initialized = Bytes::from_static(INITIALIZED.as_bytes());
         self.post_to(target.clone(), initialized, Repeat::IfBroken).await?;
         Ok(true)
@@ -166,21 +176,25 @@ impl Running {
         self.hear_all_but(event, |_| false).await;
     }
 
-    /// Hands out messages, unless they answer what nobody waits for; whether one of them was meant
+    /// Hands out messages, unless they answer what nobody waits for; gives the one that was meant
     /// for ourselves.
-    async fn hear_all_but(&self, event: SseEvent, is_ours: impl Fn(&Message) -> bool) -> bool {
+    async fn hear_all_but(
+        &self,
+        event: SseEvent,
+        is_ours: impl Fn(&Message) -> bool,
+    ) -> Option<Message> {
         if !event.is_message() {
-            return false;
+            return None;
         }
-        let mut is_among = false;
+        let mut ours = None;
         for message in self.client.readable(event.data).await {
             if is_ours(&message) {
-                is_among = true;
+                ours = Some(message);
             } else {
                 self.hear_one(message).await;
             }
         }
-        is_among
+        ours
     }
 
     async fn hear_one(&self, message: Message) {

@@ -4,11 +4,13 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 mod batches;
+mod greeting;
 
 use super::*;
 use crate::{
+    client::lines::{self, Feed},
     mcp::message::parse,
-    upstream::testing::{answer, never, serve, streamed},
+    upstream::testing::{answer, hang, never, serve, streamed},
 };
 
 fn running() -> (Running, Messages) {
@@ -60,11 +62,11 @@ async fn a_server_that_accepts_a_request_only_when_it_is_done_may_take_its_time(
     .await;
     let url = format!("http://{address}/sse");
     let config = BridgeConfig { url, authorization: None, request_timeout: None };
-    let (lines, input) = mpsc::channel(9);
+    let (lines, input) = lines::input(9);
     let (mut messages, serving) = EventBridge::new(config).unwrap().run(input);
     tokio::spawn(serving);
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
-    lines.send(Line::Whole(ping.into())).await.unwrap();
+    assert!(lines.send(Line::Whole(ping.into())).await);
     was_posted.recv().await.unwrap();
     for _ in 0..2 {
         tokio::time::pause();
@@ -102,20 +104,20 @@ async fn the_time_of_a_request_is_its_own_although_its_id_is_used_again() {
     };
     let url = format!("http://{address}/sse");
     let config = BridgeConfig { url, authorization: None, request_timeout: Some(limit) };
-    let (lines, input) = mpsc::channel(9);
+    let (lines, input) = lines::input(9);
     let (mut messages, serving) = EventBridge::new(config).unwrap().run(input);
     tokio::spawn(serving);
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     let answered = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
     for pause in [Duration::ZERO, limit.mul_f64(0.8)] {
-        lines.send(Line::Whole(ping.into())).await.unwrap();
+        assert!(lines.send(Line::Whole(ping.into())).await);
         was_posted.recv().await.unwrap();
         pass(pause).await;
         events.send(format!("data: {answered}\n\n").into()).await.unwrap();
         assert_eq!(messages.recv().await.unwrap(), answered);
         pass(limit.mul_f64(0.4)).await;
     }
-    lines.send(Line::Whole(ping.into())).await.unwrap();
+    assert!(lines.send(Line::Whole(ping.into())).await);
     was_posted.recv().await.unwrap();
     pass(limit).await;
     let over = String::from_utf8(messages.recv().await.unwrap().to_vec()).unwrap();
@@ -132,7 +134,7 @@ async fn a_server_is_left_alone_for_as_long_as_it_asks() {
     .await;
     let url = format!("http://{address}/sse");
     let config = BridgeConfig { url, authorization: None, request_timeout: None };
-    let (_lines, input) = mpsc::channel(9);
+    let (_lines, input) = lines::input(9);
     let (_messages, serving) = EventBridge::new(config).unwrap().run(input);
     tokio::spawn(serving);
     let first = was_asked.recv().await.unwrap();
@@ -158,7 +160,7 @@ async fn calls_wait_until_the_server_has_done_what_is_said_again() {
     .await;
     let url = format!("http://{address}/sse");
     let config = BridgeConfig { url, authorization: None, request_timeout: None };
-    let (lines, input) = mpsc::channel(9);
+    let (lines, input) = lines::input(9);
     let (mut messages, serving) = EventBridge::new(config).unwrap().run(input);
     tokio::spawn(serving);
     let mut streams = streams.into_iter();
@@ -170,19 +172,19 @@ async fn calls_wait_until_the_server_has_done_what_is_said_again() {
     let level = r#""method":"logging/setLevel","params":{"level":"error"}"#;
     for (id, said) in [("1", r#""method":"initialize","params":{}"#), ("2", level)] {
         let line = format!(r#"{{"jsonrpc":"2.0","id":{id},{said}}}"#);
-        lines.send(Line::Whole(line.into())).await.unwrap();
+        assert!(lines.send(Line::Whole(line.into())).await);
         assert_eq!(was_posted.recv().await.unwrap().to_string(), id);
         old.send(answered(id)).await.unwrap();
         messages.recv().await.unwrap();
     }
     let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-    lines.send(Line::Whole(initialized.into())).await.unwrap();
+    assert!(lines.send(Line::Whole(initialized.into())).await);
     assert_eq!(was_posted.recv().await.unwrap(), serde_json::Value::Null);
     drop(old);
     new.send(begin).await.unwrap();
     assert_eq!(was_posted.recv().await.unwrap(), 1, "it greets");
     let ping = r#"{"jsonrpc":"2.0","id":3,"method":"ping"}"#;
-    lines.send(Line::Whole(ping.into())).await.unwrap();
+    assert!(lines.send(Line::Whole(ping.into())).await);
     new.send(answered("1")).await.unwrap();
     assert_eq!(was_posted.recv().await.unwrap(), serde_json::Value::Null, "it is initialized");
     assert_eq!(was_posted.recv().await.unwrap(), "lockgate-again-0");

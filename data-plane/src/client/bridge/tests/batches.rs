@@ -153,7 +153,7 @@ async fn the_answers_of_a_batch_are_awaited_at_the_end() {
     let Bridged { lines, mut messages, log: _ } =
         Bridged::at(VERSION, None, |seen, _| act(seen)).await;
     let batch = json!([ping(1), call(2, "never"), ping(3)]);
-    lines.send(Line::Whole(batch.to_string().into())).await.unwrap();
+    assert!(lines.send(Line::Whole(batch.to_string().into())).await);
     drop(lines);
     let array = messages.recv().await.unwrap();
     assert_eq!(ids(&serde_json::from_slice(&array).unwrap()), [1, 3]);

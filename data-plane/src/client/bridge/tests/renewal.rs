@@ -152,3 +152,38 @@ async fn what_a_tool_says_of_sessions_is_its_answer() {
     assert_eq!(bridged.message().await, said);
     assert_eq!((bridged.count("tools/call"), bridged.count("initialize")), (1, 1));
 }
+
+#[tokio::test]
+async fn a_session_that_the_client_begins_itself_is_not_replaced_by_one_for_an_old_call() {
+    let (held, stream) = mpsc::channel(9);
+    let stream = StdMutex::new(Some(stream));
+    let sessions = Arc::new(StdMutex::new(Vec::new()));
+    let used = Arc::clone(&sessions);
+    let mut bridged = Bridged::at("2025-11-25", None, move |seen, log| {
+        let session = seen.header("mcp-session-id").to_owned();
+        if seen.method == http::Method::DELETE {
+            used.lock().unwrap().push(format!("bye {session}"));
+        }
+        match (seen.member("/method").as_str()?, count(log, "initialize")) {
+            ("initialize", 2) => {
+                let stream = stream.lock().unwrap().take()?;
+                Some(begun("s2", streamed(200, "text/event-stream", ReceiverStream::new(stream))))
+            }
+            ("initialize", 3) => Some(begun("s3", json_answer(hello("2025-11-25")))),
+            ("tools/call", _) if session == "s1" => Some(answer(404, "", "")),
+            ("tools/call", _) => {
+                used.lock().unwrap().push(format!("call {session}"));
+                Some(json_answer(json!({"jsonrpc": "2.0", "id": 1, "result": {}}).to_string()))
+            }
+            _ => None,
+        }
+    })
+    .await;
+    bridged.call().await;
+    bridged.heard("initialize", 2).await;
+    bridged.send(json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {}})).await;
+    assert_eq!(bridged.message().await["id"], 0);
+    held.send(format!("data: {}\n\n", hello("2025-11-25")).into()).await.unwrap();
+    assert_eq!(bridged.message().await["id"], 1);
+    assert_eq!(*sessions.lock().unwrap(), ["bye s2", "call s3"]);
+}

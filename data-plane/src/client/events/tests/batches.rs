@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::*;
 
 /// A bridge with a session at a server that answers what the test says.
-struct Streamed {
-    lines: mpsc::Sender<Line>,
+pub(super) struct Streamed {
+    lines: Feed,
     messages: Messages,
     /// The stream of the server; another one begins when it is dropped.
     events: mpsc::Sender<Bytes>,
@@ -18,7 +18,7 @@ struct Streamed {
 }
 
 impl Streamed {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         Self::refusing("nothing").await
     }
 
@@ -41,7 +41,7 @@ impl Streamed {
         .await;
         let url = format!("http://{address}/sse");
         let config = BridgeConfig { url, authorization: None, request_timeout: None };
-        let (lines, input) = mpsc::channel(9);
+        let (lines, input) = lines::input(9);
         let (messages, serving) = EventBridge::new(config).unwrap().run(input);
         tokio::spawn(serving);
         let events = streams.recv().await.unwrap();
@@ -54,39 +54,52 @@ impl Streamed {
         streamed
     }
 
-    async fn send(&self, line: &Value) {
-        self.lines.send(Line::Whole(line.to_string().into())).await.unwrap();
+    pub(super) async fn send(&self, line: &Value) {
+        assert!(self.lines.send(Line::Whole(line.to_string().into())).await);
     }
 
-    async fn say(&self, message: &Value) {
+    pub(super) async fn say(&self, message: &Value) {
         self.events.send(format!("data: {message}\n\n").into()).await.unwrap();
     }
 
-    async fn message(&mut self) -> Value {
+    pub(super) async fn message(&mut self) -> Value {
         let message = tokio::time::timeout(Duration::from_secs(20), self.messages.recv()).await;
         serde_json::from_slice(&message.unwrap().unwrap()).unwrap()
     }
 
+    /// Ends the stream and waits for the next.
+    pub(super) async fn reopen(&mut self) {
+        self.events = mpsc::channel(1).0;
+        self.opened().await;
+    }
+
+    /// Waits for the next stream.
+    pub(super) async fn opened(&mut self) {
+        let opened = tokio::time::timeout(Duration::from_secs(20), self.streams.recv()).await;
+        self.events = opened.unwrap().unwrap();
+    }
+
     /// The methods of the next posts.
-    async fn posts<const N: usize>(&mut self) -> [String; N] {
+    pub(super) async fn posts<const N: usize>(&mut self) -> [String; N] {
         let mut methods = [const { String::new() }; N];
         for method in &mut methods {
-            let posted = self.posted.recv().await.unwrap();
+            let posted = tokio::time::timeout(Duration::from_secs(20), self.posted.recv()).await;
+            let posted = posted.unwrap().unwrap();
             *method = posted["method"].as_str().unwrap_or_else(|| panic!("{posted}")).to_owned();
         }
         methods
     }
 }
 
-fn request(id: u32, method: &str, params: &Value) -> Value {
+pub(super) fn request(id: u32, method: &str, params: &Value) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
 }
 
-fn note(method: &str, params: &Value) -> Value {
+pub(super) fn note(method: &str, params: &Value) -> Value {
     json!({"jsonrpc": "2.0", "method": method, "params": params})
 }
 
-fn done(id: u32) -> Value {
+pub(super) fn done(id: u32) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "result": {}})
 }
 
@@ -140,9 +153,7 @@ async fn a_stream_that_takes_no_wish_takes_calls() {
     assert_eq!(streamed.posts().await, ["notifications/initialized", "resources/subscribe"]);
     streamed.say(&done(1)).await;
     assert_eq!(streamed.message().await, done(1));
-    let (gone, _) = mpsc::channel(1);
-    streamed.events = gone;
-    streamed.events = streamed.streams.recv().await.unwrap();
+    streamed.reopen().await;
     assert_eq!(streamed.posts().await, ["initialize"]);
     streamed.say(&done(0)).await;
     assert_eq!(streamed.posts().await, ["notifications/initialized", "resources/subscribe"]);
@@ -159,7 +170,7 @@ async fn the_answers_of_a_batch_are_awaited_at_the_end() {
     let batch = [1, 2].map(|id| request(id, "ping", &json!({})));
     streamed.send(&json!(batch)).await;
     assert_eq!(streamed.posts().await, ["ping", "ping"]);
-    let (none, _) = mpsc::channel(1);
+    let (none, _) = lines::input(1);
     drop(std::mem::replace(&mut streamed.lines, none));
     tokio::time::sleep(Duration::from_millis(100)).await;
     streamed.say(&done(2)).await;
