@@ -20,6 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("descriptor.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .btree_map(".")
+        // A whole configuration is sent to many proxies, and copied for none of them.
+        .bytes(".lockgate.v1.Resource.body")
         // Keys are parts of sync resources, which go through sets and maps.
         .type_attribute(".lockgate.v1.ResourceKey", "#[derive(PartialOrd, Ord)]")
         .compile_fds(descriptors)?;

@@ -29,6 +29,7 @@ on_both!(
     a_failure_keeps_the_catalog,
     a_large_catalog_is_stored,
     a_newer_schema_is_refused,
+    a_server_of_other_versions_keeps_its_catalog_but_not_its_era,
     aliases_give_way_to_names,
     an_apply_is_all_or_nothing,
     an_equal_catalog_takes_no_revision,

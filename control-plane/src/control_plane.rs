@@ -4,7 +4,6 @@ use std::{future::Future, net::TcpListener, sync::Arc};
 
 use axum::{Router, middleware};
 use proto::Secret;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
@@ -12,7 +11,7 @@ use crate::{
     api::{
         self, authenticate,
         settle::{Settling, settled},
-        sync::{SNAPSHOTS_MAX, SyncApi},
+        sync::SyncApi,
     },
     changes::Changes,
     clock::{Clock, SystemClock},
@@ -97,7 +96,6 @@ impl ControlPlane {
             ),
             peers: peers.clone(),
             tasks: tasks.clone(),
-            snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
         };
         let services = Services {
             registry,

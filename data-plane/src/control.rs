@@ -228,8 +228,9 @@ fn bearer(credential: &Secret<String>) -> Result<MetadataValue<Ascii>, LinkError
     Ok(value)
 }
 
-/// A channel that connects on first use, and again whenever it broke.
-fn channel(address: &Uri, fingerprint: [u8; 32]) -> Result<Channel, LinkError> {
+/// A channel to the sync port at `address` that connects on first use, and again whenever it broke.
+/// It trusts the certificate with this SHA-256 alone.
+pub fn channel(address: &Uri, fingerprint: [u8; 32]) -> Result<Channel, LinkError> {
     let host = address.host().ok_or_else(|| Invalid::new("control-plane", "must name a host"))?;
     let host = host.trim_matches(['[', ']']).to_owned();
     let port = address.port_u16().unwrap_or(PORT);

@@ -3,7 +3,7 @@
 mod listing;
 mod needs;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use proto::{Catalog, resource::UpstreamResource, tool::Definition, upstream::FailureReason};
 use serde_json::value::RawValue;
@@ -70,19 +70,18 @@ pub(crate) async fn read_private(
     Ok(PrivateCatalog { tools, entries, ttl_ms, is_of_all: lister.is_of_all() })
 }
 
-/// Which parameters of one tool the upstream wants as headers now; `None` if it has no such tool.
+/// Which parameters of each tool, by its name, the upstream wants as headers now.
 pub(crate) async fn mirrored_now(
     lister: &Lister,
-    tool: &str,
     limits: &Limits,
-) -> Result<Option<Box<[MirrorParam]>>, CallFailure> {
+) -> Result<BTreeMap<Box<str>, Box<[MirrorParam]>>, CallFailure> {
     let read = Listing::read_within((lister, ""), r#"{"tools":{}}"#, limits, &listing::FOR_ALL);
     let (Listing { tools, .. }, _) = read.await?;
-    let found = tools.into_iter().find(|it| it.name == tool);
-    Ok(found.and_then(|it| {
+    let mirrored = tools.into_iter().filter_map(|it| {
         let schema = Definition::of(&it.definition).input_schema.map_or("{}", RawValue::get);
-        mirror_params(schema).ok().map(Into::into)
-    }))
+        Some((it.name.into(), mirror_params(schema).ok()?.into()))
+    });
+    Ok(mirrored.collect())
 }
 
 async fn read(active: &Active, limits: &Limits) -> Result<Catalog, (Step, CallFailure)> {
@@ -90,11 +89,12 @@ async fn read(active: &Active, limits: &Limits) -> Result<Catalog, (Step, CallFa
     let lister = active.lister(Capabilities::all()).await;
     let lister = lister.map_err(|failure| (Step::Initialize, failure))?;
     let handshake = lister.handshake();
+    let is_used = lister.is_used();
     let listing = Listing::read(&lister, active.name(), limits).await;
     let rich = listing.map_err(|failure| (Step::List, failure))?;
     let source = match lister.is_child_of_legacy_era() {
         false => Source::Session,
-        true if active.is_shared() => Source::Shared,
+        true if active.is_shared() => Source::Shared { is_used },
         true => Source::Process,
     };
     let everybody = Everybody { active, limits, source };
@@ -125,6 +125,7 @@ fn explain(active: &Active, step: Step, failure: &CallFailure) -> Failed {
         FailureReason::List => "the server has to be repaired",
         FailureReason::Timeout => "check the server, then `lockgate refresh upstream`",
         FailureReason::NoProxy => "check that a proxy that can reach it is connected",
+        FailureReason::Incompatible => "what it offers is not listed until it speaks one of them",
     };
     (reason, format!("upstream `{}` {failure}; {advice}", active.name()))
 }

@@ -54,7 +54,7 @@ impl Resource {
     /// Decodes a resource as sent; the error names the field inside it.
     pub fn decode(resource: &wire::Resource) -> Result<Self, Invalid> {
         use wire::resource_body::Body;
-        let body = wire::ResourceBody::decode(resource.body.as_slice())
+        let body = wire::ResourceBody::decode(resource.body.as_ref())
             .map_err(|error| Invalid::new("body", format!("is no ResourceBody: {error}")))?;
         match body.body.ok_or_else(|| Invalid::missing("body"))? {
             Body::Upstream(upstream) => upstream.try_into().map(Self::Upstream),
@@ -91,7 +91,7 @@ impl Resource {
         };
         wire::Resource {
             key: Some(key),
-            body: wire::ResourceBody { body: Some(body) }.encode_to_vec(),
+            body: wire::ResourceBody { body: Some(body) }.encode_to_vec().into(),
         }
     }
 }
@@ -136,7 +136,7 @@ mod tests {
         });
         let wire = wire::Resource {
             key: None,
-            body: wire::ResourceBody { body: Some(body) }.encode_to_vec(),
+            body: wire::ResourceBody { body: Some(body) }.encode_to_vec().into(),
         };
         assert_eq!(Resource::decode(&wire).unwrap_err().field, "upstream_id");
     }

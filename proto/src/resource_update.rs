@@ -158,7 +158,7 @@ mod tests {
                 owner: String::new(),
                 name: name.to_owned(),
             }),
-            body: body.to_vec(),
+            body: body.to_vec().into(),
         }
     }
 

@@ -93,6 +93,8 @@ pub enum FailureReason {
     List,
     Timeout,
     NoProxy,
+    /// It speaks no protocol version of ours. What it had is no longer listed.
+    Incompatible,
 }
 
 impl Phase {
@@ -107,7 +109,7 @@ impl Phase {
 }
 
 impl FailureReason {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Dns,
         Self::Egress,
         Self::Connect,
@@ -119,6 +121,7 @@ impl FailureReason {
         Self::List,
         Self::Timeout,
         Self::NoProxy,
+        Self::Incompatible,
     ];
 
     /// The word for tables and logs.
@@ -135,6 +138,7 @@ impl FailureReason {
             Self::List => "list",
             Self::Timeout => "timeout",
             Self::NoProxy => "no-proxy",
+            Self::Incompatible => "incompatible",
         }
     }
 
@@ -153,6 +157,7 @@ impl FailureReason {
             W::List => Some(Self::List),
             W::Timeout => Some(Self::Timeout),
             W::NoProxy => Some(Self::NoProxy),
+            W::Incompatible => Some(Self::Incompatible),
         }
     }
 }
@@ -171,6 +176,7 @@ impl From<FailureReason> for wire::FailureReason {
             FailureReason::List => Self::List,
             FailureReason::Timeout => Self::Timeout,
             FailureReason::NoProxy => Self::NoProxy,
+            FailureReason::Incompatible => Self::Incompatible,
         }
     }
 }

@@ -159,6 +159,6 @@ proptest! {
 
     #[test]
     fn no_bytes_make_decoding_panic(body in any::<Vec<u8>>()) {
-        drop(Resource::decode(&proto::wire::Resource { key: None, body }));
+        drop(Resource::decode(&proto::wire::Resource { key: None, body: body.into() }));
     }
 }

@@ -6,7 +6,6 @@ mod compile;
 mod fleet;
 mod idle;
 mod manager;
-mod pinned;
 mod profile;
 mod rivals;
 mod runner;

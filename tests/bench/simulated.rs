@@ -1,70 +1,28 @@
 //! A proxy without a table: it joins, follows the configuration and says that it has it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use hyper_util::rt::TokioIo;
+use data_plane::control::channel;
+use http::Uri;
 use proto::token::JoinToken;
 use proto::wire::reports_client::ReportsClient;
 use proto::wire::sync_client::SyncClient;
 use proto::wire::{self, control_message, proxy_message, report_message};
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
-use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::manager::{Bearer, Manager};
-use super::pinned;
 
 /// As proxies do it.
 const BEAT: Duration = Duration::from_secs(5);
 const OPEN: Duration = Duration::from_secs(15);
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const MESSAGE_MAX: usize = 16 * 1024 * 1024;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LAST_WAIT: Duration = Duration::from_secs(30);
-
-/// The sync port of a control plane. Cloning shares it.
-#[derive(Clone)]
-pub(crate) struct Door {
-    host: String,
-    port: u16,
-    tls: TlsConnector,
-}
-
-impl Door {
-    /// The one whose certificate has this fingerprint, at `https://HOST:PORT`.
-    pub(crate) fn new(url: &str, fingerprint: [u8; 32]) -> anyhow::Result<Self> {
-        let address: http::Uri = url.parse()?;
-        let host = address.host().context("no host")?.to_owned();
-        let port = address.port_u16().context("no port")?;
-        Ok(Self { host, port, tls: Arc::new(pinned::client_config(fingerprint)?).into() })
-    }
-
-    /// A connection of its own.
-    fn channel(&self) -> anyhow::Result<Channel> {
-        let Self { host, port, tls } = self.clone();
-        let name = ServerName::try_from(host.clone())?;
-        let connector = tower::service_fn(move |_: http::Uri| {
-            let (tls, host, name) = (tls.clone(), host.clone(), name.clone());
-            async move {
-                let stream = TcpStream::connect((host.as_str(), port)).await?;
-                stream.set_nodelay(true)?;
-                Ok::<_, std::io::Error>(TokioIo::new(tls.connect(name, stream).await?))
-            }
-        });
-        Ok(Endpoint::from_static("http://control-plane")
-            .connect_timeout(OPEN)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_while_idle(true)
-            .connect_with_connector_lazy(connector))
-    }
-}
 
 /// What a simulated proxy tells of itself.
 pub(crate) enum News {
@@ -79,7 +37,7 @@ pub(crate) enum News {
 pub(crate) enum Cut {
     /// Their connections.
     Connection,
-    /// The configuration too, as if their disks were new.
+    /// The configuration and the address too, as if they ran on other machines with new disks.
     Everything,
 }
 
@@ -87,7 +45,11 @@ pub(crate) enum Cut {
 pub(crate) struct Simulated {
     number: usize,
     id: String,
-    door: Door,
+    /// Where others reach it: nobody sends anything there, but all are told.
+    peer_address: String,
+    /// The sync port, and the certificate that is trusted there.
+    control: Uri,
+    fingerprint: [u8; 32],
     bearer: Bearer,
     position: Option<wire::Position>,
     news: mpsc::Sender<News>,
@@ -105,16 +67,28 @@ impl Simulated {
         (news, cut): (mpsc::Sender<News>, watch::Receiver<Cut>),
     ) -> anyhow::Result<Self> {
         let token = manager.join_token().await?;
-        let door = Door::new(control, JoinToken::parse(&token)?.fingerprint)?;
+        let fingerprint = JoinToken::parse(&token)?.fingerprint;
+        let control: Uri = control.parse()?;
         let id = format!("simulated-{number}");
         let request = wire::EnrollRequest {
             join_token: token,
             proxy_id: id.clone(),
             advertise_address: String::new(),
         };
-        let answer = SyncClient::new(door.channel()?).enroll(request).await?;
+        let answer = SyncClient::new(channel(&control, fingerprint)?).enroll(request).await?;
         let bearer = Bearer::new(&answer.into_inner().credential)?;
-        Ok(Self { number, id, door, bearer, position: None, news, cut, failures: 0 })
+        Ok(Self {
+            number,
+            id,
+            peer_address: format!("127.0.0.1:{}", 1 + number % 1_000),
+            control,
+            fingerprint,
+            bearer,
+            position: None,
+            news,
+            cut,
+            failures: 0,
+        })
     }
 
     /// Follows the control plane through all that happens to it, waiting between attempts as
@@ -134,6 +108,7 @@ impl Simulated {
                 }
             } else if let Cut::Everything = *self.cut.borrow_and_update() {
                 self.position = None;
+                self.peer_address = format!("127.0.0.2:{}", 1 + self.number % 1_000);
             }
             let most = FIRST_WAIT.saturating_mul(1 << self.failures.min(16)).min(LAST_WAIT);
             self.failures += 1;
@@ -143,7 +118,7 @@ impl Simulated {
 
     /// One stream until its end, which is never a good one.
     async fn stream(&mut self) -> anyhow::Result<()> {
-        let channel = self.door.channel()?;
+        let channel = channel(&self.control, self.fingerprint)?;
         let (outbox, messages) = mpsc::channel(8);
         say(&outbox, proxy_message::Message::Hello(self.hello()))?;
         let mut sync = SyncClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX);
@@ -171,8 +146,7 @@ impl Simulated {
             capabilities: Vec::new(),
             position: self.position.clone(),
             advertise_address: String::new(),
-            // Nobody sends anything there, but all others are told.
-            peer_address: format!("127.0.0.1:{}", 1 + self.number % 1_000),
+            peer_address: self.peer_address.clone(),
         }
     }
 

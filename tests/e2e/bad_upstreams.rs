@@ -240,14 +240,25 @@ async fn an_upstream_that_speaks_other_versions_now_is_named_with_them() -> anyh
     world.lockgate(&["refresh", "upstream", "newer"]).await?;
     eventually("its versions are shown", Duration::from_secs(20), || async {
         let shown = world.ok(&["get", "upstream", "newer", "-o", "json"]).await?;
-        Ok(shown.contains("2030-01-01") && shown.contains(r#""phase": "failed""#))
+        Ok(["2030-01-01", r#""phase": "failed""#, r#""incompatible""#]
+            .iter()
+            .all(|it| shown.contains(it)))
     })
     .await?;
-    is_newer.store(false, Ordering::SeqCst);
-    eventually("it is back", Duration::from_secs(20), || async {
-        Ok(client.call_text("newer-act", "{}").await? == "done")
+    eventually("its tools are not listed", Duration::from_secs(20), || async {
+        Ok(client.tool_names().await?.is_empty())
     })
-    .await
+    .await?;
+    let refused = client.legacy("tools/call", r#"{"name":"newer-act"}"#).await?.response()?;
+    assert_eq!(refused.pointer("/error/data/upstream"), Some(&"newer".into()), "{refused}");
+    is_newer.store(false, Ordering::SeqCst);
+    world.lockgate(&["refresh", "upstream", "newer"]).await?;
+    eventually("it is back", Duration::from_secs(20), || async {
+        Ok(client.tool_names().await? == ["newer-act"])
+    })
+    .await?;
+    assert_eq!(client.call_text("newer-act", "{}").await?, "done");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -98,7 +98,8 @@ fn advice(reason: FailureReason) -> &'static str {
         | FailureReason::Spawn
         | FailureReason::Initialize
         | FailureReason::List
-        | FailureReason::Timeout => "",
+        | FailureReason::Timeout
+        | FailureReason::Incompatible => "",
     }
 }
 

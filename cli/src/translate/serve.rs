@@ -187,7 +187,8 @@ fn failed(not_begun: &NotBegun) -> Failure {
         | FailureReason::Initialize
         | FailureReason::List
         | FailureReason::Timeout
-        | FailureReason::NoProxy => (Exit::Unavailable, "unavailable"),
+        | FailureReason::NoProxy
+        | FailureReason::Incompatible => (Exit::Unavailable, "unavailable"),
     };
     Failure::new(exit, code, not_begun.message.replace('\n', " "))
 }

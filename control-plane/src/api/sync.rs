@@ -8,7 +8,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use axum::Router;
 use futures_util::Stream;
 use proto::wire::{self, reports_server, sync_server};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -37,12 +37,7 @@ pub(crate) struct SyncApi {
     pub(crate) discovery: Discovery,
     pub(crate) peers: Peers,
     pub(crate) tasks: Tasks,
-    /// Places of proxies that are being sent all there is.
-    pub(crate) snapshots: Arc<Semaphore>,
 }
-
-/// Proxies that are sent a whole configuration at a time: of each, megabytes are on their way.
-pub(crate) const SNAPSHOTS_MAX: usize = 16;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 type Outbox<T> = mpsc::Sender<Result<T, Status>>;

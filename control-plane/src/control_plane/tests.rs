@@ -3,7 +3,6 @@
 mod access;
 mod gateways;
 mod identity;
-mod places;
 mod proxy;
 mod rest;
 mod settling;

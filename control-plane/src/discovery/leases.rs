@@ -61,7 +61,8 @@ struct Lease {
 }
 
 impl Leases {
-    /// Looks at all wishes and says what to do about them.
+    /// Looks at all wishes and says what to do about them: first who is to be asked, since a
+    /// failure has to be stored, which may fail in its turn.
     pub fn look(
         &mut self,
         now_ms: i64,
@@ -85,6 +86,7 @@ impl Leases {
             }
             actions.extend(action);
         }
+        actions.sort_by_key(|action| matches!(action, Action::Fail { .. }));
         actions
     }
 
@@ -187,8 +189,8 @@ impl Wish {
         Some(Action::Discover { proxy_id, directive })
     }
 
-    /// The wish is fulfilled with a failure; until that is stored it is not repeated.
-    fn fail(&mut self, reason: FailureReason, message: &'static str) -> Action {
+    /// The wish is fulfilled with a failure, which is said again until it is stored.
+    fn fail(&self, reason: FailureReason, message: &'static str) -> Action {
         let wanted = self.wanted.clone();
         Action::Fail { wanted, reason, message }
     }
@@ -269,6 +271,22 @@ mod tests {
         let host = Candidate { is_stdio_host: true, ..proxy("host") };
         let (proxy_id, _) = asked(&leases.look(NO_PROXY_MS + 1, &[wish], &[proxy("edge"), host]));
         assert_eq!(proxy_id, "host");
+    }
+
+    #[test]
+    fn who_is_asked_does_not_wait_until_failures_are_stored() {
+        let mut leases = Leases::default();
+        let here = WantedDiscovery { upstream_id: "u2".to_owned(), ..wanted(1) };
+        let nowhere = WantedDiscovery { is_stdio: true, ..wanted(1) };
+        assert!(leases.look(0, std::slice::from_ref(&nowhere), &[proxy("a")]).is_empty());
+        for now in [NO_PROXY_MS, NO_PROXY_MS + 1] {
+            let actions = leases.look(now, &[nowhere.clone(), here.clone()], &[proxy("a")]);
+            let [first @ .., Action::Fail { wanted, .. }] = &*actions else {
+                panic!("{actions:?}");
+            };
+            assert_eq!(*wanted, nowhere);
+            assert_eq!(first.is_empty(), now > NO_PROXY_MS, "{actions:?}");
+        }
     }
 
     #[test]

@@ -79,7 +79,7 @@ fn open(sealer: &Sealer, row: &KeyRow) -> Result<KeyResource, KeyError> {
         .open(&place(&row.id), &row.sealed)
         .map_err(|source| KeyError::Sealed { id: id(), source })?;
     let body = Secret::new(body);
-    let wire = wire::Resource { key: None, body: body.expose().clone() };
+    let wire = wire::Resource { key: None, body: body.expose().clone().into() };
     match Resource::decode(&wire).map_err(|source| KeyError::Damaged { id: id(), source })? {
         Resource::Key(key) => Ok(key),
         Resource::Upstream(_)
@@ -197,7 +197,7 @@ impl Identity {
     async fn put(&self, write: &mut Write, id: String, key: Key) -> Result<(), KeyError> {
         let create_time_ms = self.inner.clock.now_ms();
         let resource = KeyResource { id: id.clone(), key, create_time_ms };
-        let body = Secret::new(Resource::Key(resource).encode().body);
+        let body = Secret::new(Vec::from(Resource::Key(resource).encode().body));
         let sealed = self.inner.sealer.seal(&place(&id), body.expose());
         keys::put(write.connection(), &KeyRow { id: id.clone(), sealed, create_time_ms }).await?;
         write.changed(kind::KEY, "", &id).await?;

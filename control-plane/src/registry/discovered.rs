@@ -43,7 +43,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Stores the result of a discovery. A failure keeps the old catalog; a
+    /// Stores the result of a discovery. A failure keeps the old catalog, which proxies do not
+    /// list once the upstream turns out to speak no version of ours; a
     /// result for an older definition, or one that came twice, is dropped. The
     /// revision moves only if a proxy must be told something.
     pub async fn record_catalog(
@@ -70,6 +71,10 @@ impl Registry {
                     let now_ms = unit.now_ms;
                     let connection = unit.write.connection();
                     discoveries::fail(connection, upstream_id, reason, &message, now_ms).await?;
+                    if reason == FailureReason::Incompatible && facts.era.is_some() {
+                        discoveries::forget_version(connection, upstream_id).await?;
+                        unit.write.changed(kind::UPSTREAM, "", upstream_id).await?;
+                    }
                 }
             }
         }

@@ -10,8 +10,9 @@ use proto::{Position, RootHash, resource::Resource, wire};
 
 use super::build::{Builder, Change, Group, Touched};
 
-/// Most bytes of one part of an update.
-pub const PART_MAX: usize = 1024 * 1024;
+/// Most bytes of one part of an update. Each stream keeps a buffer in which a part of the largest
+/// size has found room, for as long as it lasts.
+pub const PART_MAX: usize = 64 * 1024;
 /// Changed keys that are remembered, so that a proxy some way back gets a delta.
 const REMEMBERED_KEYS: usize = 65_536;
 

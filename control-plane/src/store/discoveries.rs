@@ -240,6 +240,18 @@ pub(crate) async fn fail(
     Ok(())
 }
 
+/// Which versions it speaks turned out to be none of ours: it is not known any more.
+pub(crate) async fn forget_version(
+    connection: &mut AnyConnection,
+    upstream_id: &str,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE discoveries SET era = NULL, protocol_version = '' WHERE upstream_id = $1")
+        .bind(upstream_id)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 pub(crate) async fn delete(
     connection: &mut AnyConnection,
     upstream_id: &str,

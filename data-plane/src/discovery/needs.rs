@@ -27,7 +27,7 @@ const EVERYTHING: Needs = &["sampling", "elicitation", "roots"];
 /// How long costly looks count.
 const REMEMBER: Duration = Duration::from_hours(1);
 
-/// What is known of a shared process when nothing more is added to it.
+/// What is known of a shared process when what it no longer shows is forgotten.
 const KNOWN_MAX: usize = 20_000;
 
 /// Names of capabilities.
@@ -67,7 +67,10 @@ pub(super) enum Source {
     Process,
     /// One process, which takes everybody's calls and was told of all capabilities. Looks at it as
     /// another client take processes of their own.
-    Shared,
+    Shared {
+        /// Whether calls were made on it before.
+        is_used: bool,
+    },
 }
 
 /// One upstream, seen as anybody could see it.
@@ -96,7 +99,7 @@ impl Everybody<'_> {
                 sorted
             }
             // Boxed, for it looks as two at once.
-            Source::Shared => Box::pin(self.sort_shared(rich, end)).await,
+            Source::Shared { .. } => Box::pin(self.sort_shared(rich, end)).await,
         }
     }
 
@@ -135,13 +138,15 @@ impl Everybody<'_> {
             }
             known => known.map(|(known, _age)| known),
         };
-        match (self.classify(&rich, known.as_ref(), end).await, known) {
+        // What another proxy saw of it is not known here, and is all that was there before.
+        let unseen = Verdicts::new();
+        let is_used = matches!(self.source, Source::Shared { is_used: true });
+        let before = known.as_ref().or(is_used.then_some(&unseen));
+        match (self.classify(&rich, before, end).await, known) {
             (None, None) => rich,
             (None, Some(known)) => needing(rich, &known),
             (Some(found), known) => {
-                // What was seen before may come back.
-                let mut needs = known.filter(|it| it.len() < KNOWN_MAX).unwrap_or_default();
-                needs.extend(found);
+                let needs = both(known.unwrap_or_default(), found, &rich);
                 self.remember(Saw::Shared(needs.clone()));
                 needing(rich, &needs)
             }
@@ -204,7 +209,7 @@ impl Everybody<'_> {
         let looking = async {
             let lister = match self.source {
                 Source::Session | Source::Process => self.active.lister(capabilities).await?,
-                Source::Shared => self.active.glimpse(capabilities).await?,
+                Source::Shared { .. } => self.active.glimpse(capabilities).await?,
             };
             Listing::read(&lister, upstream, self.limits).await
         };
@@ -222,13 +227,24 @@ impl Everybody<'_> {
     }
 }
 
+/// What was known and what was found. What was seen before may come back, and is forgotten only
+/// when there is too much of it.
+fn both(mut known: Verdicts, found: Verdicts, rich: &Listing) -> Verdicts {
+    if known.len() >= KNOWN_MAX {
+        let shown = rich.keys();
+        known.retain(|key, _| shown.contains(key));
+    }
+    known.extend(found);
+    known
+}
+
 fn needing(rich: Listing, needs: &Verdicts) -> Listing {
     rich.needing(|key| needs.get(key).copied().unwrap_or(EVERYTHING))
 }
 
 /// What can be said of what a shared process shows (`rich`), once a process of its own was seen by
-/// the least capable client and one by the `most` capable; and what some capability gates. While
-/// nothing is `known` nothing can have come about by use.
+/// the least capable client and one by the `most` capable; and what some capability gates. Without
+/// what was `known` before nothing can have come about by use.
 fn judge(
     rich: &Listing,
     least: &Listing,
@@ -280,6 +296,16 @@ mod tests {
         let (needs, gated) = judge(&rich, &least, Some(&most), Some(&known));
         assert_eq!(needs, verdicts(&[("a", NOTHING), ("new", NOTHING)]));
         assert_eq!(gated, listing(&["b"]));
+    }
+
+    #[test]
+    fn what_is_shown_is_known_however_much_was_seen() {
+        let mut known: Verdicts =
+            (0..KNOWN_MAX).map(|number| (key(&format!("n{number}")), NOTHING)).collect();
+        known.insert(key("new"), NOTHING);
+        let rich = listing(&["a", "new"]);
+        let needs = both(known, verdicts(&[("a", &["sampling"])]), &rich);
+        assert_eq!(needs, verdicts(&[("a", &["sampling"]), ("new", NOTHING)]));
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Content {
         let target = self.position.clone()?;
         let upsert = self.entries.iter().map(|(key, entry)| wire::Resource {
             key: Some(key.clone()),
-            body: entry.body.clone(),
+            body: entry.body.clone().into(),
         });
         Some(wire::Update {
             base: None,
@@ -207,7 +207,8 @@ fn read(
         let key = key.unwrap_or_default();
         match read {
             Ok(resource) => {
-                entries.insert(key, Entry { body, hash, resource });
+                // A copy of its own: what came shares its memory with what came beside it.
+                entries.insert(key, Entry { body: body.into(), hash, resource });
             }
             Err(Invalid { field, problem }) => {
                 errors.push(FieldError { resource: key.to_string(), field, message: problem });

@@ -37,7 +37,7 @@ const SILENCE: Duration = Duration::from_secs(16);
 const OPEN: Duration = Duration::from_secs(15);
 /// Messages that wait to be sent.
 const QUEUE: usize = 8;
-/// Largest message; parts of updates are at most 1 MiB and one resource.
+/// Largest message: a part of an update, which may be one large resource.
 const MESSAGE_MAX: usize = 16 * 1024 * 1024;
 
 /// The configuration of this proxy: read from disk, ready to be followed.

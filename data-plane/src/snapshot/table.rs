@@ -235,7 +235,8 @@ impl Table {
         self.credentials.get(id)
     }
 
-    /// The same one where only sessions have ended since it was compiled.
+    /// The same one where only sessions have ended since it was compiled, or tools were described
+    /// anew: neither touches keys, tokens or the ids of servers.
     pub fn trust(&self) -> &Arc<Trust> {
         &self.trust
     }

@@ -381,6 +381,11 @@ impl Lister {
         matches!(self, Self::Pipe(link, _) if link.is_child() && link.handshake.era == Era::Legacy)
     }
 
+    /// Whether calls may have changed what it shows.
+    pub(crate) fn is_used(&self) -> bool {
+        matches!(self, Self::Pipe(link, _) if link.connection.is_used())
+    }
+
     /// Sends a request and waits for its response.
     pub(crate) async fn ask(
         &self,

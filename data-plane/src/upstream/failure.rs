@@ -109,7 +109,8 @@ impl CallFailure {
             Self::Auth { .. } => FailureReason::Auth,
             Self::HttpStatus { .. } => FailureReason::HttpStatus,
             Self::Silent(_) | Self::TooLong(_) | Self::NoTurn(_) => FailureReason::Timeout,
-            Self::Initialize(_) | Self::Incompatible(_) => FailureReason::Initialize,
+            Self::Initialize(_) => FailureReason::Initialize,
+            Self::Incompatible(_) => FailureReason::Incompatible,
             Self::Exited(_)
             | Self::Busy(_)
             | Self::ContentType(_)

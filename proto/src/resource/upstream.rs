@@ -15,6 +15,8 @@ pub struct UpstreamResource {
     pub transport: Transport,
     pub credential_id: Option<String>,
     pub catalog_scope: CatalogScope,
+    /// Not known before the first discovery, and after one that found no version of ours: then
+    /// nothing that it offers is listed.
     pub era: Option<Era>,
     pub protocol_version: String,
     pub instructions: String,

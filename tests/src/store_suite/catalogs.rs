@@ -77,6 +77,34 @@ pub async fn a_failure_keeps_the_catalog(place: &Place) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// One that speaks none of our versions has no era until it can be read again, whatever else fails
+/// meanwhile; proxies are told so once.
+pub async fn a_server_of_other_versions_keeps_its_catalog_but_not_its_era(
+    place: &Place,
+) -> anyhow::Result<()> {
+    let house = place.open().await?;
+    let made = house.upstream("u").await?;
+    house.discover(&made.id, &["a"]).await?;
+    let before = house.revision().await?;
+    let reasons =
+        [FailureReason::Incompatible, FailureReason::Connect, FailureReason::Incompatible];
+    for (wanted, reason) in (2..).zip(reasons) {
+        house.registry.refresh_upstream(&house.admin, "u").await?;
+        let failure = Err((reason, "only 2030-01-01".to_owned()));
+        house.registry.record_catalog(&made.id, wanted, failure).await?;
+        let status = house.registry.get_upstream(&house.admin, "u").await?.status;
+        assert_eq!((status.reason, status.era, status.tool_count), (Some(reason), None, 1));
+        assert_eq!(status.protocol_version, "");
+        assert_eq!(house.revision().await?, before + 1);
+    }
+    house.registry.refresh_upstream(&house.admin, "u").await?;
+    house.registry.record_catalog(&made.id, 5, Ok(catalog(&["a"]))).await?;
+    let status = house.registry.get_upstream(&house.admin, "u").await?.status;
+    assert_eq!((status.phase, status.era.is_some()), (Phase::Ready, true));
+    assert_eq!(house.revision().await?, before + 2);
+    Ok(())
+}
+
 /// Wishes are numbered; results that are late, doubled or of an older definition do not count.
 pub async fn outdated_results_do_not_count(place: &Place) -> anyhow::Result<()> {
     let house = place.open().await?;

@@ -1,11 +1,11 @@
 //! One configuration stream: messages in, the follower's updates out.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use proto::{Applied, Outcome, wire};
 use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
+    sync::{mpsc::error::SendTimeoutError, watch},
     time::{Instant, Interval, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -22,10 +22,8 @@ use crate::{
 pub(super) const BEAT: Duration = Duration::from_secs(5);
 /// Silence after which a proxy is taken for dead.
 const SILENCE: Duration = Duration::from_secs(16);
-/// How long a proxy may take to answer an update.
+/// How long a proxy may take to read what waits for it, and to answer an update.
 const STALLED: Duration = Duration::from_mins(2);
-/// How long a proxy that does not answer keeps others from being sent all there is.
-const PLACE: Duration = Duration::from_secs(10);
 /// When a proxy that was told goodbye should come back.
 const RETRY_MS: u32 = 1_000;
 
@@ -62,9 +60,8 @@ pub(super) async fn serve(
     tracing::info!(proxy_id = member.proxy_id(), "a proxy has connected");
     let follower = Follower::new(group, active, member.rejected.clone());
     let sent = Instant::now();
-    let (place, heard) = (None, sent);
     let served =
-        Served { api, caller, member, group, unannounced, follower, outbox, place, sent, heard };
+        Served { api, caller, member, group, unannounced, follower, outbox, sent, heard: sent };
     served.run(inbox, stop).await
 }
 
@@ -107,8 +104,6 @@ struct Served {
     unannounced: Option<String>,
     follower: Follower,
     outbox: Outbox<wire::ControlMessage>,
-    /// Held while the proxy is sent all there is.
-    place: Option<OwnedSemaphorePermit>,
     /// When the update in flight was sent.
     sent: Instant,
     /// When the proxy last said something.
@@ -145,7 +140,7 @@ impl Served {
         beats: &mut Interval,
     ) -> Result<bool, Status> {
         head.mark_unchanged();
-        self.publish(beats).await?;
+        self.publish().await?;
         tokio::select! {
             message = inbox.next() => match message {
                 None => return Ok(true),
@@ -159,41 +154,16 @@ impl Served {
 
     /// Sends an update if there is something new and nothing in flight. Cut
     /// short, the stream ends, so that no part is ever left out.
-    async fn publish(&mut self, beats: &mut Interval) -> Result<(), Status> {
+    async fn publish(&mut self) -> Result<(), Status> {
         let Self { api, follower, .. } = self;
-        let before = follower.bookmark();
         let Some(parts) = api.publisher.with(|ledger| follower.next(ledger)) else {
             return Ok(());
         };
-        if parts.first().is_some_and(|part| part.base.is_none()) {
-            self.place = Some(self.place(before, beats).await?);
-        }
         for part in parts.iter() {
             self.send(wire::control_message::Message::Update(part.clone())).await?;
         }
         self.sent = Instant::now();
         Ok(())
-    }
-
-    /// Waits for a place among those that are being sent all. Until then the proxy has been sent
-    /// all up to `bookmark`, and no more.
-    async fn place(
-        &mut self,
-        bookmark: u64,
-        beats: &mut Interval,
-    ) -> Result<OwnedSemaphorePermit, Status> {
-        loop {
-            let place = Arc::clone(&self.api.snapshots).acquire_owned();
-            tokio::select! {
-                biased;
-                place = place => {
-                    // Nothing it said meanwhile was read.
-                    self.heard = Instant::now();
-                    return place.map_err(|_| Status::unavailable("shutting down"));
-                }
-                _ = beats.tick() => self.say_beat(bookmark).await?,
-            }
-        }
     }
 
     fn take(&mut self, message: wire::ProxyMessage) -> Result<(), Status> {
@@ -217,7 +187,6 @@ impl Served {
         self.follower
             .answered(&applied)
             .map_err(|violation| Status::invalid_argument(violation.to_string()))?;
-        self.place = None;
         self.member.applied(&applied);
         let (proxy_id, revision) = (self.member.proxy_id(), applied.position.revision);
         match applied.outcome {
@@ -256,21 +225,13 @@ impl Served {
         if self.follower.is_waiting() && self.sent.elapsed() > STALLED {
             return Err(Status::deadline_exceeded("no answer to an update: stalled"));
         }
-        if self.sent.elapsed() > PLACE {
-            self.place = None;
-        }
-        self.say_beat(self.follower.bookmark()).await
-    }
-
-    async fn say_beat(&self, head_revision: u64) -> Result<(), Status> {
+        let head_revision = self.follower.bookmark();
         let beat = wire::ControlBeat { head_revision };
         self.send(wire::control_message::Message::Beat(beat)).await
     }
 
     async fn send(&self, message: wire::control_message::Message) -> Result<(), Status> {
-        let message = wire::ControlMessage { message: Some(message) };
-        let sent = self.outbox.send(Ok(message)).await;
-        sent.map_err(|_| Status::cancelled("the proxy has left"))
+        hand_over(&self.outbox, message).await
     }
 
     async fn goodbye(&self, reason: &str, stop: &CancellationToken) -> Result<(), Status> {
@@ -283,8 +244,44 @@ impl Served {
     }
 }
 
+/// Waits for room: while it does, nothing that the proxy says is heard.
+async fn hand_over(
+    outbox: &Outbox<wire::ControlMessage>,
+    message: wire::control_message::Message,
+) -> Result<(), Status> {
+    let message = wire::ControlMessage { message: Some(message) };
+    outbox.send_timeout(Ok(message), STALLED).await.map_err(|error| match error {
+        SendTimeoutError::Closed(_) => Status::cancelled("the proxy has left"),
+        SendTimeoutError::Timeout(_) => {
+            Status::deadline_exceeded("the proxy does not read: stalled")
+        }
+    })
+}
+
 fn beats() -> Interval {
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     beats
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+    use tonic::Code;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proxy_that_does_not_read_is_given_up() {
+        let beat = || wire::control_message::Message::Beat(wire::ControlBeat::default());
+        let (outbox, mut unread) = mpsc::channel(1);
+        hand_over(&outbox, beat()).await.unwrap();
+        let begin = Instant::now();
+        let stalled = hand_over(&outbox, beat()).await.unwrap_err();
+        assert_eq!((stalled.code(), begin.elapsed()), (Code::DeadlineExceeded, STALLED));
+        assert!(unread.recv().await.is_some());
+        hand_over(&outbox, beat()).await.unwrap();
+        drop(unread);
+        assert_eq!(hand_over(&outbox, beat()).await.unwrap_err().code(), Code::Cancelled);
+    }
 }

@@ -45,14 +45,16 @@ impl<T> Chunked<T> {
 }
 
 impl<T: Clone> Chunked<T> {
-    /// The same with another item there; `None` where there is none.
-    pub(super) fn with(&self, index: usize, item: T) -> Option<Self> {
-        let (place, within) = (index / CHUNK, index % CHUNK);
-        let mut chunk: Vec<T> = self.0.get(place)?.to_vec();
-        *chunk.get_mut(within)? = item;
-        let mut chunks = self.0.to_vec();
-        *chunks.get_mut(place)? = chunk.into();
-        Some(Self(chunks.into()))
+    /// The same with other items in some places; `None` if one of these is not there.
+    pub(super) fn with(&self, items: impl IntoIterator<Item = (usize, T)>) -> Option<Self> {
+        let mut other = self.clone();
+        // Copied as far as it is shared, so that each chunk is copied once.
+        let chunks = Arc::make_mut(&mut other.0);
+        for (index, item) in items {
+            let chunk = Arc::make_mut(chunks.get_mut(index / CHUNK)?);
+            *chunk.get_mut(index % CHUNK)? = item;
+        }
+        Some(other)
     }
 }
 
@@ -66,10 +68,10 @@ mod tests {
             let all: Vec<usize> = (0..count).collect();
             let chunked: Chunked<usize> = all.iter().copied().collect();
             assert!(chunked.iter().eq(&all));
-            assert_eq!((chunked.get(count), chunked.with(count, 0).is_some()), (None, false));
+            assert_eq!((chunked.get(count), chunked.with([(count, 0)]).is_some()), (None, false));
             for index in all.iter().copied() {
                 assert_eq!(chunked.place(|it| it.cmp(&index)), Some(index));
-                let other = chunked.with(index, 1_000_000).unwrap();
+                let other = chunked.with([(index, 1_000_000)]).unwrap();
                 let differs = |it: &usize| other.get(*it) != chunked.get(*it);
                 assert_eq!(all.iter().copied().filter(differs).collect::<Vec<_>>(), [index]);
                 let shared = other.0.iter().zip(chunked.0.iter());
@@ -77,6 +79,8 @@ mod tests {
                 assert_eq!(shared + 1, chunked.0.len());
             }
             assert_eq!(chunked.place(|it| it.cmp(&count)), None);
+            let all_others = chunked.with((0..count).map(|index| (index, index + 1))).unwrap();
+            assert!(all_others.iter().copied().eq(1..=count) && chunked.iter().eq(&all));
         }
     }
 }

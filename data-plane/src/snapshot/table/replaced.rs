@@ -17,65 +17,56 @@ use super::{
 };
 use crate::mcp::feature::Feature;
 
+/// A tool that is described anew.
+pub(super) struct Replaced {
+    /// Where it is among all that were read.
+    place: usize,
+    pub(super) old: Arc<ToolEntry>,
+    pub(super) new: Arc<ToolEntry>,
+}
+
 impl Table {
     /// The same configuration where these resources have taken the place of others with their
     /// keys. `None` if more has changed than how tools are described: then all is compiled anew.
     pub(super) fn with_replaced(&self, new: &[&Resource], position: &Position) -> Option<Self> {
-        let mut table = Self { position: position.clone(), ..self.clone() };
-        for resource in new {
-            let Resource::Tool(tool) = resource else { return None };
-            table.describe(tool)?;
-        }
-        Some(table)
-    }
-
-    fn describe(&mut self, tool: &ToolResource) -> Option<()> {
         // Recipes of what each caller is shown have the tools too.
         if self.is_private {
             return None;
         }
+        let mut replaced = Vec::with_capacity(new.len());
+        for resource in new {
+            let Resource::Tool(tool) = resource else { return None };
+            replaced.push(self.replaced(tool)?);
+        }
+        let mut table = Self { position: position.clone(), ..self.clone() };
+        let read = replaced.iter().map(|it| (it.place, Arc::clone(&it.new)));
+        table.read.tools = self.read.tools.with(read)?;
+        if let Some(view) = self.everything.with_tools(&replaced) {
+            table.everything = Arc::new(view);
+        }
+        // Each view is there by name and by id.
+        let mut views: AHashMap<&str, Arc<View>> = AHashMap::new();
+        let servers = self.servers.iter().map(|(name, view)| {
+            let other = || view.with_tools(&replaced).map_or_else(|| Arc::clone(view), Arc::new);
+            (name.clone(), Arc::clone(views.entry(&view.id).or_insert_with(other)))
+        });
+        table.servers = servers.collect::<AHashMap<_, _>>().into();
+        Some(table)
+    }
+
+    fn replaced(&self, tool: &ToolResource) -> Option<Replaced> {
         let key = entry::key_of(tool);
         let place = self.read.tools.place(|it| it.key().cmp(&key))?;
         let old = Arc::clone(self.read.tools.get(place)?);
         let new = Arc::new(ToolEntry::read(tool).ok()?);
-        if !new.is_described_anew(&old) || self.offers_tasks(&new) {
-            return None;
-        }
-        if let Some(view) = self.everything.with_tool(&old, &new) {
-            self.everything = Arc::new(view);
-        }
-        self.replace_in_servers(&old, &new);
-        self.read.tools = self.read.tools.with(place, new)?;
-        Some(())
+        let is_replaced = new.is_described_anew(&old) && !self.offers_tasks(&new);
+        is_replaced.then_some(Replaced { place, old, new })
     }
 
     /// Whether views show this tool otherwise than it was read.
     fn offers_tasks(&self, tool: &ToolEntry) -> bool {
         let upstream = tool.upstream_id().and_then(|id| self.upstreams.get(id));
         upstream.is_some_and(|it| shelf::features_of(it).has(Feature::TasksExtension))
-    }
-
-    fn replace_in_servers(&mut self, old: &Arc<ToolEntry>, new: &Arc<ToolEntry>) {
-        // Each view is there by name and by id.
-        let mut made: Vec<(&Arc<View>, Arc<View>)> = Vec::new();
-        let mut changed: Vec<(&str, Arc<View>)> = Vec::new();
-        for (name, view) in &*self.servers {
-            if let Some((_, view)) = made.iter().find(|(from, _)| Arc::ptr_eq(from, view)) {
-                changed.push((name, Arc::clone(view)));
-            } else if let Some(replaced) = view.with_tool(old, new) {
-                let replaced = Arc::new(replaced);
-                made.push((view, Arc::clone(&replaced)));
-                changed.push((name, replaced));
-            }
-        }
-        if changed.is_empty() {
-            return;
-        }
-        let mut servers: AHashMap<Box<str>, Arc<View>> = (*self.servers).clone();
-        for (name, view) in changed {
-            servers.insert(name.into(), view);
-        }
-        self.servers = servers.into();
     }
 }
 
@@ -146,6 +137,10 @@ mod tests {
         let new = [&first, &last].map(|it| Resource::Tool(it.clone()));
         let table = before.with_replaced(&new.each_ref(), &position(2)).unwrap();
         assert_same(&table, &compile(&resources(&[&first, &last]), 2));
+        let many: Vec<_> = (0..200).map(|it| described(&format!("t{it}"), "many")).collect();
+        let new: Vec<_> = many.iter().map(|it| Resource::Tool(it.clone())).collect();
+        let all = before.with_replaced(&new.iter().collect::<Vec<_>>(), &position(2)).unwrap();
+        assert_same(&all, &compile(&resources(&many.iter().collect::<Vec<_>>()), 2));
         assert!(Arc::ptr_eq(table.server("without").unwrap(), before.server("without").unwrap()));
         assert!(Arc::ptr_eq(table.server("with").unwrap(), table.server("id-with").unwrap()));
         // Once more, and what was before stays as it was.

@@ -25,6 +25,7 @@ pub(super) struct Selection<'a> {
     by_id: AHashMap<&'a str, &'a Arc<ToolEntry>>,
     by_upstream: AHashMap<&'a str, Vec<&'a Arc<ToolEntry>>>,
     offers: AHashMap<&'a str, Vec<Arc<Offer>>>,
+    unlisted: Arc<AHashSet<Box<str>>>,
 }
 
 impl<'a> Selection<'a> {
@@ -48,6 +49,14 @@ impl<'a> Selection<'a> {
             by_id: tools.iter().map(|tool| (&*tool.id, tool)).collect(),
             by_upstream,
             offers: offered,
+            // The era is known of all that were ever read, until they turn out to speak none.
+            unlisted: Arc::new(
+                upstreams
+                    .iter()
+                    .filter(|it| it.era.is_none())
+                    .map(|it| it.id.as_str().into())
+                    .collect(),
+            ),
         }
     }
 
@@ -154,7 +163,8 @@ impl<'a> Selection<'a> {
         shares: Vec<Share>,
     ) -> View {
         let (tasks, private) = (self.tasks(&tools), self.private(&tools, &shares));
-        let recipe = Recipe { id: id.into(), name: name.into(), naming, tools, tasks, shares };
+        let (id, name, unlisted) = (id.into(), name.into(), Arc::clone(&self.unlisted));
+        let recipe = Recipe { id, name, naming, tools, tasks, shares, unlisted };
         View::new(recipe, private)
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use bytes::Bytes;
 use proto::{EntryKind, Era, resource::UpstreamResource, virtual_server::Naming};
 
@@ -13,6 +13,7 @@ use super::{
     extensions::Extensions,
     private::{PerCaller, PrivateCatalog},
     rendered::{Item, Lists},
+    replaced::Replaced,
     shelf::{Share, Shelf},
 };
 use crate::mcp::{
@@ -61,6 +62,8 @@ pub struct View {
     /// What upstreams of tools shown here offer, if it is tasks; in the order of the tools.
     tasks: OfTasks,
     extensions: Arc<Extensions>,
+    /// Upstreams of which nothing is listed.
+    unlisted: Arc<AHashSet<Box<str>>>,
     /// Who may ask the users of this endpoint, which is the same for all who see it.
     pub(super) askers: Askers,
     /// How long clients may keep its lists.
@@ -78,6 +81,9 @@ pub(super) struct Recipe {
     pub(super) tools: Vec<Arc<ToolEntry>>,
     pub(super) tasks: OfTasks,
     pub(super) shares: Vec<Share>,
+    /// Upstreams, here or elsewhere, that speak no version of ours: what they had before is found
+    /// by whoever knows it, and in no list (MCP guide §4.5).
+    pub(super) unlisted: Arc<AHashSet<Box<str>>>,
 }
 
 impl Recipe {
@@ -109,7 +115,7 @@ impl View {
 
     /// A view that is the same for all who get it.
     pub(super) fn of(recipe: &Recipe, ttl_ms: u32) -> Self {
-        let Recipe { id, name, naming, tools, tasks, shares } = recipe;
+        let Recipe { id, name, naming, tools, tasks, shares, unlisted } = recipe;
         let mut shown: Vec<&Arc<ToolEntry>> = Vec::with_capacity(tools.len());
         let mut names: Vec<Box<str>> = Vec::with_capacity(tools.len());
         let mut by_name: AHashMap<Box<str>, usize> = AHashMap::with_capacity(tools.len());
@@ -135,9 +141,10 @@ impl View {
         let mut view = Self {
             id: id.clone(),
             name: name.clone(),
-            instructions: instructions(
-                shares.iter().filter(|it| it.is_whole).map(|it| &*it.upstream),
-            ),
+            instructions: instructions(shares.iter().filter_map(|it| {
+                let is_told = it.is_whole && !unlisted.contains(it.upstream.id.as_str());
+                is_told.then_some(&*it.upstream)
+            })),
             names: names.into(),
             tools: shown.into_iter().cloned().collect(),
             by_name: by_name.into(),
@@ -149,6 +156,7 @@ impl View {
             private: None,
             extensions: Arc::default(),
             askers: recipe.askers(),
+            unlisted: Arc::clone(unlisted),
         };
         view.extensions = Extensions::new(shares, |id| !view.has_upstream(|it| it != id)).into();
         let all = ListKind::ALL.into_iter().flat_map(|kind| view.items(kind));
@@ -156,18 +164,18 @@ impl View {
         view
     }
 
-    /// The same with another description of a tool, which is found under the same names; `None`
-    /// if the tool is not here. It is the same for all who see it.
-    pub(super) fn with_tool(&self, old: &Arc<ToolEntry>, new: &Arc<ToolEntry>) -> Option<Self> {
-        let is_it = |place: &usize| self.tools.get(*place).is_some_and(|it| Arc::ptr_eq(it, old));
-        let names = [&*old.name, old.original_name()];
-        let place = names.into_iter().find_map(|it| self.by_name.get(it).copied().filter(is_it))?;
+    /// The same with other descriptions of tools, which are found under the same names; `None` if
+    /// none of them is here. It is the same for all who see it.
+    pub(super) fn with_tools(&self, replaced: &[Replaced]) -> Option<Self> {
+        let place = |it: &Replaced| Some((self.place_of(&it.old)?, Arc::clone(&it.new)));
+        let mut here = replaced.iter().filter_map(place).peekable();
+        here.peek()?;
         Some(Self {
             id: self.id.clone(),
             name: self.name.clone(),
             instructions: self.instructions.clone(),
             names: Arc::clone(&self.names),
-            tools: self.tools.with(place, Arc::clone(new))?,
+            tools: self.tools.with(here)?,
             by_name: Arc::clone(&self.by_name),
             shelf: Arc::clone(&self.shelf),
             relevant: self.relevant,
@@ -175,9 +183,17 @@ impl View {
             tasks: self.tasks.clone(),
             extensions: Arc::clone(&self.extensions),
             askers: self.askers,
+            unlisted: Arc::clone(&self.unlisted),
             ttl_ms: self.ttl_ms,
             private: None,
         })
+    }
+
+    /// Where a tool is in the order of the list, if it is shown.
+    fn place_of(&self, tool: &Arc<ToolEntry>) -> Option<usize> {
+        let is_it = |place: &usize| self.tools.get(*place).is_some_and(|it| Arc::ptr_eq(it, tool));
+        let names = [&*tool.name, tool.original_name()];
+        names.into_iter().find_map(|name| self.by_name.get(name).copied().filter(is_it))
     }
 
     /// The result of a list method for callers of this era with these capabilities: all in
@@ -215,9 +231,12 @@ impl View {
     }
 
     fn items(&self, kind: ListKind) -> Box<dyn Iterator<Item = Item<'_>> + '_> {
+        let is_listed = |upstream_id: &str| !self.unlisted.contains(upstream_id);
         let kind = match kind {
             ListKind::Tools => {
-                return Box::new(self.tools().map(|(name, tool)| Item {
+                let is_listed = move |tool: &ToolEntry| tool.upstream_id().is_none_or(is_listed);
+                let listed = self.tools().filter(move |(_, tool)| is_listed(tool));
+                return Box::new(listed.map(|(name, tool)| Item {
                     name,
                     definition: &tool.definition,
                     needs: tool.needs,
@@ -227,7 +246,9 @@ impl View {
             ListKind::Resources => EntryKind::Resource,
             ListKind::ResourceTemplates => EntryKind::ResourceTemplate,
         };
-        Box::new(self.shelf.shown(kind).iter().map(|(name, offer)| Item {
+        let shown = self.shelf.shown(kind).iter();
+        let listed = shown.filter(move |(_, offer)| is_listed(&offer.upstream_id));
+        Box::new(listed.map(|(name, offer)| Item {
             name,
             definition: &offer.definition,
             needs: offer.needs,

@@ -18,16 +18,14 @@ use crate::{
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long that counts; meanwhile the catalog is read again.
 const REMEMBER: Duration = Duration::from_secs(10);
-/// Tools of one upstream that are remembered.
-const TOOLS_MAX: usize = 256;
 
 /// What tools were found to want as headers, and when. Held while an upstream lists its tools, so
 /// that many calls lead to one look.
 #[derive(Debug, Default)]
-pub(super) struct Wanted(Mutex<BTreeMap<Box<str>, (Instant, Mirrored)>>);
+pub(super) struct Wanted(Mutex<Option<(Instant, Mirrored)>>);
 
-/// `None`: the upstream did not say, or has no such tool.
-type Mirrored = Option<Box<[MirrorParam]>>;
+/// Of every tool; of none if the upstream did not say.
+type Mirrored = BTreeMap<Box<str>, Box<[MirrorParam]>>;
 
 /// Whether a call failed before it ran, for its headers.
 pub(super) fn is_mismatch(failure: &CallFailure) -> bool {
@@ -59,30 +57,29 @@ impl HttpUpstream {
         }
     }
 
-    /// What the definition of a tool asks for now.
-    async fn wanted_now(&self, tool: &str, spoken: &Handshake) -> Mirrored {
+    /// What the definition of a tool asks for now; `None` if that is not known.
+    async fn wanted_now(&self, tool: &str, spoken: &Handshake) -> Option<Box<[MirrorParam]>> {
         let mut known = self.wanted.0.lock().await;
-        known.retain(|_, (at, _)| at.elapsed() < REMEMBER);
-        if let Some((_, mirrored)) = known.get(tool) {
-            return mirrored.clone();
+        known.take_if(|(at, _)| at.elapsed() >= REMEMBER);
+        if let Some((_, mirrored)) = &*known {
+            return mirrored.get(tool).cloned();
         }
         let lister =
             Lister::Modern(Arc::clone(&self.endpoint), spoken.clone(), Capabilities::all());
-        let listing = discovery::mirrored_now(&lister, tool, &self.endpoint.limits);
+        let listing = discovery::mirrored_now(&lister, &self.endpoint.limits);
         let mirrored = match tokio::time::timeout(LIST_TIMEOUT, listing).await {
             Ok(Ok(mirrored)) => mirrored,
             Ok(Err(failure)) => {
                 tracing::debug!(tool, %failure, "its headers cannot be found out");
-                None
+                Mirrored::new()
             }
             Err(_) => {
                 tracing::debug!(tool, "its headers cannot be found out in time");
-                None
+                Mirrored::new()
             }
         };
-        if known.len() < TOOLS_MAX {
-            known.insert(tool.into(), (Instant::now(), mirrored.clone()));
-        }
-        mirrored
+        let wanted = mirrored.get(tool).cloned();
+        *known = Some((Instant::now(), mirrored));
+        wanted
     }
 }

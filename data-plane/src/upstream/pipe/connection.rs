@@ -54,6 +54,8 @@ pub(crate) struct Connection {
     health: Arc<Health>,
     /// Whether the server may send several messages in one.
     has_batches: AtomicBool,
+    /// Whether it was ever asked for more than to tell of itself.
+    is_used: AtomicBool,
 }
 
 /// Where a call hears its messages.
@@ -94,6 +96,7 @@ impl Connection {
             ended: OnceLock::new(),
             health,
             has_batches: AtomicBool::new(false),
+            is_used: AtomicBool::new(false),
         });
         (connection, fed)
     }
@@ -161,8 +164,16 @@ impl Connection {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         // One place more than notifications may take: the answer always finds room.
         let (sender, heard) = mpsc::channel(NOTIFICATIONS_MAX + 1);
+        if work.is_some() {
+            self.is_used.store(true, Ordering::Relaxed);
+        }
         self.calls.insert(id, Caller { heard: sender, work, is_suspect: false });
         Ticket::new(Arc::clone(self), id, heard)
+    }
+
+    /// Whether it has had calls, which may have changed what it shows.
+    pub(crate) fn is_used(&self) -> bool {
+        self.is_used.load(Ordering::Relaxed)
     }
 
     /// Sends a request of our own and waits for its answer.

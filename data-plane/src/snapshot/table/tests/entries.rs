@@ -162,3 +162,36 @@ fn a_prompt_of_an_unknown_upstream_or_a_taken_name_is_refused() {
     assert_eq!(lines.len(), 2, "{errors:?}");
     assert!(lines[0].ends_with(" name") && lines[1] == "prompt/prompt-zz-ask upstream_id");
 }
+
+#[test]
+fn what_nobody_can_speak_to_is_found_and_not_listed() {
+    let mut resources = shelves();
+    let tools = [("a", "echo"), ("b", "echo"), ("b", "add")];
+    resources.extend(tools.map(|(id, name)| Resource::Tool(tool(id, name))));
+    let single = server("single", &[], &["id-b-add", "id-a-echo"]);
+    resources.push(Resource::VirtualServer(single));
+    let all = compile(&resources).unwrap();
+    for resource in &mut resources {
+        if let Resource::Upstream(upstream) = resource
+            && upstream.id == "b"
+        {
+            upstream.era = None;
+        }
+    }
+    let table = compile(&resources).unwrap();
+    let view = table.everything();
+    assert_eq!(shown(view, ListKind::Tools), ["a-echo of null"]);
+    assert_eq!(shown(view, ListKind::Prompts), [r#"a-ask of "a""#]);
+    assert_eq!(shown(view, ListKind::ResourceTemplates), [r#"test://t/{id} of "a""#]);
+    let uris = [r#"test://one of "a""#, r#"file:///c of "c""#];
+    assert_eq!(shown(view, ListKind::Resources), uris);
+    assert!(!view.instructions.contains("use b well"), "{}", view.instructions);
+    let print = |table: &Table| table.everything().fingerprint(ListKind::Tools, Capabilities::NONE);
+    assert_ne!(print(&table), print(&all), "clients are told");
+    let single = table.server("single").unwrap();
+    assert_eq!(shown(single, ListKind::Tools), ["echo of null"]);
+    assert_eq!(single.tool("add").unwrap().upstream_id(), Some("b"));
+    assert_eq!(view.tool("b-echo").unwrap().upstream_id(), Some("b"));
+    assert_eq!(&*view.shelf().prompt("b-ask").unwrap().upstream_id, "b");
+    assert_eq!(&*view.shelf().resource("test://two").unwrap().upstream_id, "b");
+}

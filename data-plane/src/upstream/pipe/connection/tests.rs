@@ -210,3 +210,17 @@ async fn what_was_given_up_is_not_answered_again() {
     assert_eq!(fed.try_recv().unwrap(), "answer");
     assert!(fed.try_recv().is_err());
 }
+
+#[tokio::test]
+async fn what_is_asked_behind_something_unreadable_is_refused_with_the_call() {
+    let (connection, mut fed) = pipe(None);
+    let mut call = begin(&connection, "t");
+    for _ in 0..2 {
+        connection.line(r#"{"jsonrpc":"2.0","id":1,"res"#.into());
+    }
+    asks(&connection, "a");
+    assert!(matches!(call.next().await, Err(CallFailure::NotJsonRpc(_))));
+    drop(call);
+    assert!(is_refused(&mut fed, "a"));
+    assert!(serial(&connection, "a").is_none());
+}

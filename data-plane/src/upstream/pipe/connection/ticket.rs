@@ -63,8 +63,10 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         self.connection.calls.remove(&self.id);
         self.heard.close();
-        while let Ok(Ok(message)) = self.heard.try_recv() {
-            if matches!(message.kind, Kind::Request(_)) {
+        while let Ok(heard) = self.heard.try_recv() {
+            if let Ok(message) = heard
+                && matches!(message.kind, Kind::Request(_))
+            {
                 self.connection.unheard(message);
             }
         }
