@@ -6,6 +6,7 @@
 mod address;
 mod home;
 mod origin;
+mod outgoing;
 
 use std::{
     error::Error as StdError,

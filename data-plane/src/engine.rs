@@ -18,7 +18,7 @@ use crate::{
     error::Failure,
     exchange::{self, Exchange, Owner},
     limit::Permit,
-    mcp::{Kind, Message, declared, extension::Hears, level::Wanted, response::Answer},
+    mcp::{Kind, Message, Pieces, declared, extension::Hears, level::Wanted},
     route::{self, Endpoint, Plan, RouteError},
     sessions::{Live, listeners::Hearing},
     snapshot::table::{Table, View},
@@ -67,9 +67,9 @@ pub(crate) struct Inbound<'a> {
 /// What a message led to; each transport says it in its own form.
 pub(crate) enum Served {
     /// The response, complete.
-    Answer(Answer),
+    Answer(Pieces),
     /// The response to an `initialize`, and the id of the session that it began.
-    Began { answer: Answer, id: HeaderValue },
+    Began { answer: Pieces, id: HeaderValue },
     /// An upstream works on it: notifications first, the response last.
     Relay(Exchange),
     /// The client listens from now on.

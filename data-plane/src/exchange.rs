@@ -20,7 +20,7 @@ use crate::{
     engine::rounds::Rounds,
     error::{self, Failure},
     limit::Permit,
-    mcp::Version,
+    mcp::{Message, Pieces, Version},
     sessions::{
         Asks, Ticket,
         channel::{End, Outlet, Reader},
@@ -47,10 +47,18 @@ pub(crate) enum Owner {
 
 impl Owner {
     /// An upstream's answer as the client may have it.
-    fn answer(&self, body: Bytes) -> Bytes {
+    fn answer(&self, body: Pieces) -> Pieces {
         match self {
             Self::Request { rounds: Some(rounds) } => rounds.answer(body),
             Self::Request { rounds: None } | Self::Session { .. } => body,
+        }
+    }
+
+    /// An upstream's answer that wants input, as the client is asked; `None` if it cannot be.
+    fn asked(&self, answer: &Message) -> Option<Pieces> {
+        match self {
+            Self::Request { rounds: Some(rounds) } => Some(rounds.asked(answer).into()),
+            Self::Request { rounds: None } | Self::Session { .. } => None,
         }
     }
 
@@ -69,13 +77,15 @@ pub(crate) enum Event {
     /// A notification or a request of the upstream.
     Message(Bytes),
     /// The last event.
-    Response(Bytes),
+    Response(Pieces),
 }
 
 impl Event {
-    pub(crate) fn body(&self) -> &Bytes {
-        let (Self::Message(body) | Self::Response(body)) = self;
-        body
+    pub(crate) fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Message(body) => body,
+            Self::Response(body) => body.into_bytes(),
+        }
     }
 }
 
@@ -106,7 +116,7 @@ enum State {
 
 struct Ending {
     told: Vec<Bytes>,
-    answer: Bytes,
+    answer: Pieces,
 }
 
 impl Exchange {
@@ -178,8 +188,8 @@ impl Exchange {
                     let answer = self.owner.answer(body);
                     return self.end(answer);
                 }
-                Some(Ok(upstream::Event::InputRequired(_))) => {
-                    return self.fail(&Failure::NobodyToAsk);
+                Some(Ok(upstream::Event::InputRequired(answer))) => {
+                    return self.want(&answer);
                 }
                 Some(Ok(upstream::Event::Notification(body))) => self.owner.told(body),
                 Some(Ok(upstream::Event::Request(question))) => self.ask(question),
@@ -191,6 +201,15 @@ impl Exchange {
                 return Poll::Ready(Some(Event::Message(message)));
             }
         }
+    }
+
+    /// The answer that wants input, as its client is asked for that.
+    fn want(&mut self, answer: &Message) -> Poll<Option<Event>> {
+        let Some(question) = self.owner.asked(answer) else {
+            return self.fail(&Failure::NobodyToAsk);
+        };
+        self.operation.succeed();
+        self.end(question)
     }
 
     /// The client is asked if it can be; who asked learns that it cannot when the question is
@@ -244,7 +263,7 @@ impl Exchange {
         match rounds.park(events) {
             Ok(question) => {
                 self.operation.succeed();
-                Poll::Ready(Some(Event::Response(question)))
+                Poll::Ready(Some(Event::Response(question.into())))
             }
             Err(failure) => self.fail(&failure),
         }
@@ -266,7 +285,7 @@ impl Exchange {
         match event {
             Event::Message(message) => outlet.push(message),
             Event::Response(message) => {
-                outlet.push(message);
+                outlet.push(message.into_bytes());
                 outlet.end(End::Done);
             }
         }
@@ -279,7 +298,7 @@ impl Exchange {
     }
 
     /// The response, without the messages before it; the client is asked on other streams.
-    pub(crate) async fn response(&mut self) -> Option<Bytes> {
+    pub(crate) async fn response(&mut self) -> Option<Pieces> {
         self.is_mute = true;
         while let Some(event) = self.next().await {
             if let Event::Response(body) = event {
@@ -300,11 +319,11 @@ impl Exchange {
     fn fail(&mut self, failure: &Failure) -> Poll<Option<Event>> {
         self.operation.fail(failure);
         failure.log();
-        self.end(error::response(failure, Some(&self.id)))
+        self.end(error::response(failure, Some(&self.id)).into())
     }
 
     /// The answer, after what the client is told of questions that are open still.
-    fn end(&mut self, answer: Bytes) -> Poll<Option<Event>> {
+    fn end(&mut self, answer: Pieces) -> Poll<Option<Event>> {
         self.state = State::Done;
         if let (true, Owner::Session { ticket, .. }) = (self.has_asked, &self.owner) {
             let mut told = ticket.take_back();

@@ -12,15 +12,9 @@ use proto::{Era, Permission, Principal, policy};
 
 use crate::{
     mcp::{
-        Capabilities, Declared, Kind, Level, Message, Method, Version,
-        declared::Undeclarable,
-        extension,
-        list::ListKind,
-        message::Request,
-        object,
-        response::{self, Answer},
-        subscription::Topics,
-        version,
+        Capabilities, Declared, Kind, Level, Message, Method, Pieces, Version,
+        declared::Undeclarable, extension, list::ListKind, message::Request, object, response,
+        subscription::Topics, version,
     },
     snapshot::table::{Table, View},
     target::Target,
@@ -46,10 +40,10 @@ pub struct Client {
 /// What to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Plan {
-    Reply(Answer),
+    Reply(Pieces),
     /// An `initialize`: a session at this version, of a client that declares this, has to begin.
     Initialize {
-        answer: Answer,
+        answer: Pieces,
         version: Version,
         declared: Declared,
     },
@@ -58,12 +52,12 @@ pub enum Plan {
     },
     /// The client wants log messages from this level on.
     SetLevel {
-        answer: Answer,
+        answer: Pieces,
         level: Level,
     },
     /// The client wants to hear when a resource changes, or no longer.
     Subscribe {
-        answer: Answer,
+        answer: Pieces,
         target: Target,
         /// The URI as it is shown to the client, raw JSON.
         shown: Bytes,
@@ -192,7 +186,7 @@ fn plan_request(
 ) -> Result<Plan, RouteError> {
     let era = client.version.era();
     let id = message.raw(request.id);
-    let reply = |result: Bytes| Ok(Plan::Reply(Answer::new(id, result)));
+    let reply = |result: Bytes| Ok(Plan::Reply(response::answer(id, result)));
     let list = |kind| entries::list((table, view), message, request, client, kind);
     let subscribe = |interest| entries::subscribe(view, message, request, client, interest);
     let unknown = |method: &Method| Err(RouteError::UnknownMethod(method.as_str().into()));
@@ -245,7 +239,7 @@ fn initialize(view: &View, message: &Message, request: &Request) -> Result<Plan,
     let span = request.params.capabilities;
     let declared = span.map(|span| Declared::of_handshake(message.text(), span)).transpose()?;
     Ok(Plan::Initialize {
-        answer: Answer::new(message.raw(request.id), result.into()),
+        answer: response::answer(message.raw(request.id), result.into()),
         version,
         declared: declared.unwrap_or_default(),
     })
@@ -257,7 +251,7 @@ fn set_level(message: &Message, request: &Request) -> Result<Plan, RouteError> {
     let level = level.and_then(|level| object::unquote(level.of(text)));
     let level = level.and_then(|level| Level::find(&level));
     let level = level.ok_or(RouteError::InvalidParams("`params.level` must be a log level"))?;
-    let answer = Answer::new(message.raw(request.id), Bytes::from_static(b"{}"));
+    let answer = response::answer(message.raw(request.id), Bytes::from_static(b"{}"));
     Ok(Plan::SetLevel { answer, level })
 }
 

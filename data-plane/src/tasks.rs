@@ -16,7 +16,7 @@ use crate::{
         feature::Feature,
         message::{parse, splice},
         object::unquote,
-        response::{Answer, quote},
+        response::{self, quote},
         task::{
             self, Expected,
             generations::{self, Task},
@@ -198,7 +198,7 @@ impl Passage {
         );
         let created = format!(r#"{{"task":{state}}}"#);
         live.keep_outcome(task, Outcome { state, answer: message.body.clone() });
-        Some(Answer::new(message.id()?, created.into()).into_bytes())
+        Some(response::answer(message.id()?, created.into()).into_bytes())
     }
 
     /// A legacy upstream's answer to a modern client.

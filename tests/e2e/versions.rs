@@ -103,6 +103,10 @@ async fn clients_are_asked_in_the_words_of_their_version_and_for_no_more_than_th
             let names = json!(["First Option", "Second Option", "Third Option"]);
             assert_eq!(field["enumNames"] == names, is_older, "{version}: {question}");
             assert_eq!(field.get("oneOf").is_none(), is_older, "{version}: {question}");
+            let several =
+                &question["params"]["requestedSchema"]["properties"]["titledMulti"]["items"];
+            assert_eq!(several["enumNames"].is_array(), is_older, "{version}: {question}");
+            assert_eq!(several.get("anyOf").is_none(), is_older, "{version}: {question}");
             let (question, response) = asked(&client, &sample).await?;
             assert_eq!(question["params"].get("includeContext"), None, "{upstream}: {question}");
             assert_eq!(response["result"]["isError"], false, "{upstream}: {response}");

@@ -188,7 +188,7 @@ impl Edge {
     pub(super) fn may_be_held_elsewhere(&self, sender: &Sender<'_>, message: &Message) -> bool {
         sender.client.door != Door::Peer
             && sender.table.has_other_proxies(&self.proxy_id)
-            && (memchr::memmem::find(&message.body, b"\"requestState\"").is_some()
+            && (message.params().is_some_and(|params| params.request_state.is_some())
                 || matches!(
                     message.method(),
                     Some(McpMethod::TasksGet | McpMethod::TasksUpdate | McpMethod::TasksCancel)

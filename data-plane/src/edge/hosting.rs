@@ -123,8 +123,8 @@ impl Edge {
         let (head, body) = answer.into_parts();
         let body = match body {
             Body::Forwarded(body) => body,
-            Body::Whole(body) => return Ok(body),
-            Body::Frames(_) | Body::Events(_) | Body::Open(_) => {
+            Body::Whole(body) => return Ok(body.into_bytes()),
+            Body::Events(_) | Body::Open(_) => {
                 return Err(Failure::Internal("another proxy's answer is none"));
             }
         };

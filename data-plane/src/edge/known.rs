@@ -30,7 +30,8 @@ pub(crate) struct Client {
 struct Remembered {
     known: Arc<Known>,
     table: Weak<Table>,
-    /// Which is the same where only sessions have ended since.
+    /// Which later configurations share that differ in nothing that is decided here: neither in
+    /// keys and tokens nor in the ids of servers.
     trust: Weak<Trust>,
 }
 

@@ -16,7 +16,6 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::Full;
 use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1},
@@ -26,7 +25,8 @@ use parking_lot::Mutex;
 use tower::Service as _;
 
 use self::shared::{Place, Shared};
-use super::{Connector, EgressError, Stopped, chain};
+use super::{Connector, EgressError, Stopped, chain, outgoing::Outgoing};
+use crate::mcp::Pieces;
 
 /// Free connections that are kept.
 const FREE_MAX: usize = 256;
@@ -61,14 +61,14 @@ struct Kept {
 }
 
 struct Free {
-    sender: http1::SendRequest<Full<Bytes>>,
+    sender: http1::SendRequest<Outgoing>,
     /// The sweep after which it became free.
     since: u64,
 }
 
 /// A connection that can take a request.
 enum Sender {
-    Own(http1::SendRequest<Full<Bytes>>),
+    Own(http1::SendRequest<Outgoing>),
     Shared(Place),
 }
 
@@ -83,7 +83,7 @@ pub(crate) struct OriginBody {
 /// What an answer holds of its connection.
 #[derive(Debug)]
 enum Lease {
-    Own(Arc<Origin>, http1::SendRequest<Full<Bytes>>),
+    Own(Arc<Origin>, http1::SendRequest<Outgoing>),
     Shared { _place: Place },
 }
 
@@ -104,9 +104,9 @@ impl Origin {
         self: &Arc<Self>,
         (method, uri): (Method, &Uri),
         headers: HeaderMap,
-        body: Bytes,
+        body: Pieces,
     ) -> Result<Response<OriginBody>, SendError> {
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(Outgoing::from(body));
         *request.method_mut() = method;
         *request.headers_mut() = headers;
         loop {
@@ -130,8 +130,8 @@ impl Origin {
         self: &Arc<Self>,
         sender: Sender,
         uri: &Uri,
-        mut request: Request<Full<Bytes>>,
-    ) -> Result<Response<OriginBody>, TrySendError<Request<Full<Bytes>>>> {
+        mut request: Request<Outgoing>,
+    ) -> Result<Response<OriginBody>, TrySendError<Request<Outgoing>>> {
         match sender {
             Sender::Own(mut sender) => {
                 let path = uri.path_and_query().cloned();
@@ -165,7 +165,7 @@ impl Origin {
         Some(Sender::Own(kept.free.swap_remove(at).sender))
     }
 
-    fn put(self: &Arc<Self>, sender: http1::SendRequest<Full<Bytes>>) {
+    fn put(self: &Arc<Self>, sender: http1::SendRequest<Outgoing>) {
         if sender.is_closed() {
             return;
         }

@@ -111,7 +111,7 @@ impl KeptTasks {
             Method::TasksCancel => asking.cancel().await?,
             _ => self.get(&asking).await?,
         };
-        Ok(Reply::Response(body))
+        Ok(Reply::Response(body.into()))
     }
 
     /// Gives all tasks up: the proxy ends.
@@ -269,19 +269,20 @@ impl Kept {
 async fn keep(kept: Weak<Kept>, upstreams: Arc<Upstreams>, table: Arc<Table>, call: Call) {
     let outcome = match upstreams.call(&table, &call).await {
         Err(error) => Err(error),
-        Ok(Reply::Response(body)) => Ok(body),
+        Ok(Reply::Response(body)) => Ok(body.into_bytes()),
         Ok(Reply::Events(mut events)) => loop {
             let heard = events.next().await;
             let Some(kept) = kept.upgrade() else { return };
             match heard {
-                Some(Ok(Event::Response(body))) => break Ok(body),
+                Some(Ok(Event::Response(body))) => break Ok(body.into_bytes()),
+                Some(Ok(Event::InputRequired(answer))) => break Ok(answer.body),
                 Some(Ok(Event::Request(question))) => {
                     kept.state.lock().bridge.ask(question, call.capabilities);
                 }
                 Some(Ok(Event::Withdrawn(id))) => kept.state.lock().bridge.withdraw(&id),
                 Some(Ok(Event::Notification(_))) => (),
                 Some(Err(error)) => break Err(error),
-                Some(Ok(Event::InputRequired(_))) | None => {
+                None => {
                     let upstream = call.target.label().to_owned();
                     break Err(CallError { upstream, failure: CallFailure::NoResponse });
                 }
@@ -328,12 +329,12 @@ impl Asking<'_> {
     async fn ask(&self, method: &str, wish: Wish) -> Result<Bytes, CallError> {
         let call = self.request(method, wish);
         let mut events = match self.upstreams.call(self.table, &call).await? {
-            Reply::Response(body) => return Ok(body),
+            Reply::Response(body) => return Ok(body.into_bytes()),
             Reply::Events(events) => events,
         };
         while let Some(event) = events.next().await {
-            if let Event::Response(body) = event? {
-                return Ok(body);
+            if let Some(answer) = event?.into_answer() {
+                return Ok(answer);
             }
         }
         Err(self.failed(CallFailure::NoResponse))
@@ -384,5 +385,5 @@ fn outcome(answer: &Message) -> (Status, String) {
 }
 
 fn acknowledged(id: &[u8]) -> Bytes {
-    response::Answer::new(id, response::acknowledgement()).into_bytes()
+    response::answer(id, response::acknowledgement()).into_bytes()
 }

@@ -14,10 +14,7 @@ use crate::{
     error::Failure,
     exchange::{Exchange, Owner},
     limit::Permit,
-    mcp::{
-        Capabilities, Declared, Kind, Message, Method, Version, level::Wanted, response::Answer,
-        version,
-    },
+    mcp::{Capabilities, Declared, Kind, Message, Method, Pieces, Version, level::Wanted, version},
     route::{self, Plan, RouteError},
     session::{self, SessionClaims, SessionError},
     sessions::{Live, TicketError},
@@ -210,7 +207,7 @@ pub(crate) fn is_initialize(message: &Message) -> bool {
 }
 
 /// Answers `initialize`, and says what the session is that begins.
-pub(crate) fn begin(inbound: &Inbound<'_>) -> Result<(Answer, SessionClaims), Failure> {
+pub(crate) fn begin(inbound: &Inbound<'_>) -> Result<(Pieces, SessionClaims), Failure> {
     let mut operation = inbound.operation("");
     let client =
         route::Client { version: Version::NEWEST_HANDSHAKE, capabilities: Capabilities::default() };

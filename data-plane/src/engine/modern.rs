@@ -13,13 +13,7 @@ use super::{
 use crate::{
     error::Failure,
     exchange::{Exchange, Owner},
-    mcp::{
-        Capabilities, Level, Message,
-        level::Wanted,
-        mirror,
-        response::{self, Answer},
-        version,
-    },
+    mcp::{Capabilities, Level, Message, level::Wanted, mirror, response, version},
     route::{self, Plan, RouteError},
     target::{Asked, Target},
     task_id::TaskId,
@@ -49,7 +43,7 @@ pub(crate) fn serve(inbound: Inbound<'_>, client: route::Client) -> Result<Serve
                     if let (Failure::ParkedLost | Failure::NotVisited, true) = (&failure, is_tool) {
                         failure.log();
                         let result = response::tool_error(&failure.to_string());
-                        return Ok(Served::Answer(Answer::new(&id, result)));
+                        return Ok(Served::Answer(response::answer(&id, result)));
                     }
                     Err(failure)
                 }

@@ -259,7 +259,7 @@ mod tests {
             Ok(Event::Notification(Bytes::new())),
             Ok(Event::Request(another)),
             Ok(Event::Withdrawn(Bytes::from_static(b"7"))),
-            Ok(Event::Response(Bytes::from_static(b"last"))),
+            Ok(Event::Response(Bytes::from_static(b"last").into())),
         ];
         let (held, mut told) = held(says);
         let id = all.park(&alice, held).unwrap();
@@ -269,7 +269,9 @@ mod tests {
             taken.bridge.inputs("up", Capabilities::NONE).into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, ["input-2"]);
         let last = taken.events.next().await;
-        assert!(matches!(last, Some(Ok(Event::Response(body))) if body == "last"));
+        assert!(
+            matches!(last, Some(Ok(Event::Response(body))) if body.clone().into_bytes() == "last")
+        );
         assert!(told.try_recv().is_err() && refused.try_recv().is_err());
     }
 

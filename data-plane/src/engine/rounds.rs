@@ -13,7 +13,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use memchr::memmem;
 
 pub(crate) use self::state::Opened;
 use self::state::{Question, State};
@@ -26,7 +25,7 @@ use crate::{
     error::{self, Failure},
     exchange::Heards,
     mcp::{
-        Capabilities, Level, Message, Method, Span, Version,
+        Capabilities, Level, Message, Method, Pieces, Span, Version,
         addressee::Addressee,
         code,
         elicitation::Askers,
@@ -39,10 +38,6 @@ use crate::{
     snapshot::table::Table,
     upstream,
 };
-
-/// Words without which no answer asks for anything, or is written in escapes: `input_required` and
-/// `inputRequests`, `elicitations`.
-const ASKING: [&[u8]; 3] = [b"input", b"elicitations", b"\\u"];
 
 /// One round: what the states of its request are sealed to.
 pub(crate) struct Rounds {
@@ -153,19 +148,25 @@ impl Rounds {
     }
 
     /// The upstream's answer as the client may have it.
-    pub(crate) fn answer(&self, body: Bytes) -> Bytes {
-        let body = match &self.bridge {
-            Some(bridge) => bridge.answer(body),
+    pub(crate) fn answer(&self, body: Pieces) -> Pieces {
+        match &self.bridge {
+            Some(bridge) => bridge.answer(body.into_bytes()).into(),
             None => body,
+        }
+    }
+
+    /// The answer with which the upstream wants input, as the client is asked for it.
+    pub(crate) fn asked(&self, answer: &Message) -> Bytes {
+        let bridged = self.bridge.as_ref().map(|bridge| parse(bridge.answer(answer.body.clone())));
+        let answer = match &bridged {
+            Some(Ok(bridged)) => bridged,
+            Some(Err(_)) => return self.torn(),
+            None => answer,
         };
-        if !ASKING.iter().any(|words| memmem::find(&body, words).is_some()) {
-            return body;
+        if input::may_name_pages(answer) {
+            return self.send_to_pages(answer);
         }
-        let Ok(answer) = parse(body) else { return self.torn() };
-        if input::may_name_pages(&answer) {
-            return self.send_to_pages(&answer);
-        }
-        self.question.seal(self.table.session_keys(), &answer, &self.addressee())
+        self.question.seal(self.table.session_keys(), answer, &self.addressee())
     }
 
     /// An answer was read before, so that this never is.

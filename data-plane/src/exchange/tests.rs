@@ -48,7 +48,7 @@ async fn next(exchange: &mut Exchange) -> Option<String> {
     Some(match event? {
         Event::Message(message) => String::from_utf8(message.to_vec()).unwrap(),
         Event::Response(response) => {
-            assert_eq!(response, ANSWER);
+            assert_eq!(response.into_bytes(), ANSWER);
             "the response".to_owned()
         }
     })
@@ -69,7 +69,7 @@ fn assert_taken_back(told: &str, request: &str) {
 }
 
 async fn answers(say: &mpsc::Sender<Heard>) {
-    say.send(Ok(upstream::Event::Response(Bytes::from_static(ANSWER)))).await.unwrap();
+    say.send(Ok(upstream::Event::Response(Bytes::from_static(ANSWER).into()))).await.unwrap();
 }
 
 async fn asks_for(say: &mpsc::Sender<Heard>, question: Question) {
@@ -119,7 +119,7 @@ async fn a_client_without_a_stream_of_the_call_is_told_on_another() {
         }
         assert_taken_back(&heard(&mut reader).await, &String::from_utf8_lossy(&request));
     }
-    assert_eq!(response.await.unwrap().unwrap(), ANSWER);
+    assert_eq!(response.await.unwrap().unwrap().into_bytes(), ANSWER);
 }
 
 #[tokio::test(start_paused = true)]

@@ -86,29 +86,40 @@ fn without_context(text: &str, params: Span) -> Vec<(Span, String)> {
     cuts.into_iter().map(|cut| (cut, String::new())).collect()
 }
 
-/// Choices with titles as they were written before 2025-11-25: `enum` and `enumNames`.
+/// Choices with titles as they were written before 2025-11-25: `enum` and `enumNames`. Where
+/// several may be chosen, they are those of the items.
 fn plain_choices(text: &str, params: Span) -> Vec<(Span, String)> {
     let schema = object::member(text, params, "requestedSchema");
     let properties = schema.and_then(|schema| object::member(text, schema, "properties"));
     let fields = properties.map(|it| object::members(text, it)).unwrap_or_default();
-    let plain = |field: Span| {
-        let members = object::members(text, field);
-        let choices = members.iter().find(|member| member.name == "oneOf")?;
-        let (mut values, mut names) = (Vec::new(), Vec::new());
-        for choice in object::elements(text, choices.value) {
-            let value = object::member(text, choice, "const")?.of(text);
-            let title = object::member(text, choice, "title").map(|title| title.of(text));
-            values.push(value);
-            names.push(title.unwrap_or(value));
-        }
-        if values.is_empty() || members.iter().any(|member| member.name == "enum") {
-            return None;
-        }
-        let whole = Span { start: choices.key.start, end: choices.value.end };
-        let (values, names) = (values.join(","), names.join(","));
-        Some((whole, format!("{}:[{values}],{}:[{names}]", quote("enum"), quote("enumNames"))))
+    let plain = |field: Span| match object::member(text, field, "items") {
+        Some(items) => plain_titles(text, items, "anyOf"),
+        None => plain_titles(text, field, "oneOf"),
     };
     fields.iter().filter_map(|field| plain(field.value)).collect()
+}
+
+/// The same for the choices of one schema, which are its member `titled`.
+fn plain_titles(text: &str, schema: Span, titled: &str) -> Option<(Span, String)> {
+    let members = object::members(text, schema);
+    let choices = members.iter().find(|member| member.name == titled)?;
+    let (mut values, mut names) = (Vec::new(), Vec::new());
+    for choice in object::elements(text, choices.value) {
+        let value = object::member(text, choice, "const")?.of(text);
+        let title = object::member(text, choice, "title").map(|title| title.of(text));
+        values.push(value);
+        names.push(title.unwrap_or(value));
+    }
+    if values.is_empty() || members.iter().any(|member| member.name == "enum") {
+        return None;
+    }
+    let whole = Span { start: choices.key.start, end: choices.value.end };
+    // Items need not say so where their choices do.
+    let has_type = members.iter().any(|member| member.name == "type");
+    let kind = if has_type { "" } else { r#""type":"string","# };
+    let (values, names) = (values.join(","), names.join(","));
+    let (plain, names_of) = (quote("enum"), quote("enumNames"));
+    Some((whole, format!("{kind}{plain}:[{values}],{names_of}:[{names}]")))
 }
 
 #[cfg(test)]
@@ -180,6 +191,26 @@ mod tests {
         {
             let asked = schema(other);
             check(client(&[], Version::V2025_06_18), ELICITATION, &asked, &asked);
+        }
+    }
+
+    #[test]
+    fn several_choices_stay_several_and_keep_their_titles() {
+        let schema = |items: &str| {
+            format!(
+                r#"{{"message":"m","requestedSchema":{{"type":"object","properties":{{"a":{{"type":"array","minItems":1,"items":{items},"default":["g"]}}}}}}}}"#
+            )
+        };
+        let asked = schema(r#"{"anyOf":[{"const":"r\u0031","title":"Red"},{"const":"g"}]}"#);
+        let plain = schema(r#"{"type":"string","enum":["r\u0031","g"],"enumNames":["Red","g"]}"#);
+        check(client(&["elicitation"], Version::V2025_06_18), ELICITATION, &asked, &plain);
+        check(client(&["elicitation"], Version::V2025_11_25), ELICITATION, &asked, &asked);
+        let typed = schema(r#"{"type":"string", "anyOf":[{"const":"g"}]}"#);
+        let plain = schema(r#"{"type":"string", "enum":["g"],"enumNames":["g"]}"#);
+        check(client(&["elicitation"], Version::V2025_06_18), ELICITATION, &typed, &plain);
+        for other in [r#"{"type":"string","enum":["g"]}"#, r#"{"anyOf":[]}"#, "true"] {
+            let asked = schema(other);
+            check(client(&["elicitation"], Version::V2025_06_18), ELICITATION, &asked, &asked);
         }
     }
 

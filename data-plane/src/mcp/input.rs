@@ -71,6 +71,18 @@ pub fn is_required(message: &Message) -> bool {
     wanting(message).is_some()
 }
 
+/// Whether an answer may ask for something, in whatever way; most are known not to.
+pub fn may_ask(message: &Message) -> bool {
+    let Kind::Response(response) = &message.kind else { return false };
+    match &response.outcome {
+        Outcome::Result { members, .. } => {
+            members.iter().any(|member| member.name == ResultKey::InputRequests)
+                || is_required(message)
+        }
+        Outcome::Error(_) => may_name_pages(message),
+    }
+}
+
 /// What an answer asks for; `None` if it asks for nothing.
 pub fn required(message: &Message) -> Option<Result<Required, Malformed>> {
     let span = wanting(message)?;

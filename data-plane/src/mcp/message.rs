@@ -71,7 +71,7 @@ pub enum Outcome {
     Error(Span),
 }
 
-/// The members of results that differ between eras.
+/// The members of results that differ between eras, or ask for something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResultKey {
     ResultType,
@@ -79,6 +79,7 @@ pub enum ResultKey {
     CacheScope,
     Meta,
     StructuredContent,
+    InputRequests,
     Other,
 }
 
@@ -120,6 +121,8 @@ pub struct Params {
     pub request_id: Option<Span>,
     /// Of `notifications/progress`.
     pub progress_token: Option<Span>,
+    /// What a client brings back that was asked for input (MCP 2026-07-28, MRTR).
+    pub request_state: Option<Span>,
 }
 
 /// `params._meta`.
@@ -160,10 +163,7 @@ impl Message {
 
     /// The bytes under a span, sharing the body.
     pub fn slice(&self, span: Span) -> Bytes {
-        if span.start <= span.end && span.end <= self.body.len() {
-            return self.body.slice(span.start..span.end);
-        }
-        Bytes::new()
+        span.shared(&self.body)
     }
 
     /// The raw id of a request or response.

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use ahash::AHashSet;
+use bytes::Bytes;
 use serde::Deserialize as _;
 use serde_json::value::RawValue;
 
@@ -25,6 +26,14 @@ impl Span {
     /// The text under this span; empty if it is not a span of `text`.
     pub fn of(self, text: &str) -> &str {
         text.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// The bytes under this span, sharing `body`; none if it is not a span of it.
+    pub fn shared(self, body: &Bytes) -> Bytes {
+        if self.start <= self.end && self.end <= body.len() {
+            return body.slice(self.start..self.end);
+        }
+        Bytes::new()
     }
 }
 

@@ -3,57 +3,21 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use proto::Era;
 
+use super::Pieces;
+
 /// How we present ourselves in `serverInfo`.
 pub const SERVER_INFO: &str =
     concat!(r#"{"name":"lockgate","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
 /// How long a modern client may keep our lists, in milliseconds.
 pub const LIST_TTL_MS: u32 = 60_000;
 
-/// An answer whose result may be large and shared with other answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    head: Bytes,
-    result: Bytes,
-}
-
-/// Results above this are sent as frames of their own instead of being copied.
-const COPY_MAX_BYTES: usize = 16 * 1024;
-const TAIL: &[u8] = b"}";
-
-impl Answer {
-    /// Answers the request `id` (raw JSON) with `result` (raw JSON).
-    pub fn new(id: &[u8], result: Bytes) -> Self {
-        let mut head = BytesMut::with_capacity(id.len() + 32);
-        head.put_slice(br#"{"jsonrpc":"2.0","id":"#);
-        head.put_slice(id);
-        head.put_slice(br#","result":"#);
-        Self { head: head.freeze(), result }
-    }
-
-    pub fn len(&self) -> usize {
-        self.head.len() + self.result.len() + TAIL.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        false
-    }
-
-    /// The body in one piece.
-    pub fn into_bytes(self) -> Bytes {
-        let mut out = BytesMut::with_capacity(self.len());
-        out.put_slice(&self.head);
-        out.put_slice(&self.result);
-        out.put_slice(TAIL);
-        out.freeze()
-    }
-
-    /// The body as frames, in order: one for small answers, else without a copy of the result.
-    pub fn into_frames(self) -> Vec<Bytes> {
-        if self.result.len() <= COPY_MAX_BYTES {
-            return vec![self.into_bytes()];
-        }
-        vec![self.head, self.result, Bytes::from_static(TAIL)]
-    }
+/// Answers the request `id` (raw JSON) with `result` (raw JSON), which may be large and shared.
+pub fn answer(id: &[u8], result: Bytes) -> Pieces {
+    let mut head = BytesMut::with_capacity(id.len() + 32);
+    head.put_slice(br#"{"jsonrpc":"2.0","id":"#);
+    head.put_slice(id);
+    head.put_slice(br#","result":"#);
+    Pieces::joined([head.freeze(), result, Bytes::from_static(b"}")])
 }
 
 /// An error response with the error that another peer gave, raw JSON.
@@ -151,19 +115,6 @@ fn instructions_member(instructions: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn big_results_are_not_copied() {
-        let result = Bytes::from(format!("\"{}\"", "x".repeat(COPY_MAX_BYTES)));
-        let answer = Answer::new(b"\"a\"", result.clone());
-        let length = answer.len();
-        let whole = answer.clone().into_bytes();
-        let frames = answer.into_frames();
-        assert_eq!(frames[1].as_ptr(), result.as_ptr());
-        assert_eq!(frames.concat(), whole);
-        assert_eq!(whole.len(), length);
-        assert_eq!(Answer::new(b"1", Bytes::from_static(b"{}")).into_frames().len(), 1);
-    }
 
     #[test]
     fn answers_are_json() {

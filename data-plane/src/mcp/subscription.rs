@@ -9,7 +9,7 @@ use super::{
     list::ListKind,
     message::{Span, meta_key},
     object::{self, unquote},
-    response::{Answer, SERVER_INFO},
+    response::{self, SERVER_INFO},
 };
 
 /// A group of lists that is announced together.
@@ -212,7 +212,7 @@ pub fn ended(id: &[u8]) -> Bytes {
     let result = format!(
         r#"{{"resultType":"complete","_meta":{{"{key}":{text},"{server}":{SERVER_INFO}}}}}"#
     );
-    Answer::new(id, result.into()).into_bytes()
+    response::answer(id, result.into()).into_bytes()
 }
 
 /// The subscription that a notification belongs to, raw JSON.

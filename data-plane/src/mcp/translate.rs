@@ -12,7 +12,7 @@ use proto::Era;
 pub use self::updates::{task_to_client, updated_to_client};
 use self::{errors::error_to_client, uris::show_uris};
 use super::{
-    Capabilities, Level, code, declared, logger,
+    Capabilities, Level, Pieces, code, declared, logger,
     message::{Kind, Message, Outcome, Params, Response, ResultKey, Span, meta_key, splice},
     object::{self, Cursor, Member},
     response::{self, SERVER_INFO, quote},
@@ -91,13 +91,17 @@ impl Edits {
         }
         splice(body, &self.0)
     }
+
+    fn into_pieces(self, body: &Bytes) -> Pieces {
+        Pieces::spliced(body, self.0)
+    }
 }
 
 /// A request as its upstream shall see it: its subject under the name there.
-pub fn request_to_upstream(message: &Message, terms: &Terms<'_>) -> Bytes {
+pub fn request_to_upstream(message: &Message, terms: &Terms<'_>) -> Pieces {
     let mut edits = Edits::default();
     let Kind::Request(request) = &message.kind else {
-        return message.body.clone();
+        return message.body.clone().into();
     };
     if let Some(id) = terms.id {
         edits.replace(request.id, id);
@@ -110,7 +114,7 @@ pub fn request_to_upstream(message: &Message, terms: &Terms<'_>) -> Bytes {
         Era::Legacy => strip_meta(&mut edits, message, &request.params),
         Era::Modern => claim_modern(&mut edits, message, request.method_span, terms),
     }
-    edits.apply(&message.body)
+    edits.into_pieces(&message.body)
 }
 
 fn rename(edits: &mut Edits, message: &Message, params: &Params, subject: Subject<'_>) {
@@ -236,7 +240,7 @@ pub struct Audience<'a> {
 }
 
 /// An upstream's response as the client shall see it: its id, its era, its URIs.
-pub fn response_to_client(message: &Message, audience: &Audience<'_>) -> Bytes {
+pub fn response_to_client(message: &Message, audience: &Audience<'_>) -> Pieces {
     let Audience { era: to, id, asked_uri, uris } = *audience;
     let Kind::Response(Response { id: Some(found), outcome }) = &message.kind else {
         return response::error(
@@ -244,7 +248,8 @@ pub fn response_to_client(message: &Message, audience: &Audience<'_>) -> Bytes {
             code::INTERNAL_ERROR,
             "the upstream could not read the request",
             None,
-        );
+        )
+        .into();
     };
     let mut edits = Edits::default();
     if message.raw(*found) != id {
@@ -260,7 +265,7 @@ pub fn response_to_client(message: &Message, audience: &Audience<'_>) -> Bytes {
             Era::Legacy => {
                 if asks_for_more(message, members) {
                     let text = "the upstream asks for input that this client cannot be asked for";
-                    return response::error(Some(id), code::INTERNAL_ERROR, text, None);
+                    return response::error(Some(id), code::INTERNAL_ERROR, text, None).into();
                 }
                 legacy_result(&mut edits, message, members);
             }
@@ -269,7 +274,7 @@ pub fn response_to_client(message: &Message, audience: &Audience<'_>) -> Bytes {
     if let (Some(uris), Outcome::Result { span, .. }) = (uris, outcome) {
         show_uris(&mut edits, message.text(), *span, (uris, asked_uri));
     }
-    edits.apply(&message.body)
+    edits.into_pieces(&message.body)
 }
 
 fn find(members: &[Member<ResultKey>], key: ResultKey) -> Option<&Member<ResultKey>> {
@@ -335,7 +340,7 @@ fn legacy_result(edits: &mut Edits, message: &Message, members: &[Member<ResultK
         ResultKey::ResultType => true,
         ResultKey::TtlMs | ResultKey::CacheScope => is_modern,
         ResultKey::StructuredContent => is_modern && !member.value.of(text).starts_with('{'),
-        ResultKey::Meta | ResultKey::Other => false,
+        ResultKey::Meta | ResultKey::InputRequests | ResultKey::Other => false,
     }));
     if let Some(meta) = find(members, ResultKey::Meta).filter(|_| is_modern) {
         let inner = object::members(text, meta.value);

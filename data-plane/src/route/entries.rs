@@ -13,7 +13,7 @@ use crate::{
         list::ListKind,
         message::{Request, Text},
         object::{Cursor, member, unquote},
-        response::{self, Answer},
+        response,
         subscription::{Filter, WantedUri, task_key, task_of},
     },
     snapshot::table::{Table, View},
@@ -36,7 +36,7 @@ pub(super) fn list(
     let (era, capabilities) = (client.version.era(), client.capabilities);
     let cursor = request.params.cursor.map(|span| span.of(message.text()));
     let cursor = cursor.filter(|cursor| *cursor != "null");
-    let answer = |result: Bytes| Ok(Plan::Reply(Answer::new(message.raw(request.id), result)));
+    let answer = |result: Bytes| Ok(Plan::Reply(response::answer(message.raw(request.id), result)));
     if table.page_size == 0 {
         // Lists have one page, so no cursor is ours.
         return match cursor {
@@ -101,7 +101,7 @@ pub(super) fn subscribe(
         uri: uri.into(),
         era: client.version.era(),
     })?;
-    let answer = Answer::new(message.raw(request.id), Bytes::from_static(b"{}"));
+    let answer = response::answer(message.raw(request.id), Bytes::from_static(b"{}"));
     // Written anew: the request need not be kept for as long, and a URI that is spelled in
     // several ways is one.
     let shown = response::quote(uri).into();
@@ -166,7 +166,7 @@ pub(super) fn complete(
     let (upstream_id, reference) = referred(view, message, request, client.capabilities)?;
     if !view.shelf().features_of(&upstream_id).has(Feature::Completions) {
         let result = response::empty_completion(client.version.era());
-        return Ok(Plan::Reply(Answer::new(message.raw(request.id), result)));
+        return Ok(Plan::Reply(response::answer(message.raw(request.id), result)));
     }
     let uris = view.shelf().uris(&upstream_id);
     let asked = Asked::Completion { upstream_id, reference };

@@ -32,7 +32,7 @@ fn describe(endpoint: &str, client: Client, body: &str) -> String {
 }
 
 fn describe_in(table: &Table, endpoint: &Endpoint, client: Client, message: &Message) -> String {
-    let text = |answer: Answer| String::from_utf8(answer.into_bytes().to_vec()).unwrap();
+    let text = |answer: Pieces| String::from_utf8(answer.into_bytes().to_vec()).unwrap();
     let principal = Principal::new("alice", Role::Caller);
     match view(table, endpoint).and_then(|view| plan((table, view), &principal, message, client)) {
         Ok(Plan::Reply(answer)) => text(answer),

@@ -1,8 +1,15 @@
 //! Lulls: when they begin, and that nothing is lost by them.
 
+use std::{convert::Infallible, future::ready};
+
+use http::Response;
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
+use crate::transport::body::{Answer, Body};
 
 const TIMERS: Timers = Timers { head: Duration::from_secs(10), idle: Duration::from_mins(5) };
 
@@ -68,4 +75,28 @@ async fn the_time_of_a_lull_is_idle_time() {
     let ended = stream.lull(Bytes::new()).await.unwrap_err();
     assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
     assert_eq!(begin.elapsed().as_secs(), TIMERS.idle.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_answer_lasts_as_long_as_its_client_reads_it() {
+    const LENGTH: usize = 4 * 1024 * 1024;
+    let (mut client, server) = tokio::io::duplex(64 * 1024);
+    client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let (stream, requests) = Timed::open(server, TIMERS).await.unwrap();
+    let service = service_fn(move |_| {
+        let whole = Body::Whole(Bytes::from(vec![b'x'; LENGTH]).into());
+        ready(Ok::<_, Infallible>(Response::new(Answer::new(whole, requests.start()))))
+    });
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let _serving = AbortOnDropHandle::new(tokio::spawn(connection));
+    let begin = Instant::now();
+    let mut chunk = vec![0; 64 * 1024];
+    let mut length = 0;
+    while length < LENGTH {
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        let read = client.read(&mut chunk).await.unwrap();
+        assert!(read > 0, "cut off after {length} bytes and {:?}", begin.elapsed());
+        length += read;
+    }
+    assert!(begin.elapsed() > TIMERS.idle * 2);
 }

@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    mcp::{Message, message::parse, response::Answer},
+    mcp::{Message, message::parse, response},
     snapshot::table::Table,
-    upstream::{Call, CallError, CallFailure, Event, Reply, Upstreams, error_of},
+    upstream::{Call, CallError, CallFailure, Reply, Upstreams, error_of},
 };
 
 /// How long a page of one upstream's tasks may take before it is left out.
@@ -23,16 +23,16 @@ pub(crate) async fn page_in_time(
     let page = tokio::time::timeout(PAGE_WITHIN, whole_page(&upstreams, &table, &call)).await;
     let failure = match page {
         Ok(Ok(page)) => match error_of(&page) {
-            None => return Ok(Reply::Response(page.body)),
+            None => return Ok(Reply::Response(page.body.into())),
             Some(error) => format!("error {}: {}", error.code, error.message),
         },
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {PAGE_WITHIN:?}"),
     };
     tracing::warn!(failure, "an upstream's tasks are left out of a list");
-    let none = Answer::new(&call.id(), Bytes::from_static(br#"{"tasks":[]}"#)).into_bytes();
+    let none = response::answer(&call.id(), Bytes::from_static(br#"{"tasks":[]}"#)).into_bytes();
     let page = call.tasks.as_ref().zip(parse(none.clone()).ok());
-    Ok(Reply::Response(page.and_then(|(tasks, none)| tasks.page(&none)).unwrap_or(none)))
+    Ok(Reply::Response(page.and_then(|(tasks, none)| tasks.page(&none)).unwrap_or(none).into()))
 }
 
 async fn whole_page(
@@ -45,17 +45,15 @@ async fn whole_page(
         CallError { upstream, failure }
     };
     let body = match upstreams.call(table, call).await? {
-        Reply::Response(body) => body,
+        Reply::Response(body) => body.into_bytes(),
         Reply::Events(mut events) => loop {
             match events.next().await {
-                Some(Ok(Event::Response(body))) => break body,
                 // Nobody is asked while tasks are listed.
-                Some(Ok(
-                    Event::Notification(_)
-                    | Event::Request(_)
-                    | Event::Withdrawn(_)
-                    | Event::InputRequired(_),
-                )) => (),
+                Some(Ok(event)) => {
+                    if let Some(answer) = event.into_answer() {
+                        break answer;
+                    }
+                }
                 Some(Err(error)) => return Err(error),
                 None => return Err(failed(CallFailure::NoResponse)),
             }

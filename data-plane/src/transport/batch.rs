@@ -13,7 +13,10 @@ use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::{body::Body, headers::Accepts, response, sse};
-use crate::exchange::{Event, Exchange};
+use crate::{
+    exchange::{Event, Exchange},
+    mcp::Pieces,
+};
 
 /// What was answered at once, and what upstreams work on.
 #[derive(Default)]
@@ -39,7 +42,7 @@ impl Batch {
     /// The next message of any of them; `None` after the last response.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         if let Some(response) = self.ready.pop_front() {
-            return Poll::Ready(Some(Event::Response(response)));
+            return Poll::Ready(Some(Event::Response(response.into())));
         }
         let mut index = 0;
         while let Some(exchange) = self.running.get_mut(index) {
@@ -73,7 +76,7 @@ pub(crate) async fn render(
     match accepts {
         Accepts::Json => {
             let rest = join_all(batch.running.iter_mut().map(Exchange::response)).await;
-            responses.extend(rest.into_iter().flatten());
+            responses.extend(rest.into_iter().flatten().map(Pieces::into_bytes));
             array(&responses)
         }
         Accepts::Events => events(responses, batch, interval),
@@ -81,7 +84,7 @@ pub(crate) async fn render(
             let end = Instant::now() + interval;
             loop {
                 match tokio::time::timeout_at(end, batch.next()).await {
-                    Ok(Some(Event::Response(response))) => responses.push(response),
+                    Ok(Some(Event::Response(response))) => responses.push(response.into_bytes()),
                     Ok(None) => return array(&responses),
                     Ok(Some(Event::Message(message))) => {
                         responses.push(message);
@@ -118,9 +121,7 @@ fn events(first: Vec<Bytes>, batch: Batch, interval: Duration) -> Response<Body>
                 return Some((sse::encode(&message), (first, batch)));
             }
             let chunk = match tokio::time::timeout(interval, batch.next()).await {
-                Ok(Some(Event::Message(message) | Event::Response(message))) => {
-                    sse::encode(&message)
-                }
+                Ok(Some(event)) => sse::encode(&event.into_bytes()),
                 Ok(None) => return None,
                 Err(_silence) => sse::COMMENT,
             };

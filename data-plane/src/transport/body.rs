@@ -17,7 +17,7 @@ use crate::{
     deadline::{Elapsed, before},
     error::Failure,
     forward::{BoxError, ForwardedBody},
-    mcp::response,
+    mcp::Pieces,
     stream::Served,
 };
 
@@ -101,41 +101,29 @@ where
 
 /// The body of an answer.
 pub(crate) enum Body {
-    Whole(Bytes),
-    /// Parts of an answer, the large one shared with other answers.
-    Frames(Frames),
+    Whole(Pieces),
     Events(Box<Stream>),
     /// Whatever comes, until it ends.
     Open(Pin<Box<dyn futures_util::Stream<Item = Bytes> + Send>>),
     Forwarded(ForwardedBody),
 }
 
-/// Frames with a known length together.
-pub(crate) struct Frames {
-    frames: std::vec::IntoIter<Bytes>,
-    length: u64,
-}
-
-impl From<response::Answer> for Body {
-    fn from(answer: response::Answer) -> Self {
-        let length = answer.len() as u64;
-        let mut frames = answer.into_frames();
-        if frames.len() == 1 {
-            return Self::Whole(frames.pop().unwrap_or_default());
-        }
-        Self::Frames(Frames { frames: frames.into_iter(), length })
-    }
-}
+/// What is longer takes time to be written.
+const WRITTEN_AT_ONCE: usize = 64 * 1024;
 
 /// A body that ends its request when it ends.
 pub(crate) struct Answer {
     body: Body,
+    /// hyper lets go of a body that says that it has ended, however much of it is still to be
+    /// written.
+    is_large: bool,
     _served: Served,
 }
 
 impl Answer {
     pub(crate) fn new(body: Body, served: Served) -> Self {
-        Self { body, _served: served }
+        let is_large = matches!(&body, Body::Whole(whole) if whole.len() > WRITTEN_AT_ONCE);
+        Self { body, is_large, _served: served }
     }
 }
 
@@ -148,12 +136,7 @@ impl http_body::Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.body {
-            Body::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Body::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Body::Frames(Frames { frames, length }) => Poll::Ready(frames.next().map(|frame| {
-                *length = length.saturating_sub(frame.len() as u64);
-                Ok(Frame::data(frame))
-            })),
+            Body::Whole(pieces) => Poll::Ready(pieces.pop().map(|piece| Ok(Frame::data(piece)))),
             Body::Events(events) => {
                 events.poll_chunk(cx).map(|chunk| Some(Ok(Frame::data(chunk?))))
             }
@@ -166,8 +149,7 @@ impl http_body::Body for Answer {
 
     fn is_end_stream(&self) -> bool {
         match &self.body {
-            Body::Whole(bytes) => bytes.is_empty(),
-            Body::Frames(frames) => frames.length == 0,
+            Body::Whole(pieces) => pieces.is_empty() && !self.is_large,
             Body::Events(_) | Body::Open(_) => false,
             Body::Forwarded(body) => body.is_end_stream(),
         }
@@ -175,8 +157,7 @@ impl http_body::Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         match &self.body {
-            Body::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Body::Frames(frames) => SizeHint::with_exact(frames.length),
+            Body::Whole(pieces) => SizeHint::with_exact(pieces.len() as u64),
             Body::Events(_) | Body::Open(_) => SizeHint::default(),
             Body::Forwarded(body) => body.size_hint(),
         }

@@ -51,8 +51,8 @@ impl Accepts {
     }
 }
 
-/// The same credential or session id in memory of its own: the headers of a request share its buffer, and who keeps
-/// one of them keeps the whole of it.
+/// The same credential or session id in memory of its own: the headers of a request share its
+/// buffer, and who keeps one of them keeps the whole of it.
 pub(crate) fn detached(value: &HeaderValue) -> HeaderValue {
     let copy = HeaderValue::from_bytes(value.as_bytes());
     let mut copy = copy.unwrap_or_else(|_| value.clone());

@@ -13,7 +13,7 @@ use crate::{
     edge::Place,
     error::{self, Failure},
     exchange::{Event, Exchange},
-    mcp::{Method, Version, code, response::Answer},
+    mcp::{Method, Pieces, Version, code},
     sessions::channel::Reader,
 };
 
@@ -22,34 +22,35 @@ const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 
 /// A JSON answer.
 pub(crate) fn json(status: StatusCode, body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::Whole(body));
+    let mut response = answered(body.into());
     *response.status_mut() = status;
+    response
+}
+
+fn answered(answer: Pieces) -> Response<Body> {
+    let mut response = Response::new(Body::Whole(answer));
     response.headers_mut().insert(header::CONTENT_TYPE, JSON);
     response
 }
 
 /// An answer without a body.
 pub(crate) fn empty(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::Whole(Bytes::new()));
+    let mut response = Response::new(Body::Whole(Pieces::default()));
     *response.status_mut() = status;
     response
 }
 
 /// A plain text answer.
 pub(crate) fn text(body: String, media: &'static str) -> Response<Body> {
-    let mut response = Response::new(Body::Whole(body.into()));
+    let mut response = Response::new(Body::Whole(Bytes::from(body).into()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     response
 }
 
 /// A complete JSON-RPC response in the form that the client takes.
-pub(crate) fn message(accepts: Accepts, answer: Answer) -> Response<Body> {
+pub(crate) fn message(accepts: Accepts, answer: Pieces) -> Response<Body> {
     match accepts {
-        Accepts::Json | Accepts::Both => {
-            let mut response = Response::new(Body::from(answer));
-            response.headers_mut().insert(header::CONTENT_TYPE, JSON);
-            response
-        }
+        Accepts::Json | Accepts::Both => answered(answer),
         Accepts::Events => events(Stream::of(&answer.into_bytes())),
     }
 }
@@ -121,9 +122,9 @@ pub(crate) fn listening(
     events(Stream::of_session(stream, version, interval))
 }
 
-fn whole(body: Option<Bytes>) -> Response<Body> {
+fn whole(body: Option<Pieces>) -> Response<Body> {
     match body {
-        Some(body) => json(StatusCode::OK, body),
+        Some(answer) => answered(answer),
         None => failure(&Failure::Internal("an exchange ended without a response"), None),
     }
 }
@@ -149,7 +150,8 @@ pub(crate) fn with_pinned_status(
     mut response: Response<Body>,
     method: Option<&Method>,
 ) -> Response<Body> {
-    let Body::Whole(body) = response.body() else { return response };
+    // No such error is so long that it comes in several.
+    let Body::Whole(Pieces::One(body)) = response.body() else { return response };
     if is_error(body, code::MISSING_CLIENT_CAPABILITY) {
         *response.status_mut() = StatusCode::BAD_REQUEST;
     } else if let Some(Method::Unknown(_)) = method

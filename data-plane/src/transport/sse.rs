@@ -99,7 +99,7 @@ impl Stream {
                 let priming = priming(&reader, version);
                 (Some(reader), priming)
             }
-            None => (None, undelivered.map(|event| encode(event.body()))),
+            None => (None, undelivered.map(|event| encode(&event.into_bytes()))),
         };
         Self { exchange: Some(exchange), reader, first, ..Self::empty(interval) }
     }
@@ -201,7 +201,7 @@ impl Stream {
                 self.exchange = None;
             }
             if let Some(event) = undelivered {
-                return Poll::Ready(Some(encode(event.body())));
+                return Poll::Ready(Some(encode(&event.into_bytes())));
             }
         }
     }

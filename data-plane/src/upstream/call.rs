@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     mcp::{
-        Capabilities, Declared, Kind, Message, Method, Version, elicitation::Askers,
+        Capabilities, Declared, Kind, Message, Method, Pieces, Version, elicitation::Askers,
         extension::Hears, level::Wanted,
     },
     target::Target,
@@ -111,7 +111,7 @@ pub enum SessionKey {
 #[derive(Debug)]
 pub enum Reply {
     /// One complete JSON-RPC response.
-    Response(Bytes),
+    Response(Pieces),
     /// Notifications first, the response last.
     Events(Events),
 }
@@ -124,11 +124,22 @@ pub enum Event {
     Request(Question),
     /// It takes back its request with this id (raw JSON).
     Withdrawn(Bytes),
-    /// It wants input first (MCP 2026-07-28, MRTR), and this client does not understand that.
-    /// The last event.
+    /// It wants input first (MCP 2026-07-28, MRTR), or answers with an error that may mean so. A
+    /// legacy client does not understand it as it is. The last event.
     InputRequired(Box<Message>),
     /// The last event.
-    Response(Bytes),
+    Response(Pieces),
+}
+
+impl Event {
+    /// The answer, if this is the last event.
+    pub(crate) fn into_answer(self) -> Option<Bytes> {
+        match self {
+            Self::Response(body) => Some(body.into_bytes()),
+            Self::InputRequired(message) => Some(message.body),
+            Self::Notification(_) | Self::Request(_) | Self::Withdrawn(_) => None,
+        }
+    }
 }
 
 /// The messages of one call. Dropping it cancels the call at the upstream.

@@ -54,9 +54,9 @@ pub(super) async fn serve(
                 generations::related_to(for_client(call, &answer), sealed)
             }
             Method::TasksCancel => is_done_already(call),
-            _ => response::Answer::new(&call.id(), done.state.into()).into_bytes(),
+            _ => response::answer(&call.id(), done.state.into()).into_bytes(),
         };
-        return Some(Ok(Reply::Response(body)));
+        return Some(Ok(Reply::Response(body.into())));
     }
     match method {
         Method::TasksResult => {
@@ -68,7 +68,7 @@ pub(super) async fn serve(
             let upstream = active.name().to_owned();
             let cancelled = cancel((active, bounds), call, passage).await;
             let failed = |failure| CallError { upstream, failure };
-            Some(cancelled.map(Reply::Response).map_err(failed))
+            Some(cancelled.map(|body| Reply::Response(body.into())).map_err(failed))
         }
         _ => None,
     }
@@ -272,7 +272,7 @@ impl Followed {
 
     fn end(&mut self, body: Bytes) {
         self.step = Step::Done;
-        self.ready.push_back(Event::Response(body));
+        self.ready.push_back(Event::Response(body.into()));
     }
 
     fn sealed(&self) -> &str {
@@ -319,17 +319,17 @@ fn request(call: &Call, method: &str, more: &str) -> Call {
 /// Sends a request and gives its response; what comes before it is nobody's.
 async fn ask_of(active: &Active, bounds: Bounds, call: Call) -> Result<Bytes, CallFailure> {
     let events = match active.answer(&call, bounds).await? {
-        Reply::Response(body) => return Ok(body),
+        Reply::Response(body) => return Ok(body.into_bytes()),
         Reply::Events(events) => events,
     };
     let (first, mut conversation): (_, Option<Conversation>) = events.into_parts();
     let mut next = first;
     loop {
-        match (next.take(), &mut conversation) {
-            (Some(Event::Response(body)), _) => return Ok(body),
-            (Some(Event::InputRequired(_)), _) | (_, None) => return Err(CallFailure::NoResponse),
-            (_, Some(conversation)) => next = Some(conversation.next().await?),
+        if let Some(answer) = next.take().and_then(Event::into_answer) {
+            return Ok(answer);
         }
+        let conversation = conversation.as_mut().ok_or(CallFailure::NoResponse)?;
+        next = Some(conversation.next().await?);
     }
 }
 
@@ -341,7 +341,7 @@ fn read(body: Bytes) -> Result<Message, CallFailure> {
 fn for_client(call: &Call, answer: &Message) -> Bytes {
     let (id, uris) = (call.id(), call.target.uris.as_deref());
     let audience = Audience { era: Era::Legacy, id: &id, asked_uri: None, uris };
-    translate::response_to_client(answer, &audience)
+    translate::response_to_client(answer, &audience).into_bytes()
 }
 
 fn error(call: &Call, code: i64, text: &str) -> Bytes {

@@ -17,7 +17,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Response};
 use proto::Era;
 use tokio::runtime::Handle;
@@ -45,7 +44,7 @@ use super::{
     shared::Slot,
 };
 use crate::egress::OriginBody;
-use crate::mcp::{Capabilities, Declared, Message, code};
+use crate::mcp::{Capabilities, Declared, Message, Pieces, code};
 
 /// How long a goodbye may take: DELETE, cancellations, answers to upstream requests.
 pub(crate) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,7 +62,7 @@ pub(crate) struct HttpUpstream {
 
 /// What a call got.
 pub(crate) enum Answer {
-    Whole(Bytes),
+    Whole(Pieces),
     /// The upstream wants input that its client has to be asked for.
     Input(Box<Message>),
     /// Notifications follow each other; the first is here already.
@@ -360,7 +359,7 @@ impl HttpUpstream {
         &self,
         call: &Call,
         mut headers: HeaderMap,
-        mut body: Bytes,
+        mut body: Pieces,
         bounds: &Bounds,
     ) -> Result<Response<OriginBody>, CallFailure> {
         let mut is_last = !call.is_repeatable();

@@ -15,7 +15,7 @@ use crate::{
         addressee::Addressee,
         ask, code,
         message::{Response, parse, splice},
-        response::{self, Answer},
+        response,
         task::{self, Expected},
     },
     tasks::Passage,
@@ -259,7 +259,8 @@ pub(super) fn refusal_of(message: &Message) -> Bytes {
 
 fn refusal(message: &Message, code: i64, text: &str) -> Bytes {
     let id = id_of(message);
-    let result = |result: &'static [u8]| Answer::new(id, Bytes::from_static(result)).into_bytes();
+    let result =
+        |result: &'static [u8]| response::answer(id, Bytes::from_static(result)).into_bytes();
     match ask::asked(message) {
         Some((Ask::Ping, _)) => result(b"{}"),
         // Everybody who asks users expects that they may turn away (MCP guide §4.5).

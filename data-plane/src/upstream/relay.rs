@@ -13,14 +13,14 @@ use super::{
 };
 use crate::{
     mcp::{
-        Kind, Level, Message, Notice, Version, code,
+        Kind, Level, Message, Notice, Pieces, Version, code,
         elicitation::Askers,
         extension::Hears,
         input,
         level::Wanted,
         message::{Notification, Response, parse, splice},
         object,
-        response::{self, Answer, empty_completion},
+        response::{self, empty_completion},
         translate::{self, Audience, Terms, content},
         uri::Uris,
     },
@@ -55,7 +55,7 @@ pub(crate) struct Relay {
 pub(crate) enum Taken {
     /// The answer, with its error code if it is an error.
     Response {
-        body: Bytes,
+        body: Pieces,
         code: Option<i64>,
     },
     Notification(Bytes),
@@ -64,8 +64,12 @@ pub(crate) enum Taken {
     /// The upstream takes back its request with this id (raw JSON).
     Withdrawn(Bytes),
     ListChanged(Notice),
-    /// The answer to a legacy client's call: the upstream wants input first.
-    InputRequired(Box<Message>),
+    /// The answer, with its error code if it is an error: the upstream wants input first. A
+    /// legacy client's is as the upstream wrote it.
+    InputRequired {
+        message: Box<Message>,
+        code: Option<i64>,
+    },
     /// It belongs to no call.
     ResourceUpdated(Box<Message>),
     /// It is of a task that another call made, under its upstream's id.
@@ -110,7 +114,7 @@ impl Relay {
     }
 
     /// The request as the upstream shall see it.
-    pub(crate) fn request(&self, call: &Call, upstream: &Handshake) -> Bytes {
+    pub(crate) fn request(&self, call: &Call, upstream: &Handshake) -> Pieces {
         let ours = self.ours.as_deref();
         let token = ours.filter(|_| self.client_token.is_some());
         let terms = Terms {
@@ -211,11 +215,11 @@ impl Relay {
         // Of the first revision one cannot know whether it has completion.
         if self.is_completion && code == Some(code::METHOD_NOT_FOUND) {
             let result = empty_completion(self.client_era);
-            let body = Answer::new(&self.client_id, result).into_bytes();
+            let body = response::answer(&self.client_id, result);
             return Ok(Taken::Response { body, code: None });
         }
         if self.client_era == Era::Legacy && input::is_required(message) {
-            return Ok(Taken::InputRequired(Box::new(message.clone())));
+            return Ok(Taken::InputRequired { message: Box::new(message.clone()), code });
         }
         if self.client_era == Era::Legacy && input::may_name_pages(message) {
             return Ok(self.pages(message, code, name));
@@ -224,6 +228,11 @@ impl Relay {
             .then(|| parse(content::for_older(message.body.clone(), self.client_version)).ok());
         let message = older.as_ref().and_then(Option::as_ref).unwrap_or(message);
         let body = translate::response_to_client(message, &self.audience());
+        if self.client_era == Era::Modern && input::may_ask(message) {
+            let message = parse(body.into_bytes());
+            let message = message.map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
+            return Ok(Taken::InputRequired { message: Box::new(message), code });
+        }
         Ok(Taken::Response { body, code })
     }
 
@@ -258,7 +267,7 @@ impl Relay {
         };
         let code = code::INTERNAL_ERROR;
         let body = response::error(Some(&self.client_id), code, &problem, None);
-        Taken::Response { body, code: Some(code) }
+        Taken::Response { body: body.into(), code: Some(code) }
     }
 }
 

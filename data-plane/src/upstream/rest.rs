@@ -5,7 +5,6 @@ mod schema;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use dashmap::DashMap;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
@@ -20,8 +19,9 @@ use super::{
 use crate::{
     egress::{Egress, HttpClient, Provenance},
     mcp::{
+        Pieces,
         message::meta_key,
-        response::{Answer, SERVER_INFO, quote},
+        response::{self, SERVER_INFO, quote},
     },
     snapshot::table::ToolEntry,
 };
@@ -60,7 +60,7 @@ impl RestTools {
         entry: &Arc<ToolEntry>,
         binding: &RestBinding,
         credential: Option<&CredentialResource>,
-    ) -> Result<Bytes, CallFailure> {
+    ) -> Result<Pieces, CallFailure> {
         let tool = self.tool(entry, binding, credential);
         let arguments = call.message.params().and_then(|params| params.arguments);
         let arguments = arguments.map_or("{}", |span| span.of(call.message.text()));
@@ -210,7 +210,7 @@ impl Outcome {
     }
 
     /// The response in the client's era (MCP, server/tools: tool result).
-    fn answer(&self, call: &Call) -> Bytes {
+    fn answer(&self, call: &Call) -> Pieces {
         let mut result = format!(r#"{{"content":[{{"type":"text","text":{}}}]"#, quote(&self.text));
         if let Some(structured) = &self.structured {
             result.push_str(&format!(r#","structuredContent":{structured}"#));
@@ -223,7 +223,7 @@ impl Outcome {
             ));
         }
         result.push('}');
-        Answer::new(&call.id(), result.into()).into_bytes()
+        response::answer(&call.id(), result.into())
     }
 }
 

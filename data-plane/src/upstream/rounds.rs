@@ -15,11 +15,11 @@ use super::{
     question::{Back, Open, Question},
 };
 use crate::mcp::{
-    Ask, Kind, Message, Span, ask, code, elicitation,
+    Ask, Kind, Message, Pieces, Span, ask, code, elicitation,
     input::{self, Input, Malformed, ROUNDS_MAX, Required},
     message::{Outcome, Response, parse, splice},
     object,
-    response::{self, Answer, quote},
+    response::{self, quote},
 };
 
 /// How often an upstream may want nothing but patience.
@@ -267,15 +267,15 @@ impl Rounds {
     }
 
     /// The answer to a call that cannot go on, for models where they read it.
-    fn abandoned(&self, method: &str, why: &str) -> Bytes {
+    fn abandoned(&self, method: &str, why: &str) -> Pieces {
         let text = format!("the upstream needs an answer to {method} and got none: {why}");
         let id = self.call.id();
         if self.call.target.as_tool().is_none() {
-            return response::error(Some(&id), code::INTERNAL_ERROR, &text, None);
+            return response::error(Some(&id), code::INTERNAL_ERROR, &text, None).into();
         }
         let result =
             format!(r#"{{"content":[{{"type":"text","text":{}}}],"isError":true}}"#, quote(&text));
-        Answer::new(&id, result.into()).into_bytes()
+        response::answer(&id, result.into())
     }
 
     /// Begins the next round, with all that was given.

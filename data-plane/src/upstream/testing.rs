@@ -219,13 +219,15 @@ impl Proxy {
         let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         match self.call(call).await {
             Err(error) => vec![error.to_string()],
-            Ok(Reply::Response(body)) => vec![text(body)],
+            Ok(Reply::Response(body)) => vec![text(body.into_bytes())],
             Ok(Reply::Events(mut events)) => {
                 let mut out = Vec::new();
                 while let Some(event) = events.next().await {
                     out.push(match event {
                         Ok(Event::Notification(body)) => format!("notification {}", text(body)),
-                        Ok(Event::Response(body)) => format!("response {}", text(body)),
+                        Ok(Event::Response(body)) => {
+                            format!("response {}", text(body.into_bytes()))
+                        }
                         Ok(Event::Request(question)) => {
                             let capabilities = Capabilities::all();
                             let version = Version::NEWEST;

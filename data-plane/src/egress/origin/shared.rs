@@ -10,8 +10,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::{
     client::conn::http2,
     rt::{Read, Write},
@@ -19,12 +17,14 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::runtime::Handle;
 
+use crate::egress::outgoing::Outgoing;
+
 /// How often, and for how long, it is asked whether the other end is there.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-type SendRequest = http2::SendRequest<Full<Bytes>>;
-type Connection<S> = http2::Connection<S, Full<Bytes>, TokioExecutor>;
+type SendRequest = http2::SendRequest<Outgoing>;
+type Connection<S> = http2::Connection<S, Outgoing, TokioExecutor>;
 
 /// A connection and what is under way on it.
 pub(super) struct Shared {

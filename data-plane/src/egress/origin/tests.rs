@@ -77,7 +77,7 @@ async fn heard(stream: &mut TcpStream) -> usize {
 }
 
 async fn get(origin: &Arc<Origin>, uri: &Uri) -> Result<Bytes, SendError> {
-    let response = origin.send((Method::GET, uri), HeaderMap::new(), Bytes::new()).await?;
+    let response = origin.send((Method::GET, uri), HeaderMap::new(), Pieces::default()).await?;
     assert_eq!(response.status(), 200);
     Ok(response.into_body().collect().await.unwrap().to_bytes())
 }
@@ -113,7 +113,7 @@ const EVENT: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\
 const LAST: &[u8] = b"0\r\n\r\n";
 
 async fn first_chunk(origin: &Arc<Origin>, uri: &Uri) -> OriginBody {
-    let sent = origin.send((Method::GET, uri), HeaderMap::new(), Bytes::new()).await;
+    let sent = origin.send((Method::GET, uri), HeaderMap::new(), Pieces::default()).await;
     let mut body = sent.unwrap().into_body();
     body.frame().await.unwrap().unwrap();
     body

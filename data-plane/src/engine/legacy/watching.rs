@@ -14,11 +14,7 @@ use crate::{
     engine::{Inbound, Sender, Served},
     error::Failure,
     exchange::Call,
-    mcp::{
-        Declared, Level, Version,
-        response::{self, Answer},
-        version,
-    },
+    mcp::{Declared, Level, Pieces, Version, response, version},
     route::{self, Interest},
     session::SessionClaims,
     sessions::{
@@ -89,7 +85,7 @@ pub(super) fn wake(sender: &Sender<'_>, claims: &SessionClaims, live: &Live) {
 pub(super) fn set_level(
     sender: &Sender<'_>,
     (claims, live): (&SessionClaims, &Live),
-    (answer, level): (Answer, Level),
+    (answer, level): (Pieces, Level),
 ) -> Served {
     live.set_level(level);
     sender.edge.upstreams().want_logs(&SessionKey::Client(claims.id), level);
@@ -157,7 +153,7 @@ pub(super) fn subscribe(
 pub(super) fn wished(
     inbound: &Inbound<'_>,
     live: &Arc<Live>,
-    answer: Answer,
+    answer: Pieces,
     (subscription, wish): (Subscription, Wish),
 ) -> Call {
     let live = Arc::clone(live);
@@ -167,14 +163,14 @@ pub(super) fn wished(
         let failure = match wish.kept_within(patience).await {
             Ok(()) => {
                 live.hold(&subscription, wish);
-                return Ok(Reply::Response(answer.into_bytes()));
+                return Ok(Reply::Response(answer));
             }
             Err(failure) => failure,
         };
         live.unsubscribe(&subscription);
         match failure {
             CallFailure::Declined { error, said: _ } => {
-                Ok(Reply::Response(response::declined(&id, &error)))
+                Ok(Reply::Response(response::declined(&id, &error).into()))
             }
             failure => Err(CallError { upstream, failure }),
         }

@@ -72,6 +72,7 @@ pub(super) struct Question {
     pub(super) id: Bytes,
     method: Span,
     params: Option<Span>,
+    state: Option<Span>,
 }
 
 impl Question {
@@ -84,6 +85,7 @@ impl Question {
             id: message.slice(request.id),
             method: request.method_span,
             params: request.params.span,
+            state: request.params.request_state,
         })
     }
 
@@ -121,10 +123,8 @@ impl Question {
                 "`params.requestState` was not given for this request, or too long ago: begin again without it",
             )
         };
-        let text = self.text();
-        let state = self.params.and_then(|params| object::member(text, params, "requestState"));
-        let Some(state) = state else { return Ok(Opened::Nothing) };
-        let sealed = object::unquote(state.of(text)).ok_or_else(refused)?;
+        let Some(state) = self.state else { return Ok(Opened::Nothing) };
+        let sealed = object::unquote(state.of(self.text())).ok_or_else(refused)?;
         let plain = keys.open_for(&self.purpose(), &sealed).map_err(|_| refused())?;
         let (expire_ms, given) = plain.split_first_chunk::<8>().ok_or_else(refused)?;
         if i64::from_be_bytes(*expire_ms) < now_ms {

@@ -179,6 +179,7 @@ fn result(cursor: &mut Cursor<'_>) -> Result<(Span, Vec<Member<ResultKey>>), Unr
             "cacheScope" => ResultKey::CacheScope,
             "_meta" => ResultKey::Meta,
             "structuredContent" => ResultKey::StructuredContent,
+            "inputRequests" => ResultKey::InputRequests,
             _ => ResultKey::Other,
         };
         members.push(Member { name, key, value: cursor.value()? });
@@ -219,6 +220,7 @@ impl Params {
                 "cursor" => self.cursor = Some(cursor.value()?),
                 "requestId" => self.request_id = Some(cursor.value()?),
                 "progressToken" => self.progress_token = Some(cursor.value()?),
+                "requestState" => self.request_state = Some(cursor.value()?),
                 _ => drop(cursor.value()?),
             }
             Ok(())

@@ -25,6 +25,14 @@ fn info() -> String {
     format!(r#""io.modelcontextprotocol/clientInfo":{SERVER_INFO}"#)
 }
 
+fn request_to_upstream(message: &Message, terms: &Terms<'_>) -> Bytes {
+    super::request_to_upstream(message, terms).into_bytes()
+}
+
+fn response_to_client(message: &Message, audience: &Audience<'_>) -> Bytes {
+    super::response_to_client(message, audience).into_bytes()
+}
+
 #[track_caller]
 fn request(params: &str, terms: &Terms<'_>, expected: &str) {
     let make =

@@ -33,7 +33,7 @@ impl Pipe {
         while let Some(event) = exchange.next().await {
             match event {
                 Event::Message(message) => self.mention(message).await,
-                Event::Response(message) => return Some(message),
+                Event::Response(message) => return Some(message.into_bytes()),
             }
         }
         None

@@ -60,7 +60,7 @@ pub(super) async fn post_all(
 async fn post(endpoint: &Endpoint, message: Bytes) -> Result<(), CallFailure> {
     let bounds = Bounds::of_call(&endpoint.limits).patient();
     let headers: HeaderMap = endpoint.template().clone();
-    let response = endpoint.send(Method::POST, headers, message, &bounds).await?;
+    let response = endpoint.send(Method::POST, headers, message.into(), &bounds).await?;
     let status = response.status();
     let bounds = Bounds::of_step(&endpoint.limits, POST_TIMEOUT);
     // Read to the end, so that the connection can be used again.

@@ -246,8 +246,8 @@ impl HttpConversation {
             Taken::Request(request) => {
                 return Ok(self.question(request).map(|it| (Event::Request(it), None)));
             }
-            Taken::InputRequired(message) => {
-                return Ok(Some((Event::InputRequired(message), None)));
+            Taken::InputRequired { message, code } => {
+                return Ok(Some((Event::InputRequired(message), code)));
             }
             Taken::Withdrawn(id) => return Ok(Some((Event::Withdrawn(id), None))),
             Taken::ListChanged(notice) => {

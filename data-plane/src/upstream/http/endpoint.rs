@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     egress::{Origin, OriginBody, SendError},
     mcp::{
-        Kind, Message, Version,
+        Kind, Message, Pieces, Version,
         message::{is_batch, parse},
         mirror,
     },
@@ -121,10 +121,10 @@ impl Endpoint {
     pub(crate) async fn post(
         &self,
         headers: HeaderMap,
-        body: Bytes,
+        body: impl Into<Pieces>,
         bounds: &Bounds,
     ) -> Result<Response<OriginBody>, CallFailure> {
-        self.send(Method::POST, headers, body, bounds).await
+        self.send(Method::POST, headers, body.into(), bounds).await
     }
 
     /// Asks for the stream that belongs to no call, after the event `last` if there was one.
@@ -139,7 +139,7 @@ impl Endpoint {
         if let Some(last) = last.and_then(|last| HeaderValue::from_bytes(last).ok()) {
             headers.insert(LAST_EVENT_ID, last);
         }
-        self.send(Method::GET, headers, Bytes::new(), bounds).await
+        self.send(Method::GET, headers, Pieces::default(), bounds).await
     }
 
     /// Opens the stream that goes on after the event `last`.
@@ -155,7 +155,7 @@ impl Endpoint {
             CallFailure::NotJsonRpc("an event id that no header can hold".to_owned())
         })?;
         headers.insert(LAST_EVENT_ID, last);
-        let response = self.send(Method::GET, headers, Bytes::new(), bounds).await?;
+        let response = self.send(Method::GET, headers, Pieces::default(), bounds).await?;
         if response.status() != StatusCode::OK {
             return Err(CallFailure::NoResponse);
         }
@@ -167,7 +167,7 @@ impl Endpoint {
         &self,
         method: Method,
         headers: HeaderMap,
-        body: Bytes,
+        body: Pieces,
         bounds: &Bounds,
     ) -> Result<Response<OriginBody>, CallFailure> {
         let sent = self.origin.send((method, &self.uri), headers, body);
@@ -188,7 +188,7 @@ impl Endpoint {
         let id = format!("\"lockgate-{}\"", self.next_id());
         let body = era::request(speech, &id, method, members);
         let several = Several::of(&headers);
-        let response = self.post(headers, body.into(), bounds).await?;
+        let response = self.post(headers, Bytes::from(body), bounds).await?;
         let (head, body) = response.into_parts();
         let message = if fetch::is_event_stream(&head.headers) {
             bounds.within(first_response(body, bounds, several)).await?
@@ -210,7 +210,7 @@ impl Endpoint {
         let endpoint = Arc::clone(self);
         let farewell = async move {
             let bounds = Bounds::of_step(&endpoint.limits, super::FAREWELL_TIMEOUT);
-            match endpoint.send(method, headers, body, &bounds).await {
+            match endpoint.send(method, headers, body.into(), &bounds).await {
                 // Read to the end, so that the connection can be used again.
                 Ok(response) => drop(bounds.within(response.into_body().collect()).await),
                 Err(failure) => tracing::debug!(%failure, "a message to an upstream was lost"),

@@ -88,7 +88,7 @@ fn take_whole(body: Bytes, (relay, name): (&Relay, &str)) -> Result<Whole, CallF
     let message = parse(body).map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
     match relay.take(message, name)? {
         Taken::Response { body, code } => Ok(Whole::One(Answer::Whole(body), code)),
-        Taken::InputRequired(message) => Ok(Whole::One(Answer::Input(message), None)),
+        Taken::InputRequired { message, code } => Ok(Whole::One(Answer::Input(message), code)),
         Taken::Notification(_)
         | Taken::Request(_)
         | Taken::Withdrawn(_)

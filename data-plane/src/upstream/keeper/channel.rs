@@ -91,7 +91,7 @@ impl Channel {
         let id = format!("\"lockgate-listen-{}\"", endpoint.next_id());
         let request = era::request(wanted.speech(), &id, METHOD, &wanted.members());
         let headers = endpoint.modern_headers(METHOD, None);
-        let response = endpoint.post(headers, request.into(), &bounds).await?;
+        let response = endpoint.post(headers, Bytes::from(request), &bounds).await?;
         let (head, body) = response.into_parts();
         if !head.status.is_success() || !fetch::is_event_stream(&head.headers) {
             return Err(refusal(head.status.as_u16(), &fetch::read_refusal(body, &bounds).await));

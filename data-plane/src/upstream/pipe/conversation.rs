@@ -48,7 +48,7 @@ impl PipeConversation {
             self.link.want_logs(level)?;
         }
         let request = self.relay.request(call, &self.link.handshake);
-        self.ticket.send(request)
+        self.ticket.send(request.into_bytes())
     }
 
     /// What the server speaks.
@@ -80,7 +80,9 @@ impl PipeConversation {
                     self.turn = self.turn.take().or_else(|| self.link.connection.free_turn());
                     return Ok(Event::Request(question.within(self.relay.tasks())));
                 }
-                Taken::InputRequired(message) => return Ok(Event::InputRequired(message)),
+                Taken::InputRequired { message, code: _ } => {
+                    return Ok(Event::InputRequired(message));
+                }
                 Taken::Withdrawn(id) => return Ok(Event::Withdrawn(id)),
                 // The connection has seen to these.
                 Taken::ListChanged(_)

@@ -155,7 +155,7 @@ async fn who_does_not_answer_is_not_waited_for_longer_than_a_call_while_others_w
     let (last, second) = tokio::join!(events.next(), proxy.run(legacy_call("2", "{}")));
     assert!(start.elapsed() >= Duration::from_secs(3), "{:?}", start.elapsed());
     let Some(Ok(Event::Response(last))) = last else { panic!("no answer: {last:?}") };
-    assert!(String::from_utf8_lossy(&last).contains("refused"), "{last:?}");
+    assert!(String::from_utf8_lossy(&last.clone().into_bytes()).contains("refused"), "{last:?}");
     assert!(second[1].contains("given"), "{second:?}");
     question.answer(
         &crate::mcp::message::parse(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.into()).unwrap(),
@@ -428,4 +428,21 @@ async fn sessions_that_come_and_go_never_have_more_processes_than_there_is_room_
     assert!(start.elapsed() > Duration::from_secs(4), "{:?}", start.elapsed());
     proxy.upstreams.shutdown().await;
     assert_eq!(children_with(&mark), 0);
+}
+
+/// Shows another tool once one was called.
+const GROWS: &str = r#"result(m, {"content": "done"})
+    elif method == "tools/list":
+        names = ["do", "new"] if "tools/call" in heard else ["do"]
+        result(m, {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names]})"#;
+
+#[tokio::test]
+async fn what_came_about_by_use_is_for_all_although_nobody_here_looked_before() {
+    let proxy = Proxy::patient(server(LEGACY, GROWS));
+    proxy.run(legacy_call("1", "{}")).await;
+    let deadline = Duration::from_secs(30);
+    let read = crate::discovery::discover(&proxy.upstreams, &proxy.table, "u1", deadline).await;
+    let tools = read.unwrap().tools;
+    assert_eq!(tools.iter().map(|tool| &*tool.name).collect::<Vec<_>>(), ["do", "new"]);
+    assert!(tools.iter().all(|tool| tool.needs_client_capabilities.is_empty()), "{tools:?}");
 }

@@ -1,6 +1,9 @@
 //! Servers of the modern era or of both, and clients of either.
 
+use proto::resource::{ToolResource, ToolTarget};
+
 use super::*;
+use crate::{target::Target, upstream::testing};
 
 /// A server that is found to be modern; `opens` answers `initialize`. It says how it was called.
 async fn server(opens: impl Fn(&Seen) -> Response<Body> + Send + Sync + 'static) -> (Proxy, Log) {
@@ -217,6 +220,11 @@ async fn many_calls_that_are_refused_for_their_headers_lead_to_one_look() {
     for refused in futures_util::future::join_all(calls).await {
         assert!(refused[0].contains("-32020"), "{refused:?}");
     }
+    // Of other tools too.
+    let target = ToolTarget::Upstream { upstream_id: "u1".into(), original_name: "other".into() };
+    let target = Target::tool(testing::entry(ToolResource { target, ..testing::tool() }));
+    let other = Call { target, ..modern_call("21", "{}") };
+    assert!(proxy.run(other).await[0].contains("-32020"));
     assert_eq!(log.lock().iter().filter(|it| *it == "tools/list").count(), 1);
 }
 

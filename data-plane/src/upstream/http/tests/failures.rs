@@ -1,5 +1,7 @@
 //! What goes wrong, one by one, and how long and how much is waited for.
 
+use bytes::Bytes;
+
 use super::*;
 
 /// What a call to a legacy server with this habit gives.

@@ -38,7 +38,7 @@ async fn tasks_that_an_upstream_does_not_list_hide_no_others() {
     let (upstreams, table) = (Arc::clone(&proxy.upstreams), Arc::clone(&proxy.table));
     let page = crate::tasks::page_in_time(upstreams, table, legacy_call("1", "{}")).await;
     let Ok(Reply::Response(page)) = page else { panic!("no page") };
-    assert_eq!(page, r#"{"jsonrpc":"2.0","id":1,"result":{"tasks":[]}}"#);
+    assert_eq!(page.into_bytes(), r#"{"jsonrpc":"2.0","id":1,"result":{"tasks":[]}}"#);
 }
 
 #[tokio::test]
