@@ -2,6 +2,7 @@
 
 pub(crate) mod batch;
 mod elsewhere;
+mod ended;
 mod events;
 mod hosting;
 mod known;
@@ -43,7 +44,7 @@ use crate::{
     error::Failure,
     forward::{Forward, ForwardError, is_grpc},
     limit::{self, Limiter},
-    peer::{Peers, outbox::Outbox},
+    peer::{Peers, herald, outbox::Outbox},
     sessions::Sessions,
     snapshot::{current::Current, table::Table},
     solo::Answers,
@@ -258,6 +259,9 @@ impl Edge {
             (Path::Metrics, Door::Ops) => return Ok(self.metrics()),
             // The proxy that passes it on has judged it.
             (Path::Mcp(..), Door::Peer) => {}
+            (_, Door::Peer) if request.uri().path() == herald::PATH => {
+                return Box::pin(self.ended_elsewhere(request)).await;
+            }
             (_, Door::Ops | Door::Peer) => return Err(Failure::NotFound),
             (_, Door::Public | Door::Loopback) => {
                 self.trust.check(&request, client.peer.ip(), client.door)?;

@@ -3,6 +3,7 @@
 mod answer;
 mod certificate;
 pub(crate) mod door;
+pub(crate) mod herald;
 mod lane;
 pub(crate) mod outbox;
 pub(crate) mod renewal;

@@ -39,6 +39,9 @@ use crate::tasks::KnownTasks;
 /// In the place of the last use of a session that must be looked up again.
 const OVER: i64 = i64::MIN;
 
+/// Ended ids beyond which those of other proxies are not taken.
+const ENDED: usize = 1_000_000;
+
 /// The random part of a session id.
 pub(crate) type SessionId = [u8; 16];
 
@@ -46,8 +49,8 @@ pub(crate) type SessionId = [u8; 16];
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     live: DashMap<SessionId, Arc<Live>>,
-    /// Ids deleted here, until the configuration tells of them, or the time in ms at which they
-    /// would have expired.
+    /// Ids that were deleted, until the configuration tells of them, or the time in ms at which
+    /// they would have expired.
     ended: DashMap<SessionId, i64>,
     sleepers: Sleepers,
     listeners: Arc<Listeners>,
@@ -91,13 +94,21 @@ impl Sessions {
         Some(Arc::clone(&live))
     }
 
-    /// Ends a session for good: its calls are cancelled, its id is refused until it expires.
-    pub(crate) fn end(&self, id: SessionId, expire_ms: i64) {
+    /// Ends a session for good: its calls are cancelled, its id is refused until it expires. Tells
+    /// whether it was in use.
+    pub(crate) fn end(&self, id: SessionId, expire_ms: i64) -> bool {
         self.ended.insert(id, expire_ms);
-        if let Some((_, live)) = self.live.remove(&id) {
+        let live = self.live.remove(&id);
+        if let Some((_, live)) = &live {
             live.end();
         }
         self.sleepers.take(&id);
+        live.is_some()
+    }
+
+    /// How many more ended ids of other proxies are kept.
+    pub(crate) fn room_for_ended(&self) -> usize {
+        ENDED.saturating_sub(self.ended.len())
     }
 
     /// Ends the live sessions that `has_ended` knows, which it gives. Their ids are refused by

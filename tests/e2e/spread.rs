@@ -110,7 +110,67 @@ async fn a_session_is_one_session_whichever_proxy_is_asked() -> anyhow::Result<(
     fleet.proxies[1].kill().await;
     fleet.proxies[1].start_again().await?;
     let restarted = client.scattered(&format!("{}/mcp", fleet.proxies[1].url()));
-    assert_eq!(restarted.legacy("tools/list", "{}").await?.status, 404, "also after a restart");
+    // What other proxies told it is told by the configuration, too.
+    eventually("it knows after a restart", SOON, || async {
+        Ok(restarted.legacy("tools/list", "{}").await?.status == 404)
+    })
+    .await
+}
+
+/// How many of these proxies refuse the client's session.
+async fn refusals(client: &Client, proxies: &[Proxy]) -> anyhow::Result<usize> {
+    let mut refused = 0;
+    for proxy in proxies {
+        let at = client.scattered(&format!("{}/mcp", proxy.url()));
+        refused += usize::from(at.legacy("tools/list", "{}").await?.status == 404);
+    }
+    Ok(refused)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_session_is_deleted_no_proxy_knows_it_any_more() -> anyhow::Result<()> {
+    let mut fleet = Fleet::start(&[]).await?;
+    // Nobody but the proxies themselves can tell.
+    fleet.control.kill().await;
+    let deleted_at = async |fleet: &Fleet, number: usize| {
+        let client = fleet.session().await?;
+        ensure!(refusals(&client, &fleet.proxies).await? == 0);
+        let at = client.scattered(&format!("{}/mcp", fleet.proxies[number].url()));
+        ensure!(at.delete().send().await?.status() == 204);
+        anyhow::Ok(client)
+    };
+    eventually("they are connected", SOON, || async {
+        let client = deleted_at(&fleet, 0).await?;
+        Ok(refusals(&client, &fleet.proxies).await? == 3)
+    })
+    .await?;
+    // The first owns them all.
+    for number in (0..30).map(|it| it % 3) {
+        let client = deleted_at(&fleet, number).await?;
+        assert_eq!(refusals(&client, &fleet.proxies).await?, 3, "deleted at {number}");
+    }
+    let frozen = fleet.proxies[2].process();
+    frozen.signal(rustix::process::Signal::STOP)?;
+    let client = fleet.session().await?;
+    let begun = Instant::now();
+    let at = client.scattered(&format!("{}/mcp", fleet.proxies[0].url()));
+    assert_eq!(at.delete().send().await?.status(), 204);
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    assert_eq!(
+        refusals(&client, &fleet.proxies[..2]).await?,
+        2,
+        "one that hangs is not waited for"
+    );
+    frozen.signal(rustix::process::Signal::CONT)?;
+
+    let orphans = [fleet.session().await?, fleet.session().await?];
+    fleet.proxies[0].kill().await;
+    for (client, number) in orphans.iter().zip([1, 2]) {
+        let at = client.scattered(&format!("{}/mcp", fleet.proxies[number].url()));
+        assert_eq!(at.delete().send().await?.status(), 204);
+        let refused = refusals(client, &fleet.proxies[1..]).await?;
+        assert_eq!(refused, 2, "adopted and deleted at {number}");
+    }
     Ok(())
 }
 

@@ -14,9 +14,6 @@ pub struct Excused {
     /// Checks that the suite may leave out or warn of: ids, with the beginning of what it says if
     /// one id is of several; `*` stands for any rest.
     unjudged: BTreeMap<String, String>,
-    /// Ids of checks that may fail.
-    #[serde(default)]
-    failures: BTreeMap<String, String>,
 }
 
 /// One check as the suite notes it.
@@ -40,16 +37,11 @@ enum Status {
 }
 
 impl Excused {
-    /// Reads checked-in lists, in which everything has a reason.
-    pub fn read(paths: &[PathBuf]) -> anyhow::Result<Self> {
-        let mut all = Self::default();
-        for path in paths {
-            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            let list: Self = serde_json::from_str(&text)?;
-            all.unjudged.extend(list.unjudged);
-            all.failures.extend(list.failures);
-        }
-        for (id, reason) in all.unjudged.iter().chain(&all.failures) {
+    /// Reads a checked-in list, in which everything has a reason.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let all: Self = serde_json::from_str(&text)?;
+        for (id, reason) in &all.unjudged {
             ensure!(!reason.trim().is_empty(), "{id} is excused without a reason");
         }
         Ok(all)
@@ -85,7 +77,7 @@ pub fn judge(directory: &Path, excused: &Excused) -> anyhow::Result<usize> {
 fn problems_of(checks: &[Check], excused: &Excused) -> Vec<String> {
     let is_bad = |check: &&Check| match check.status {
         Status::Success | Status::Info => false,
-        Status::Failure => !excused.failures.contains_key(&check.id),
+        Status::Failure => true,
         Status::Warning | Status::Skipped => !excused.may_be_unjudged(check),
     };
     let bad = checks.iter().filter(is_bad);
@@ -120,8 +112,7 @@ mod tests {
     /// Checks are an id, perhaps with what is said, and a status.
     fn judged(checks: &[(&str, &str)]) -> anyhow::Result<usize> {
         let excused: Excused = serde_json::from_str(
-            r#"{"unjudged": {"known": "why", "group-*": "why", "one this *": "why"},
-                "failures": {"fails": "why"}}"#,
+            r#"{"unjudged": {"known": "why", "group-*": "why", "one this *": "why"}}"#,
         )?;
         let directory = tempfile::tempdir()?;
         let scenario = directory.path().join("server-a");
@@ -144,7 +135,7 @@ mod tests {
             &[("a", "SUCCESS"), ("b", "INFO"), ("known", "WARNING"), ("group-1", "SKIPPED")],
             &[("known", "SKIPPED")],
             &[("known", "INFO")],
-            &[("a", "SUCCESS"), ("fails", "FAILURE"), ("one this and", "SKIPPED")],
+            &[("a", "SUCCESS"), ("one this and", "SKIPPED")],
         ] {
             assert!(judged(good).is_ok_and(|scenarios| scenarios == 1), "{good:?}");
         }

@@ -119,7 +119,7 @@ impl Edge {
             return Ok(answer);
         }
         if parts.method != Method::POST {
-            return self.without_body(&sender, &parts.method, headers);
+            return Box::pin(self.without_body(&sender, &parts.method, headers)).await;
         }
         headers::check_content(headers)?;
         let accepts = self.accepts(headers)?;
@@ -184,7 +184,7 @@ impl Edge {
     }
 
     /// Answers a request that carries no message.
-    fn without_body(
+    async fn without_body(
         &self,
         sender: &Sender<'_>,
         method: &Method,
@@ -192,10 +192,7 @@ impl Edge {
     ) -> Result<Response<Body>, Failure> {
         match *method {
             Method::GET => self.session_stream(sender, headers),
-            Method::DELETE => {
-                engine::legacy::delete(sender)?;
-                Ok(response::empty(StatusCode::NO_CONTENT))
-            }
+            Method::DELETE => self.delete(sender).await,
             _ => Err(Failure::Method(ALLOWED)),
         }
     }

@@ -5,6 +5,7 @@ mod watching;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use proto::resource::EndedSession;
 
 use self::watching::Noted;
 pub(crate) use self::watching::{attach, listen};
@@ -328,14 +329,15 @@ fn check(sender: &Sender<'_>, header: &HeaderValue) -> Result<SessionClaims, Fai
     Ok(claims)
 }
 
-/// `DELETE`: the session is over, here and at its upstreams.
-pub(crate) fn delete(sender: &Sender<'_>) -> Result<(), Failure> {
+/// `DELETE`: the session is over, here and at its upstreams. Others have to be told of it.
+pub(crate) fn delete(sender: &Sender<'_>) -> Result<EndedSession, Failure> {
     let known = open(sender)?;
-    let expire_ms = known.claims.issued_at_ms + session::LIFETIME_MS;
-    sender.edge.sessions().end(known.claims.id, expire_ms);
-    sender.edge.outbox().add(known.claims.id, expire_ms);
-    sender.edge.upstreams().close_session(&SessionKey::Client(known.claims.id));
-    Ok(())
+    let SessionClaims { id, issued_at_ms, .. } = known.claims;
+    let expire_time_ms = issued_at_ms + session::LIFETIME_MS;
+    sender.edge.sessions().end(id, expire_time_ms);
+    sender.edge.outbox().add(id, expire_time_ms);
+    sender.edge.upstreams().close_session(&SessionKey::Client(id));
+    Ok(EndedSession { id, expire_time_ms })
 }
 
 /// What the headers say that mirror the body.

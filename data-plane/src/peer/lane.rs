@@ -15,6 +15,8 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
+use super::herald::Herald;
+
 /// How long a proxy may take to accept us before it counts as dead.
 const CONNECT: Duration = Duration::from_secs(1);
 /// How often an open connection is asked whether it lives, and how long it may take to say so.
@@ -35,6 +37,7 @@ pub(crate) struct Lane {
     sender: Mutex<Option<Sender>>,
     /// Held while a connection is made, so that one is made at a time.
     health: tokio::sync::Mutex<Health>,
+    herald: Herald,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +59,13 @@ pub(crate) enum Sent {
 impl Lane {
     /// A lane to the proxy that has a certificate for `name`. Nothing is connected yet.
     pub(crate) fn new(address: String, name: ServerName<'static>) -> Self {
-        Self { address, name, sender: Mutex::default(), health: tokio::sync::Mutex::default() }
+        let (sender, health) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { address, name, sender, health, herald: Herald::default() }
+    }
+
+    /// What the proxy is still to be told.
+    pub(super) fn herald(&self) -> &Herald {
+        &self.herald
     }
 
     pub(crate) fn address(&self) -> &str {
