@@ -9,6 +9,13 @@ const transports = {
   stdio: ({ command: [command, ...args], env }) => new StdioClientTransport({ command, args, env, stderr: "inherit" }),
 };
 
+// What servers report of a call. This SDK reports its own rounds of input among that, each by its number.
+const ownReport = /^Fulfilling input required by /;
+const heard = ({ onprogress, ...options } = {}) => ({
+  ...options,
+  ...(onprogress && { onprogress: (report) => ownReport.test(report.message) || onprogress(report) }),
+});
+
 await run(async (job, endpoint) => {
   const make = transports[job.transport];
   if (!make) throw new Error(`this SDK has no ${job.transport}`);
@@ -42,7 +49,7 @@ await run(async (job, endpoint) => {
   const filters = { tools: { toolsListChanged: true }, resources: { resourcesListChanged: true } };
   return {
     tools: async () => (await client.listTools()).tools.map((tool) => tool.name),
-    call: (name, given, options) => client.callTool({ name, arguments: given }, options),
+    call: (name, given, options) => client.callTool({ name, arguments: given }, heard(options)),
     read: (uri) => client.readResource({ uri }),
     prompt: (name, given) => client.getPrompt({ name, arguments: given }),
     complete: (name, argument, value) =>
