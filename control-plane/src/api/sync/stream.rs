@@ -163,6 +163,8 @@ impl Served {
             self.send(wire::control_message::Message::Update(part.clone())).await?;
         }
         self.sent = Instant::now();
+        // What it said meanwhile has not been read.
+        self.heard = self.sent;
         Ok(())
     }
 
