@@ -207,8 +207,8 @@ fn read(
         let key = key.unwrap_or_default();
         match read {
             Ok(resource) => {
-                // A copy of its own: what came shares its memory with what came beside it.
-                entries.insert(key, Entry { body: body.into(), hash, resource });
+                // A copy of its own: what came holds the memory of all that came beside it.
+                entries.insert(key, Entry { body: body.to_vec(), hash, resource });
             }
             Err(Invalid { field, problem }) => {
                 errors.push(FieldError { resource: key.to_string(), field, message: problem });
