@@ -1,4 +1,4 @@
-//! A sequence of which another one that differs in one place shares nearly all.
+//! A sequence of which another one that differs in some places shares nearly all.
 
 use std::{cmp::Ordering, sync::Arc};
 

@@ -126,6 +126,10 @@ impl Replacing<'_> {
     fn replace(&self, recipe: &mut Recipe) {
         let is_it = |share: &Share| share.upstream.id == self.upstream.id;
         self.replace_tools(recipe);
+        // Who shows something speaks a version of ours, whatever others found before.
+        if recipe.unlisted.contains(&*self.upstream.id) {
+            Arc::make_mut(&mut recipe.unlisted).remove(&*self.upstream.id);
+        }
         let naming = recipe.naming;
         for share in recipe.shares.iter_mut().filter(|share| is_it(share)) {
             share.offers = self.offers(share, naming);

@@ -87,6 +87,25 @@ fn each_caller_sees_its_own_and_what_all_see_of_others() {
 }
 
 #[test]
+fn what_a_caller_is_shown_is_listed_although_nothing_was_read_for_all() {
+    let mut resources = sample();
+    for resource in &mut resources {
+        if let Resource::Upstream(upstream) = resource
+            && upstream.id == "a"
+        {
+            upstream.catalog_scope = CatalogScope::Principal;
+            upstream.era = None;
+        }
+    }
+    let table = compile(&resources).unwrap();
+    let base = table.everything();
+    assert!(!listed(base, ListKind::Tools).contains("a-echo"));
+    let view = seen(base, catalog(&["echo", "mine"], &[]));
+    let tools = listed(&view, ListKind::Tools);
+    assert!(tools.contains("a-echo") && tools.contains("a-mine"), "{tools}");
+}
+
+#[test]
 fn what_nobody_could_read_is_as_for_all_and_not_for_long() {
     let table = table();
     let view = table.everything().for_caller(&[None]).unwrap();
