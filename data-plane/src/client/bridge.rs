@@ -32,8 +32,7 @@ use crate::{
     upstream::CallFailure,
 };
 
-/// How long what the client said last may wait to be sent after it has gone, and how long calls may
-/// go on after that.
+/// How long calls may go on after the client's last line.
 pub(super) const GRACE: Duration = Duration::from_secs(3);
 /// How long arrays may take to be handed out of which not all has been answered by then.
 pub(super) const LAST_ARRAYS: Duration = Duration::from_millis(500);
@@ -89,17 +88,13 @@ impl Bridge {
             request_timeout: self.request_timeout,
         });
         let serving = async move {
-            let late = lines.gone_for(GRACE);
+            let patience = lines.patience();
             let taking = async {
                 while let Some(line) = lines.next().await {
                     running.take(line).await;
                 }
             };
-            let is_taken = tokio::select! {
-                () = taking => true,
-                // The server takes its time, and nobody waits.
-                () = late => false,
-            };
+            let is_taken = patience.wait(taking).await;
             running.work.close();
             running.requests.unsubscribe();
             let answered = tokio::time::timeout(GRACE, running.work.wait());

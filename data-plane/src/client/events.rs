@@ -97,16 +97,13 @@ impl EventBridge {
             let _streaming =
                 AbortOnDropHandle::new(tokio::spawn(async move { streaming.stream().await }));
             let mut posts = JoinSet::new();
-            let late = lines.gone_for(GRACE);
+            let patience = lines.patience();
             let taking = async {
                 while let Some(line) = lines.next().await {
                     running.take(line, &mut posts).await;
                 }
             };
-            let is_taken = tokio::select! {
-                () = taking => true,
-                () = late => false,
-            };
+            let is_taken = patience.wait(taking).await;
             running.arrays.close();
             let answered = tokio::time::timeout(GRACE, running.last_answers(posts));
             if !is_taken || answered.await.is_err() {

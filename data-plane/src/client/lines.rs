@@ -18,6 +18,9 @@ pub type Messages = mpsc::Receiver<Bytes>;
 /// Longest line, in bytes.
 const LINE_MAX: usize = 16 << 20;
 
+/// How long the last lines may wait to be taken after the client has gone.
+const LATE: Duration = Duration::from_secs(5);
+
 /// What the client writes. It is known that the client has gone before its last lines are taken.
 #[derive(Debug)]
 pub struct Input {
@@ -52,12 +55,28 @@ impl Input {
         self.lines.recv().await
     }
 
-    /// Resolves when the client has been gone for so long, whatever of it still waits.
-    pub(super) fn gone_for(&self, time: Duration) -> impl Future<Output = ()> + Send + use<> {
-        let gone = self.gone.clone();
-        async move {
-            gone.cancelled().await;
-            tokio::time::sleep(time).await;
+    /// How long its last lines may wait.
+    pub(super) fn patience(&self) -> Patience {
+        Patience(self.gone.clone())
+    }
+}
+
+/// Ends a while after the client has gone.
+pub(super) struct Patience(CancellationToken);
+
+impl Patience {
+    /// Waits until all lines are taken. False: the client's last ones could not be in time.
+    pub(super) async fn wait(self, taking: impl Future<Output = ()>) -> bool {
+        let late = async {
+            self.0.cancelled().await;
+            tokio::time::sleep(LATE).await;
+        };
+        tokio::select! {
+            () = taking => true,
+            () = late => {
+                tracing::warn!("the client has gone: its last lines were not sent, the server is slow");
+                false
+            }
         }
     }
 }

@@ -5,11 +5,14 @@ use std::sync::Mutex as StdMutex;
 use http::{HeaderValue, Response};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
 use crate::{
     client::lines::{self, Feed},
-    upstream::testing::{Body, Seen, answer, cut, json as json_answer, never, serve, sse},
+    upstream::testing::{
+        Body, Seen, answer, cut, json as json_answer, never, serve, sse, streamed,
+    },
 };
 
 mod batches;
@@ -305,8 +308,45 @@ async fn a_server_that_says_nothing_does_not_hold_up_the_end() {
         let gone = tokio::time::Instant::now();
         drop(lines);
         serving.await.unwrap();
-        assert!(gone.elapsed() < Duration::from_secs(5), "{:?}", gone.elapsed());
+        assert!(gone.elapsed() < Duration::from_secs(10), "{:?}", gone.elapsed());
         tokio::time::resume();
+    }
+}
+
+#[tokio::test]
+async fn what_was_piped_in_is_answered_by_a_server_that_begins_slowly() {
+    let (greeting, stream) = mpsc::channel::<Bytes>(1);
+    let stream = StdMutex::new(Some(stream));
+    let address = serve(move |seen| match seen.member("/method").as_str() {
+        Some("initialize") => {
+            let stream = stream.lock().unwrap().take().unwrap();
+            begun("s1", streamed(200, "text/event-stream", ReceiverStream::new(stream)))
+        }
+        Some("tools/call") => {
+            json_answer(json!({"jsonrpc": "2.0", "id": 1, "result": {}}).to_string())
+        }
+        _ => answer(202, "", ""),
+    })
+    .await;
+    let url = format!("http://{address}/mcp");
+    let config = BridgeConfig { url, authorization: None, request_timeout: None };
+    let (lines, taken) = lines::input(9);
+    let (mut messages, serving) = Bridge::new(config).unwrap().run(taken);
+    tokio::spawn(serving);
+    for said in [
+        json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {}}),
+        json!({"jsonrpc": "2.0", "method": "notifications/initialized"}),
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "t"}}),
+    ] {
+        assert!(lines.send(Line::Whole(said.to_string().into())).await);
+    }
+    drop(lines);
+    tokio::time::sleep(GRACE + Duration::from_millis(500)).await;
+    greeting.send(format!("data: {}\n\n", hello("2025-11-25")).into()).await.unwrap();
+    drop(greeting);
+    for id in [0, 1] {
+        let message: Value = serde_json::from_slice(&messages.recv().await.unwrap()).unwrap();
+        assert_eq!(message["id"], id, "{message}");
     }
 }
 

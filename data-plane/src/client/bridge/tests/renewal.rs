@@ -2,10 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use tokio_stream::wrappers::ReceiverStream;
-
 use super::*;
-use crate::upstream::testing::{never, streamed};
 
 #[tokio::test]
 async fn a_new_session_begins_although_the_call_that_needs_it_is_cancelled() {

@@ -51,5 +51,5 @@ async fn a_server_that_takes_nothing_does_not_hold_up_the_end() {
     let gone = Instant::now();
     drop(lines);
     serving.await.unwrap();
-    assert!(gone.elapsed() < Duration::from_secs(5), "{:?}", gone.elapsed());
+    assert!(gone.elapsed() < Duration::from_secs(10), "{:?}", gone.elapsed());
 }
