@@ -18,9 +18,11 @@ use crate::{
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long that counts; meanwhile the catalog is read again.
 const REMEMBER: Duration = Duration::from_secs(10);
+/// How long it counts that the upstream did not say.
+const REMEMBER_SILENCE: Duration = Duration::from_secs(1);
 
-/// What tools were found to want as headers, and when. Held while an upstream lists its tools, so
-/// that many calls lead to one look.
+/// What tools were found to want as headers, and until when that counts. Held while an upstream
+/// lists its tools, so that many calls lead to one look.
 #[derive(Debug, Default)]
 pub(super) struct Wanted(Mutex<Option<(Instant, Mirrored)>>);
 
@@ -60,26 +62,26 @@ impl HttpUpstream {
     /// What the definition of a tool asks for now; `None` if that is not known.
     async fn wanted_now(&self, tool: &str, spoken: &Handshake) -> Option<Box<[MirrorParam]>> {
         let mut known = self.wanted.0.lock().await;
-        known.take_if(|(at, _)| at.elapsed() >= REMEMBER);
+        known.take_if(|(until, _)| *until <= Instant::now());
         if let Some((_, mirrored)) = &*known {
             return mirrored.get(tool).cloned();
         }
         let lister =
             Lister::Modern(Arc::clone(&self.endpoint), spoken.clone(), Capabilities::all());
         let listing = discovery::mirrored_now(&lister, &self.endpoint.limits);
-        let mirrored = match tokio::time::timeout(LIST_TIMEOUT, listing).await {
-            Ok(Ok(mirrored)) => mirrored,
+        let (counts_for, mirrored) = match tokio::time::timeout(LIST_TIMEOUT, listing).await {
+            Ok(Ok(mirrored)) => (REMEMBER, mirrored),
             Ok(Err(failure)) => {
                 tracing::debug!(tool, %failure, "its headers cannot be found out");
-                Mirrored::new()
+                (REMEMBER_SILENCE, Mirrored::new())
             }
             Err(_) => {
                 tracing::debug!(tool, "its headers cannot be found out in time");
-                Mirrored::new()
+                (REMEMBER_SILENCE, Mirrored::new())
             }
         };
         let wanted = mirrored.get(tool).cloned();
-        *known = Some((Instant::now(), mirrored));
+        *known = Some((Instant::now() + counts_for, mirrored));
         wanted
     }
 }
