@@ -19,6 +19,7 @@ use crate::{
     edge::{Client, Edge},
     peer,
     stream::{Protocol, Requests, Timed, Timers},
+    transport::body::WRITTEN_AT_ONCE,
 };
 
 /// What may enter through a listener.
@@ -146,7 +147,7 @@ impl Front {
         // Without `pipeline_flush`: with it hyper never flushes its own 400s and 431s.
         let connection = hyper::server::conn::http1::Builder::new()
             .max_header_size(edge.limits().head_bytes)
-            .max_buf_size(edge.limits().head_bytes.max(64 * 1024))
+            .max_buf_size(WRITTEN_AT_ONCE)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let mut connection = Box::new(connection);

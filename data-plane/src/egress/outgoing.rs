@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use crate::mcp::Pieces;
 
 /// A message, sent piece by piece, with its length.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Outgoing(Pieces);
 
 impl From<Pieces> for Outgoing {

@@ -58,6 +58,9 @@ impl Pieces {
         }
         // Insertions come before what starts at the same place.
         edits.sort_by_key(|(span, _)| (span.start, span.end));
+        if !Self::shares_any(body, &edits) {
+            return Self::One(splice(body, &edits));
+        }
         let mut parts = Vec::with_capacity(edits.len() * 2 + 1);
         let mut at = 0;
         for (span, text) in edits {
@@ -66,6 +69,13 @@ impl Pieces {
         }
         parts.push(Span { start: at, end: body.len() }.shared(body));
         Self::joined(parts)
+    }
+
+    /// Whether enough lies between two of these edits to share it.
+    fn shares_any(body: &Bytes, edits: &[(Span, Vec<u8>)]) -> bool {
+        let begins = edits.iter().map(|(span, _)| span.start).chain([body.len()]);
+        let ends = [0].into_iter().chain(edits.iter().map(|(span, _)| span.end));
+        begins.zip(ends).any(|(begin, end)| begin.saturating_sub(end) > COPY_MAX)
     }
 
     pub fn len(&self) -> usize {

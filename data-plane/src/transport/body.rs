@@ -108,8 +108,8 @@ pub(crate) enum Body {
     Forwarded(ForwardedBody),
 }
 
-/// What is longer takes time to be written.
-const WRITTEN_AT_ONCE: usize = 64 * 1024;
+/// What is longer takes time to be written: hyper holds no more than that of an answer.
+pub(crate) const WRITTEN_AT_ONCE: usize = 64 * 1024;
 
 /// A body that ends its request when it ends.
 pub(crate) struct Answer {
