@@ -172,6 +172,9 @@ impl Exchange {
                     Poll::Ready(Ok(Reply::Response(body))) => {
                         Some(Ok(upstream::Event::Response(body)))
                     }
+                    Poll::Ready(Ok(Reply::InputRequired(answer))) => {
+                        Some(Ok(upstream::Event::InputRequired(answer)))
+                    }
                     Poll::Ready(Ok(Reply::Events(events))) => {
                         self.state = State::Relaying(relay(events));
                         continue;
@@ -203,7 +206,7 @@ impl Exchange {
         }
     }
 
-    /// The answer that wants input, as its client is asked for that.
+    /// An answer that wants input, or an error that may mean so, as its client may have it.
     fn want(&mut self, answer: &Message) -> Poll<Option<Event>> {
         let Some(question) = self.owner.asked(answer) else {
             return self.fail(&Failure::NobodyToAsk);

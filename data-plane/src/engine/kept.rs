@@ -106,12 +106,11 @@ impl KeptTasks {
             return upstreams.call(&table, &call).await;
         };
         let asking = Asking { upstreams: &upstreams, table: &table, call: &call, id, sealed };
-        let body = match method {
-            Method::TasksUpdate => self.update(&asking),
-            Method::TasksCancel => asking.cancel().await?,
-            _ => self.get(&asking).await?,
-        };
-        Ok(Reply::Response(body.into()))
+        match method {
+            Method::TasksUpdate => Ok(Reply::Response(self.update(&asking).into())),
+            Method::TasksCancel => asking.cancel().await,
+            _ => self.get(&asking).await,
+        }
     }
 
     /// Gives all tasks up: the proxy ends.
@@ -174,14 +173,14 @@ impl KeptTasks {
         self.places.enter(Some(subject)).ok()
     }
 
-    async fn get(self: &Arc<Self>, asking: &Asking<'_>) -> Result<Bytes, CallError> {
+    async fn get(self: &Arc<Self>, asking: &Asking<'_>) -> Result<Reply, CallError> {
         let kept = self.kept(asking);
         let told = asking.ask("tasks/get", Wish::Get).await?;
         let message = asking.read(told)?;
         let Some(task) = Task::told(&message) else {
             // There is no such task any more, or the upstream cannot say.
             asking.key().map(|key| self.tasks.remove(&key));
-            return Ok(message.body);
+            return Ok(Reply::of(message));
         };
         let (status, more) = match task.status() {
             Some(Status::Completed | Status::Failed) => match asking.outcome(kept).await? {
@@ -206,7 +205,7 @@ impl KeptTasks {
                 }
             }
         };
-        Ok(task.told_for_modern(asking.sealed, status, &more))
+        Ok(Reply::Response(task.told_for_modern(asking.sealed, status, &more).into()))
     }
 
     /// Gives the task what it asked for.
@@ -270,6 +269,7 @@ async fn keep(kept: Weak<Kept>, upstreams: Arc<Upstreams>, table: Arc<Table>, ca
     let outcome = match upstreams.call(&table, &call).await {
         Err(error) => Err(error),
         Ok(Reply::Response(body)) => Ok(body.into_bytes()),
+        Ok(Reply::InputRequired(answer)) => Ok(answer.body),
         Ok(Reply::Events(mut events)) => loop {
             let heard = events.next().await;
             let Some(kept) = kept.upgrade() else { return };
@@ -328,16 +328,7 @@ impl Asking<'_> {
     /// Sends a request and gives its response; what comes before it is nobody's.
     async fn ask(&self, method: &str, wish: Wish) -> Result<Bytes, CallError> {
         let call = self.request(method, wish);
-        let mut events = match self.upstreams.call(self.table, &call).await? {
-            Reply::Response(body) => return Ok(body.into_bytes()),
-            Reply::Events(events) => events,
-        };
-        while let Some(event) = events.next().await {
-            if let Some(answer) = event?.into_answer() {
-                return Ok(answer);
-            }
-        }
-        Err(self.failed(CallFailure::NoResponse))
+        self.upstreams.call(self.table, &call).await?.into_answer().await
     }
 
     fn read(&self, body: Bytes) -> Result<Message, CallError> {
@@ -358,15 +349,18 @@ impl Asking<'_> {
     }
 
     /// To modern clients it is only acknowledged that the upstream was told.
-    async fn cancel(&self) -> Result<Bytes, CallError> {
+    async fn cancel(&self) -> Result<Reply, CallError> {
         let id = self.call.id();
         let refused = self.read(self.ask("tasks/cancel", Wish::Change).await?)?;
         if let Kind::Response(Response { outcome: Outcome::Result { .. }, .. }) = &refused.kind {
-            return Ok(acknowledged(&id));
+            return Ok(Reply::Response(acknowledged(&id).into()));
         }
         // Legacy servers refuse it of what has ended; to modern clients that is no error.
         let told = self.read(self.ask("tasks/get", Wish::Get).await?)?;
-        Ok(if Task::told(&told).is_some() { acknowledged(&id) } else { refused.body })
+        Ok(match Task::told(&told) {
+            Some(_) => Reply::Response(acknowledged(&id).into()),
+            None => Reply::of(refused),
+        })
     }
 }
 

@@ -44,20 +44,7 @@ async fn whole_page(
         let upstream = call.target.label().to_owned();
         CallError { upstream, failure }
     };
-    let body = match upstreams.call(table, call).await? {
-        Reply::Response(body) => body.into_bytes(),
-        Reply::Events(mut events) => loop {
-            match events.next().await {
-                // Nobody is asked while tasks are listed.
-                Some(Ok(event)) => {
-                    if let Some(answer) = event.into_answer() {
-                        break answer;
-                    }
-                }
-                Some(Err(error)) => return Err(error),
-                None => return Err(failed(CallFailure::NoResponse)),
-            }
-        },
-    };
+    // Nobody is asked while tasks are listed.
+    let body = upstreams.call(table, call).await?.into_answer().await?;
     parse(body).map_err(|error| failed(CallFailure::NotJsonRpc(error.to_string())))
 }

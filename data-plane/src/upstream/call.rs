@@ -19,7 +19,7 @@ use super::{
 use crate::{
     mcp::{
         Capabilities, Declared, Kind, Message, Method, Pieces, Version, elicitation::Askers,
-        extension::Hears, level::Wanted,
+        extension::Hears, input, level::Wanted,
     },
     target::Target,
     tasks::Passage,
@@ -112,6 +112,8 @@ pub enum SessionKey {
 pub enum Reply {
     /// One complete JSON-RPC response.
     Response(Pieces),
+    /// The same, which the client may have only once it was looked at: see [`Event`].
+    InputRequired(Box<Message>),
     /// Notifications first, the response last.
     Events(Events),
 }
@@ -195,6 +197,30 @@ impl Source {
 }
 
 impl Reply {
+    /// An answer of the upstream that nobody has looked at.
+    pub(crate) fn of(answer: Message) -> Self {
+        if input::may_ask(&answer) {
+            Self::InputRequired(Box::new(answer))
+        } else {
+            Self::Response(answer.body.into())
+        }
+    }
+
+    /// The answer; what comes before it is for nobody.
+    pub(crate) async fn into_answer(self) -> Result<Bytes, CallError> {
+        let mut events = match self {
+            Self::Response(body) => return Ok(body.into_bytes()),
+            Self::InputRequired(message) => return Ok(message.body),
+            Self::Events(events) => events,
+        };
+        while let Some(event) = events.next().await {
+            if let Some(answer) = event?.into_answer() {
+                return Ok(answer);
+            }
+        }
+        Err(CallError { upstream: events.upstream, failure: CallFailure::NoResponse })
+    }
+
     /// The same reply; if its upstream may want input that its client has to be asked for, that
     /// happens on the way.
     pub(super) fn over_rounds(self, by: (Arc<Active>, Bounds), call: &Call) -> Self {
@@ -205,7 +231,7 @@ impl Reply {
             Self::Events(events) if is_asked && events.is_modern() => {
                 Self::Events(events.over_rounds(by, call.clone()))
             }
-            Self::Response(_) | Self::Events(_) => self,
+            Self::Response(_) | Self::InputRequired(_) | Self::Events(_) => self,
         }
     }
 }

@@ -14,10 +14,11 @@ use super::{
     failure::CallFailure,
     fetch::Bounds,
     question::{Back, Open, Question},
+    relay::with_pages,
 };
 use crate::{
     mcp::{
-        Ask, Capabilities, Kind, Message, Method, Span, Version, ask, code, elicitation,
+        Ask, Capabilities, Kind, Message, Method, Span, Version, ask, code, elicitation, input,
         message::{Outcome, Response, parse, splice},
         response,
         task::generations::{self, Status, Task},
@@ -51,7 +52,7 @@ pub(super) async fn serve(
         let body = match method {
             Method::TasksResult => {
                 let answer = parse(done.answer).ok()?;
-                generations::related_to(for_client(call, &answer), sealed)
+                generations::related_to(for_client(call, &answer, active.name()), sealed)
             }
             Method::TasksCancel => is_done_already(call),
             _ => response::answer(&call.id(), done.state.into()).into_bytes(),
@@ -86,13 +87,15 @@ async fn cancel(
     };
     let told = ask_of(&active, bounds, request(call, "tasks/get", "")).await?;
     let message = read(told)?;
-    let Some(task) = Task::told(&message) else { return Ok(for_client(call, &message)) };
+    let Some(task) = Task::told(&message) else {
+        return Ok(for_client(call, &message, active.name()));
+    };
     if task.status().is_some_and(Status::is_final) {
         return Ok(is_done_already(call));
     }
     let answer = read(ask_of(&active, bounds, request(call, "tasks/cancel", "")).await?)?;
     if let Kind::Response(Response { outcome: Outcome::Error(_), .. }) = &answer.kind {
-        return Ok(for_client(call, &answer));
+        return Ok(for_client(call, &answer, active.name()));
     }
     passage.note_cancelled();
     Ok(task.told_for_legacy(sealed, Some(Status::Cancelled)))
@@ -185,7 +188,7 @@ impl Followed {
     /// Looks at what the upstream says of the task.
     fn judge(&mut self, message: &Message) {
         let Some(task) = Task::told(message) else {
-            return self.end(for_client(&self.call, message));
+            return self.end(for_client(&self.call, message, self.active.name()));
         };
         let is_cancelled = self.call.tasks.as_ref().is_some_and(|tasks| tasks.is_cancelled());
         let status = if is_cancelled { Some(Status::Cancelled) } else { task.status() };
@@ -194,7 +197,7 @@ impl Followed {
                 let id = self.call.id();
                 let outcome = task.outcome(&id).and_then(|body| parse(body).ok());
                 let body = match (outcome, status) {
-                    (Some(outcome), _) => for_client(&self.call, &outcome),
+                    (Some(outcome), _) => for_client(&self.call, &outcome, self.active.name()),
                     (None, Status::Cancelled) => {
                         error(&self.call, code::INTERNAL_ERROR, "the task was cancelled")
                     }
@@ -320,6 +323,7 @@ fn request(call: &Call, method: &str, more: &str) -> Call {
 async fn ask_of(active: &Active, bounds: Bounds, call: Call) -> Result<Bytes, CallFailure> {
     let events = match active.answer(&call, bounds).await? {
         Reply::Response(body) => return Ok(body.into_bytes()),
+        Reply::InputRequired(message) => return Ok(message.body),
         Reply::Events(events) => events,
     };
     let (first, mut conversation): (_, Option<Conversation>) = events.into_parts();
@@ -337,10 +341,14 @@ fn read(body: Bytes) -> Result<Message, CallFailure> {
     parse(body).map_err(|error| CallFailure::NotJsonRpc(error.to_string()))
 }
 
-/// A response in terms of the client's generation.
-fn for_client(call: &Call, answer: &Message) -> Bytes {
+/// A response of the upstream that people know as `name`, in terms of the client's generation.
+fn for_client(call: &Call, answer: &Message, name: &str) -> Bytes {
     let (id, uris) = (call.id(), call.target.uris.as_deref());
     let audience = Audience { era: Era::Legacy, id: &id, asked_uri: None, uris };
+    if input::may_name_pages(answer) {
+        let (Ok(body) | Err(body)) = with_pages(answer, call.askers.named(name), &audience);
+        return body.into_bytes();
+    }
     translate::response_to_client(answer, &audience).into_bytes()
 }
 

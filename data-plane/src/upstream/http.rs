@@ -63,7 +63,8 @@ pub(crate) struct HttpUpstream {
 /// What a call got.
 pub(crate) enum Answer {
     Whole(Pieces),
-    /// The upstream wants input that its client has to be asked for.
+    /// The upstream wants input that its client has to be asked for, or answers with an error that
+    /// may mean so.
     Input(Box<Message>),
     /// Notifications follow each other; the first is here already.
     Stream(Event, Box<HttpConversation>),

@@ -64,8 +64,8 @@ pub(crate) enum Taken {
     /// The upstream takes back its request with this id (raw JSON).
     Withdrawn(Bytes),
     ListChanged(Notice),
-    /// The answer, with its error code if it is an error: the upstream wants input first. A
-    /// legacy client's is as the upstream wrote it.
+    /// The answer, with its error code if it is an error: the upstream wants input first, or may
+    /// mean so. A legacy client's is as the upstream wrote it.
     InputRequired {
         message: Box<Message>,
         code: Option<i64>,
@@ -222,7 +222,11 @@ impl Relay {
             return Ok(Taken::InputRequired { message: Box::new(message.clone()), code });
         }
         if self.client_era == Era::Legacy && input::may_name_pages(message) {
-            return Ok(self.pages(message, code, name));
+            let (body, code) = match with_pages(message, self.asker(name), &self.audience()) {
+                Ok(named) => (named, code),
+                Err(refusal) => (refusal, Some(code::INTERNAL_ERROR)),
+            };
+            return Ok(Taken::Response { body, code });
         }
         let older = (self.client_version < content::ALL_SINCE)
             .then(|| parse(content::for_older(message.body.clone(), self.client_version)).ok());
@@ -249,26 +253,25 @@ impl Relay {
             uris: self.uris.as_deref(),
         }
     }
+}
 
-    /// A legacy client may have to visit pages first: it is told who wants that, and led to none
-    /// that others could have written.
-    fn pages(&self, message: &Message, code: Option<i64>, name: &str) -> Taken {
-        let named = input::named_pages(message, self.asker(name)).map(|edits| {
-            let edited = (!edits.is_empty()).then(|| splice(&message.body, &edits));
-            edited.unwrap_or_else(|| message.body.clone())
-        });
-        let problem = match named.map(parse) {
-            Ok(Ok(named)) => {
-                let body = translate::response_to_client(&named, &self.audience());
-                return Taken::Response { body, code };
-            }
-            Ok(Err(unreadable)) => unreadable.to_string(),
-            Err(harmful) => harmful.to_string(),
-        };
-        let code = code::INTERNAL_ERROR;
-        let body = response::error(Some(&self.client_id), code, &problem, None);
-        Taken::Response { body: body.into(), code: Some(code) }
-    }
+/// An error that may send a legacy client to pages: it is told who wants that, `asker`, and led to
+/// none that others could have written, but told so instead.
+pub(super) fn with_pages(
+    message: &Message,
+    asker: Option<&str>,
+    audience: &Audience<'_>,
+) -> Result<Pieces, Pieces> {
+    let named = input::named_pages(message, asker).map(|edits| {
+        let edited = (!edits.is_empty()).then(|| splice(&message.body, &edits));
+        edited.unwrap_or_else(|| message.body.clone())
+    });
+    let problem = match named.map(parse) {
+        Ok(Ok(named)) => return Ok(translate::response_to_client(&named, audience)),
+        Ok(Err(unreadable)) => unreadable.to_string(),
+        Err(harmful) => harmful.to_string(),
+    };
+    Err(response::error(Some(audience.id), code::INTERNAL_ERROR, &problem, None).into())
 }
 
 fn asked_uri(call: &Call) -> Option<Box<str>> {

@@ -138,6 +138,9 @@ impl Rounds {
                 self.step = Step::Done;
                 match reply {
                     Reply::Response(body) => self.ready.push_back(Event::Response(body)),
+                    Reply::InputRequired(answer) => {
+                        self.ready.push_back(Event::InputRequired(answer));
+                    }
                     Reply::Events(events) => {
                         let (first, conversation) = events.into_parts();
                         self.ready.extend(first);
