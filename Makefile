@@ -41,7 +41,7 @@ dist: deps ## what packages carry: TARGET/dist/lockgate, compiled and placed by 
 	@.ci/deps dist
 	deploy/dist "$(TARGET)"
 
-bench: dist ## direct, bare hyper proxy, Lockgate; interleaved, under five minutes (ARGS=CASE, --quick, --streams, --stdio)
+bench: dist ## direct, bare hyper proxy, Lockgate; interleaved, under five minutes once built (ARGS=CASE, --quick, --streams, --stdio)
 	chrt --batch 0 "$(TARGET)/dist/bench" --out tests/bench/results $(ARGS)
 
 bench-full: dist ## what make bench leaves out, about half an hour (ARGS=CASE, --quick)
