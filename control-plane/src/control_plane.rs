@@ -44,6 +44,7 @@ const DUPLEX: usize = 256 * 1024;
 pub struct ControlPlane {
     services: Services,
     sync: SyncApi,
+    settling: Settling,
     store: Store,
     dir: DataDir,
     certificate: Certificate,
@@ -108,9 +109,11 @@ impl ControlPlane {
         };
         let Keys { certificate, admin_password, password_is_new, .. } = keys;
         let generated_password = password_is_new.then_some(admin_password);
+        let settling = Settling::new(&store, sync.fleet.clone());
         let control_plane = Self {
             services,
             sync,
+            settling,
             store,
             dir,
             certificate,
@@ -160,7 +163,7 @@ impl ControlPlane {
         <L::Service as tower::Service<axum::extract::Request>>::Future: Send + 'static,
     {
         let services = self.services.clone();
-        let settling = Settling::new(&self.store, self.sync.fleet.clone());
+        let settling = self.settling.clone();
         Router::new()
             .merge(api::routes(&services))
             .merge(rest::routes().with_state(services.clone()))
