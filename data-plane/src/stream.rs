@@ -31,8 +31,11 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// How long no request has come when a connection is left with nothing but its socket.
+/// How long no request has come when a connection is left with nothing but its socket: at most so
+/// long, and so long for each request that it has brought. Of many connections that come at once the
+/// first give back their memory before the last need it; those that are busy are looked at seldom.
 const LULL: Duration = Duration::from_secs(1);
+const LULL_STEP: Duration = Duration::from_millis(100);
 
 /// Bytes read of the request that ends a lull, before there is more to read with.
 const FIRST: usize = 64;
@@ -105,10 +108,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Timed<S> {
             wait: Wait::Request(0),
             deadline: Some(now + timers.idle),
             lull_at: None,
-            look: LULL,
+            look: LULL_STEP,
             write_deadline: None,
             linger_end: None,
-            sleep: Box::pin(tokio::time::sleep_until(now + LULL.min(timers.idle))),
+            sleep: Box::pin(tokio::time::sleep_until(now + LULL_STEP.min(timers.idle))),
         };
         stream.read_prefix().await?;
         if stream.prefix.starts_with(PREFACE) {
@@ -176,7 +179,7 @@ impl<S: AsyncWrite + Unpin> Timed<S> {
             self.wait = wait;
             self.deadline = None;
             self.lull_at = None;
-            self.look = self.lull_after();
+            self.look = self.lull_after(started.max(1));
         }
         wait
     }
@@ -224,12 +227,16 @@ impl<S: AsyncWrite + Unpin> Timed<S> {
             Wait::Head(_) => Some(now + self.timers.head),
             Wait::Service => None,
         };
-        let may_lull = self.protocol == Protocol::Http1 && matches!(wait, Wait::Request(1..));
-        self.lull_at = may_lull.then(|| now + self.lull_after());
+        self.lull_at = match wait {
+            Wait::Request(count @ 1..) if self.protocol == Protocol::Http1 => {
+                Some(now + self.lull_after(count))
+            }
+            Wait::Request(_) | Wait::Head(_) | Wait::Service => None,
+        };
     }
 
-    fn lull_after(&self) -> Duration {
-        LULL.min(self.timers.idle / 2)
+    fn lull_after(&self, requests: u32) -> Duration {
+        LULL_STEP.saturating_mul(requests).min(LULL).min(self.timers.idle / 2)
     }
 
     /// Reads what a refused client still sends, for a moment.

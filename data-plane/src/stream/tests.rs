@@ -31,9 +31,9 @@ async fn a_lull_begins_when_nothing_is_left_to_do_and_ends_with_the_next_request
     read(&mut stream, LULL * 2).await;
     assert!(!requests.is_lull(), "it is being served");
     drop(request);
-    read(&mut stream, LULL / 2).await;
+    read(&mut stream, LULL_STEP / 2).await;
     assert!(!requests.is_lull(), "the next may come soon");
-    read(&mut stream, LULL).await;
+    read(&mut stream, LULL_STEP).await;
     assert!(requests.is_lull());
     client.write_all(b"second").await.unwrap();
     stream.lull(Bytes::new()).await.unwrap();
@@ -42,6 +42,21 @@ async fn a_lull_begins_when_nothing_is_left_to_do_and_ends_with_the_next_request
     // What hyper had read is read again.
     stream.lull(Bytes::from("third")).await.unwrap();
     assert_eq!(read(&mut stream, LULL).await, "third");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_asked_much_may_ask_again() {
+    let (mut client, server) = tokio::io::duplex(4096);
+    client.write_all(b"first").await.unwrap();
+    let (mut stream, requests) = Timed::open(server, TIMERS).await.unwrap();
+    assert_eq!(read(&mut stream, Duration::ZERO).await, "first");
+    for _ in 0..20 {
+        drop(requests.start());
+    }
+    read(&mut stream, LULL * 9 / 10).await;
+    assert!(!requests.is_lull());
+    read(&mut stream, LULL / 5).await;
+    assert!(requests.is_lull());
 }
 
 #[tokio::test(start_paused = true)]
@@ -55,11 +70,11 @@ async fn a_lull_begins_although_nobody_reads_after_the_answer() {
         let mut bytes = [0; 64];
         while stream.read(&mut bytes).await.is_ok() {}
     });
-    assert!(tokio::time::timeout(LULL / 10, &mut reading).await.is_err());
+    assert!(tokio::time::timeout(LULL_STEP / 10, &mut reading).await.is_err());
     drop(request);
     while !requests.is_lull() {
-        assert!(tokio::time::timeout(LULL / 10, &mut reading).await.is_err());
-        assert!(begin.elapsed() < LULL * 4);
+        assert!(tokio::time::timeout(LULL_STEP / 10, &mut reading).await.is_err());
+        assert!(begin.elapsed() < LULL_STEP * 4, "{:?}", begin.elapsed());
     }
 }
 
