@@ -1,10 +1,10 @@
 //! A bridge to servers whose connections break.
 
-use std::sync::Mutex as StdMutex;
+use std::{net::SocketAddr, sync::Mutex as StdMutex};
 
 use http::{HeaderValue, Response};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
@@ -28,6 +28,18 @@ struct Bridged {
     lines: Feed,
     messages: mpsc::Receiver<Bytes>,
     log: Log,
+}
+
+/// A bridge to the server at this address.
+fn opened(
+    address: SocketAddr,
+    request_timeout: Option<Duration>,
+) -> (Feed, mpsc::Receiver<Bytes>, JoinHandle<()>) {
+    let url = format!("http://{address}/mcp");
+    let config = BridgeConfig { url, authorization: None, request_timeout };
+    let (lines, taken) = lines::input(9);
+    let (messages, serving) = Bridge::new(config).unwrap().run(taken);
+    (lines, messages, tokio::spawn(serving))
 }
 
 impl Bridged {
@@ -67,11 +79,7 @@ impl Bridged {
             })
         })
         .await;
-        let url = format!("http://{address}/mcp");
-        let config = BridgeConfig { url, authorization: None, request_timeout };
-        let (lines, taken) = lines::input(9);
-        let (messages, serving) = Bridge::new(config).unwrap().run(taken);
-        tokio::spawn(serving);
+        let (lines, messages, _serving) = opened(address, request_timeout);
         let mut bridged = Self { lines, messages, log };
         bridged.send(json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
             "protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}})).await;
@@ -294,11 +302,7 @@ async fn a_server_that_says_nothing_does_not_hold_up_the_end() {
             never()
         })
         .await;
-        let url = format!("http://{address}/mcp");
-        let config = BridgeConfig { url, authorization: None, request_timeout: None };
-        let (lines, taken) = lines::input(9);
-        let (_messages, serving) = Bridge::new(config).unwrap().run(taken);
-        let serving = tokio::spawn(serving);
+        let (lines, _messages, serving) = opened(address, None);
         for message in said {
             assert!(lines.send(Line::Whole(message.to_string().into())).await);
         }
@@ -328,11 +332,7 @@ async fn what_was_piped_in_is_answered_by_a_server_that_begins_slowly() {
         _ => answer(202, "", ""),
     })
     .await;
-    let url = format!("http://{address}/mcp");
-    let config = BridgeConfig { url, authorization: None, request_timeout: None };
-    let (lines, taken) = lines::input(9);
-    let (mut messages, serving) = Bridge::new(config).unwrap().run(taken);
-    tokio::spawn(serving);
+    let (lines, mut messages, _serving) = opened(address, None);
     for said in [
         json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {}}),
         json!({"jsonrpc": "2.0", "method": "notifications/initialized"}),

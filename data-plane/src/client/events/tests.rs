@@ -1,6 +1,8 @@
 //! What happens to requests beside the stream that their answers come on.
 
-use tokio::sync::mpsc;
+use std::net::SocketAddr;
+
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
 
 mod batches;
@@ -12,6 +14,18 @@ use crate::{
     mcp::message::parse,
     upstream::testing::{answer, hang, never, serve, streamed},
 };
+
+/// A bridge to the server at this address.
+fn bridged(
+    address: SocketAddr,
+    request_timeout: Option<Duration>,
+) -> (Feed, Messages, JoinHandle<()>) {
+    let url = format!("http://{address}/sse");
+    let config = BridgeConfig { url, authorization: None, request_timeout };
+    let (lines, input) = lines::input(99);
+    let (messages, serving) = EventBridge::new(config).unwrap().run(input);
+    (lines, messages, tokio::spawn(serving))
+}
 
 fn running() -> (Running, Messages) {
     let (client, messages) = ClientEnd::open();
@@ -60,11 +74,7 @@ async fn a_server_that_accepts_a_request_only_when_it_is_done_may_take_its_time(
         never()
     })
     .await;
-    let url = format!("http://{address}/sse");
-    let config = BridgeConfig { url, authorization: None, request_timeout: None };
-    let (lines, input) = lines::input(9);
-    let (mut messages, serving) = EventBridge::new(config).unwrap().run(input);
-    tokio::spawn(serving);
+    let (lines, mut messages, _serving) = bridged(address, None);
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     assert!(lines.send(Line::Whole(ping.into())).await);
     was_posted.recv().await.unwrap();
@@ -102,11 +112,7 @@ async fn the_time_of_a_request_is_its_own_although_its_id_is_used_again() {
         // What its time has come for is done.
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    let url = format!("http://{address}/sse");
-    let config = BridgeConfig { url, authorization: None, request_timeout: Some(limit) };
-    let (lines, input) = lines::input(9);
-    let (mut messages, serving) = EventBridge::new(config).unwrap().run(input);
-    tokio::spawn(serving);
+    let (lines, mut messages, _serving) = bridged(address, Some(limit));
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     let answered = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
     for pause in [Duration::ZERO, limit.mul_f64(0.8)] {
@@ -132,11 +138,7 @@ async fn a_server_is_left_alone_for_as_long_as_it_asks() {
         answer(200, "text/event-stream", "retry: 900\nevent: endpoint\ndata: /message\n\n")
     })
     .await;
-    let url = format!("http://{address}/sse");
-    let config = BridgeConfig { url, authorization: None, request_timeout: None };
-    let (_lines, input) = lines::input(9);
-    let (_messages, serving) = EventBridge::new(config).unwrap().run(input);
-    tokio::spawn(serving);
+    let (_lines, _messages, _serving) = bridged(address, None);
     let first = was_asked.recv().await.unwrap();
     let second = was_asked.recv().await.unwrap();
     assert!(second - first >= Duration::from_millis(890), "{:?}", second - first);
@@ -158,11 +160,7 @@ async fn calls_wait_until_the_server_has_done_what_is_said_again() {
         answer(202, "", "")
     })
     .await;
-    let url = format!("http://{address}/sse");
-    let config = BridgeConfig { url, authorization: None, request_timeout: None };
-    let (lines, input) = lines::input(9);
-    let (mut messages, serving) = EventBridge::new(config).unwrap().run(input);
-    tokio::spawn(serving);
+    let (lines, mut messages, _serving) = bridged(address, None);
     let mut streams = streams.into_iter();
     let (old, new) = (streams.next().unwrap(), streams.next().unwrap());
     let answered = |id: &str| {

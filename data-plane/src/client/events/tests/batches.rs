@@ -39,11 +39,7 @@ impl Streamed {
             answer(if is_refused { 429 } else { 202 }, "", "")
         })
         .await;
-        let url = format!("http://{address}/sse");
-        let config = BridgeConfig { url, authorization: None, request_timeout: None };
-        let (lines, input) = lines::input(9);
-        let (messages, serving) = EventBridge::new(config).unwrap().run(input);
-        tokio::spawn(serving);
+        let (lines, messages, _serving) = bridged(address, None);
         let events = streams.recv().await.unwrap();
         let mut streamed = Self { lines, messages, events, posted, streams };
         let hello = json!({"protocolVersion": "2025-03-26"});

@@ -37,11 +37,7 @@ async fn a_server_that_takes_nothing_does_not_hold_up_the_end() {
         never()
     })
     .await;
-    let url = format!("http://{address}/sse");
-    let config = BridgeConfig { url, authorization: None, request_timeout: None };
-    let (lines, input) = lines::input(99);
-    let (_messages, serving) = EventBridge::new(config).unwrap().run(input);
-    let serving = tokio::spawn(serving);
+    let (lines, _messages, serving) = bridged(address, None);
     for _ in 0..60 {
         let progress = note("notifications/progress", &json!({})).to_string();
         assert!(lines.send(Line::Whole(progress.into())).await);
