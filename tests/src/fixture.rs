@@ -18,6 +18,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams,
@@ -69,6 +70,8 @@ pub struct Fixture {
     tools: Arc<Vec<Tool>>,
     listeners: Arc<Mutex<HashMap<u64, SubscriptionSink>>>,
     next_listener: Arc<AtomicU64>,
+    /// Subscriptions that were accepted.
+    promised: Arc<AtomicU64>,
     more_tools: Arc<AtomicBool>,
     more_prompts: Arc<AtomicBool>,
     tasks: TaskManager,
@@ -122,6 +125,7 @@ impl Fixture {
             tools: Arc::new(serde_json::from_str(include_str!("fixture/tools.json"))?),
             listeners: Arc::default(),
             next_listener: Arc::default(),
+            promised: Arc::default(),
             more_tools: Arc::default(),
             more_prompts: Arc::default(),
             tasks: TaskManager::new(),
@@ -151,11 +155,22 @@ impl Fixture {
             let updated = ResourceUpdatedNotificationParam::new(uri);
             context.peer.notify_resource_updated(updated).await.ok();
         }
-        let listeners: Vec<_> = self.listeners.lock().await.values().cloned().collect();
-        for listener in listeners {
+        for listener in self.all_listeners().await {
             // Those that listen to something else refuse it.
             listener.notify_resource_updated(uri).await.ok();
         }
+    }
+
+    /// All who were told that they are: rmcp acknowledges a subscription before it hands it out.
+    async fn all_listeners(&self) -> Vec<SubscriptionSink> {
+        let promised = self.promised.load(Ordering::SeqCst);
+        for _ in 0..100 {
+            if self.next_listener.load(Ordering::SeqCst) >= promised {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.listeners.lock().await.values().cloned().collect()
     }
 
     /// Tells everyone who listens, and a legacy caller, which listens by being there.
@@ -166,8 +181,7 @@ impl Fixture {
                 ListChange::Prompts => context.peer.notify_prompt_list_changed().await.ok(),
             };
         }
-        let listeners: Vec<_> = self.listeners.lock().await.values().cloned().collect();
-        for listener in listeners {
+        for listener in self.all_listeners().await {
             // A listener that went away meanwhile, or wants something else, has nothing to hear.
             match change {
                 ListChange::Tools => listener.notify_tool_list_changed().await.ok(),
@@ -288,12 +302,15 @@ impl ServerHandler for Fixture {
         &self,
         wanted: &SubscriptionFilter,
     ) -> Option<SubscriptionFilter> {
+        self.promised.fetch_add(1, Ordering::SeqCst);
         Some(wanted.supported_by(&self.get_info().capabilities))
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        let key = self.next_listener.fetch_add(1, Ordering::Relaxed);
-        self.listeners.lock().await.insert(key, context.sink().clone());
+        let mut listeners = self.listeners.lock().await;
+        let key = self.next_listener.fetch_add(1, Ordering::SeqCst);
+        listeners.insert(key, context.sink().clone());
+        drop(listeners);
         context.cancelled().await;
         self.listeners.lock().await.remove(&key);
         Ok(())
