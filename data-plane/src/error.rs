@@ -16,7 +16,7 @@ use crate::{
 /// What can go wrong with a request.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    #[error("this proxy has no configuration yet, try again")]
+    #[error("this gateway is getting ready and has no configuration yet, try again")]
     NotConfigured,
     #[error("this host is not served here: add it to the allowed hosts")]
     Host,

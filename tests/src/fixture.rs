@@ -170,6 +170,8 @@ impl Fixture {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        // Who went away before that never comes.
+        self.next_listener.fetch_max(promised, Ordering::SeqCst);
         self.listeners.lock().await.values().cloned().collect()
     }
 

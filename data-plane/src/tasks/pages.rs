@@ -40,11 +40,10 @@ async fn whole_page(
     table: &Arc<Table>,
     call: &Call,
 ) -> Result<Message, CallError> {
-    let failed = |failure| {
-        let upstream = call.target.label().to_owned();
-        CallError { upstream, failure }
-    };
     // Nobody is asked while tasks are listed.
     let body = upstreams.call(table, call).await?.into_answer().await?;
-    parse(body).map_err(|error| failed(CallFailure::NotJsonRpc(error.to_string())))
+    parse(body).map_err(|error| CallError {
+        upstream: call.target.label().to_owned(),
+        failure: CallFailure::NotJsonRpc(error.to_string()),
+    })
 }

@@ -112,7 +112,8 @@ pub enum SessionKey {
 pub enum Reply {
     /// One complete JSON-RPC response.
     Response(Pieces),
-    /// The same, which the client may have only once it was looked at: see [`Event`].
+    /// The same, which the client may have only once it was looked at: see [`Event`]. The gateway
+    /// makes it of what it has read; what upstreams say so comes as [`Self::Events`].
     InputRequired(Box<Message>),
     /// Notifications first, the response last.
     Events(Events),

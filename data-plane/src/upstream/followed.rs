@@ -10,7 +10,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     Call, CallError, Event, Reply,
     active::Active,
-    call::{Conversation, Source},
+    call::Source,
     failure::CallFailure,
     fetch::Bounds,
     question::{Back, Open, Question},
@@ -321,20 +321,7 @@ fn request(call: &Call, method: &str, more: &str) -> Call {
 
 /// Sends a request and gives its response; what comes before it is nobody's.
 async fn ask_of(active: &Active, bounds: Bounds, call: Call) -> Result<Bytes, CallFailure> {
-    let events = match active.answer(&call, bounds).await? {
-        Reply::Response(body) => return Ok(body.into_bytes()),
-        Reply::InputRequired(message) => return Ok(message.body),
-        Reply::Events(events) => events,
-    };
-    let (first, mut conversation): (_, Option<Conversation>) = events.into_parts();
-    let mut next = first;
-    loop {
-        if let Some(answer) = next.take().and_then(Event::into_answer) {
-            return Ok(answer);
-        }
-        let conversation = conversation.as_mut().ok_or(CallFailure::NoResponse)?;
-        next = Some(conversation.next().await?);
-    }
+    active.answer(&call, bounds).await?.into_answer().await.map_err(|error| error.failure)
 }
 
 fn read(body: Bytes) -> Result<Message, CallFailure> {

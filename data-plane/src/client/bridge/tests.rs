@@ -341,6 +341,7 @@ async fn what_was_piped_in_is_answered_by_a_server_that_begins_slowly() {
         assert!(lines.send(Line::Whole(said.to_string().into())).await);
     }
     drop(lines);
+    // Later than answers are waited for when nobody else will ask.
     tokio::time::sleep(GRACE + Duration::from_millis(500)).await;
     greeting.send(format!("data: {}\n\n", hello("2025-11-25")).into()).await.unwrap();
     drop(greeting);

@@ -231,14 +231,18 @@ async fn many_calls_that_are_refused_for_their_headers_lead_to_one_look() {
 #[tokio::test]
 async fn a_look_that_failed_counts_for_a_moment_only() {
     let (proxy, log) = picky(r#""error":{"code":-32603,"message":"no"}"#).await;
-    for (looks, later) in [(1, Duration::ZERO), (1, Duration::from_secs(1)), (2, Duration::ZERO)] {
+    let began = std::time::Instant::now();
+    for later in [Duration::ZERO, Duration::from_secs(1), Duration::ZERO] {
         let refused = proxy.run(modern_call("1", "{}")).await;
         assert!(refused[0].contains("-32020"), "{refused:?}");
-        assert_eq!(log.lock().iter().filter(|it| *it == "tools/list").count(), looks);
         tokio::time::pause();
         tokio::time::advance(later).await;
         tokio::time::resume();
     }
+    let looks = log.lock().iter().filter(|it| *it == "tools/list").count();
+    // On a machine that is too slow for it the moment may have passed before.
+    let is_in_time = began.elapsed() < Duration::from_secs(1);
+    assert!(looks == 2 || (looks == 3 && !is_in_time), "{looks}");
 }
 
 #[tokio::test]
