@@ -41,7 +41,7 @@ async fn a_modern_client_is_sent_to_the_page_and_the_call_is_made_again() -> any
     world.ok(&["create", "upstream", "shop", "--url", &server.url()]).await?;
     let client = world.client("/mcp").await?.able(ABLE);
     let (asked, response) = client.rounds(PAY, agreed).await?;
-    let page = json!({"method": "elicitation/create", "params": {"mode": "url", "url": "https://pay.example/1", "message": "[shop] Pay"}});
+    let page = json!({"method": "elicitation/create", "params": {"mode": "url", "url": "https://pay.example/1", "message": "Pay"}});
     assert_eq!(asked, [page.clone(), page], "{response}");
     assert_eq!(response["result"]["content"][0]["text"], "paid", "{response}");
     assert_eq!(calls.load(Ordering::SeqCst), 3);
@@ -150,54 +150,114 @@ async fn no_spelling_leads_anyone_to_a_page_that_others_could_have_written() -> 
     Ok(())
 }
 
-/// A server of either era whose task can be told of in no other way than by a page.
-async fn courier(era: Era) -> anyhow::Result<RawServer> {
-    let told = r#""taskId":"t1","status":"working","createdAt":"2026-01-01T00:00:00Z","lastUpdatedAt":"2026-01-01T00:00:00Z""#;
+/// What `courier` says of a task where it could send its reader to a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Telling {
+    /// An error, whatever it is asked.
+    Refused,
+    /// It has failed, with an error.
+    Failed,
+}
+
+/// A server of either era whose task is told of by a page, `url`.
+async fn courier(era: Era, telling: Telling, url: &'static str) -> anyhow::Result<RawServer> {
+    let told = |status: &str| {
+        format!(
+            r#""taskId":"t1","status":"{status}","createdAt":"2026-01-01T00:00:00Z","lastUpdatedAt":"2026-01-01T00:00:00Z""#
+        )
+    };
+    let error = format!(
+        r#""error":{{"code":-32042,"message":"m","data":{{"elicitations":[{{"mode":"url","elicitationId":"e","url":"{url}","message":"Go"}}]}}}}"#
+    );
     RawServer::start(move |method, _| {
-        Some(match (method, era) {
-            ("initialize", Era::Legacy) => r#""result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{},"tasks":{"cancel":{},"requests":{"tools":{"call":{}}}}},"serverInfo":{"name":"courier","version":"1"}}"#.to_owned(),
-            ("server/discover", Era::Modern) => r#""result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{},"extensions":{"io.modelcontextprotocol/tasks":{}}},"serverInfo":{"name":"courier","version":"1"}}"#.to_owned(),
-            ("tools/list", _) => r#""result":{"resultType":"complete","ttlMs":0,"cacheScope":"public","tools":[{"name":"go","inputSchema":{"type":"object"},"execution":{"taskSupport":"required"}}]}"#.to_owned(),
-            ("tools/call", Era::Legacy) => format!(r#""result":{{"task":{{{told},"ttl":null}}}}"#),
-            ("tools/call", Era::Modern) => format!(r#""result":{{"resultType":"task",{told},"ttlMs":null}}"#),
-            ("tasks/get" | "tasks/cancel" | "tasks/result", _) => r#""error":{"code":-32042,"message":"m","data":{"elicitations":[{"mode":"url","elicitationId":"e","url":"http://evil.example/","message":"Go"}]}}"#.to_owned(),
+        Some(match (method, era, telling) {
+            ("initialize", Era::Legacy, _) => r#""result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{},"tasks":{"cancel":{},"requests":{"tools":{"call":{}}}}},"serverInfo":{"name":"courier","version":"1"}}"#.to_owned(),
+            ("server/discover", Era::Modern, _) => r#""result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{},"extensions":{"io.modelcontextprotocol/tasks":{}}},"serverInfo":{"name":"courier","version":"1"}}"#.to_owned(),
+            ("tools/list", ..) => r#""result":{"resultType":"complete","ttlMs":0,"cacheScope":"public","tools":[{"name":"go","inputSchema":{"type":"object"},"execution":{"taskSupport":"required"}}]}"#.to_owned(),
+            ("tools/call", Era::Legacy, _) => format!(r#""result":{{"task":{{{},"ttl":null}}}}"#, told("working")),
+            ("tools/call", Era::Modern, _) => format!(r#""result":{{"resultType":"task",{},"ttlMs":null}}"#, told("working")),
+            ("tasks/get", Era::Legacy, Telling::Failed) => format!(r#""result":{{{},"ttl":null}}"#, told("failed")),
+            ("tasks/get", Era::Modern, Telling::Failed) => format!(r#""result":{{"resultType":"complete",{},"ttlMs":null,{error}}}"#, told("failed")),
+            ("tasks/get" | "tasks/cancel" | "tasks/result", ..) => error.clone(),
             _ => return None,
         })
     })
     .await
 }
 
+const EVIL: &str = "http://evil.example/";
+const GOOD: &str = "https://good.example/";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_said_of_a_task_leads_to_no_such_page_either() -> anyhow::Result<()> {
     let world = World::up().await?;
-    let servers = [courier(Era::Legacy).await?, courier(Era::Modern).await?];
-    for (name, server) in ["old", "new"].into_iter().zip(&servers) {
-        world.ok(&["create", "upstream", name, "--url", &server.url()]).await?;
-    }
     let able =
         r#"{"elicitation":{"form":{},"url":{}},"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
+    let mut servers = Vec::new();
+    for (name, era, telling, url) in [
+        ("old", Era::Legacy, Telling::Refused, EVIL),
+        ("new", Era::Modern, Telling::Refused, EVIL),
+        ("old-failed", Era::Legacy, Telling::Failed, EVIL),
+        ("new-failed", Era::Modern, Telling::Failed, EVIL),
+        ("old-good", Era::Legacy, Telling::Refused, GOOD),
+        ("new-good", Era::Modern, Telling::Refused, GOOD),
+        ("old-good-failed", Era::Legacy, Telling::Failed, GOOD),
+        ("new-good-failed", Era::Modern, Telling::Failed, GOOD),
+    ] {
+        let server = courier(era, telling, url).await?;
+        world.ok(&["create", "upstream", name, "--url", &server.url()]).await?;
+        servers.push((name, telling, url, server));
+    }
     let modern = world.client("/mcp").await?.able(able);
     let mut legacy = world.client("/mcp").await?;
     legacy.initialize_with("2025-11-25", serde_json::from_str(ABLE)?).await?;
-    for name in ["old", "new"] {
+    for (name, telling, url, _server) in &servers {
         let call = json!({"name": format!("{name}-go"), "arguments": {}}).to_string();
         let created = modern.modern("tools/call", &call).await?.result()?;
         assert!(created["taskId"].is_string(), "{name}: {created}");
         let id = json!({"taskId": created["taskId"]}).to_string();
         for method in ["tasks/get", "tasks/cancel"] {
-            let told = modern.modern(method, &id).await?;
-            assert!(told.response()?["error"].is_object(), "{name}, {method}: {}", told.body);
-            assert!(!told.body.contains("evil"), "{name}, {method}: {}", told.body);
+            let told = modern.modern(method, &id).await?.response()?;
+            match (method, telling) {
+                // What has ended is cancelled enough.
+                ("tasks/cancel", Telling::Failed) => check_harmless(name, &told),
+                _ => check_told(name, &told, url),
+            }
         }
         let call = json!({"name": format!("{name}-go"), "arguments": {}, "task": {}}).to_string();
         let created = legacy.legacy("tools/call", &call).await?.result()?;
         assert!(created["task"]["taskId"].is_string(), "{name}: {created}");
         let id = json!({"taskId": created["task"]["taskId"]}).to_string();
         for method in ["tasks/get", "tasks/cancel", "tasks/result"] {
-            let told = legacy.legacy(method, &id).await?;
-            assert!(told.response()?["error"].is_object(), "{name}, {method}: {}", told.body);
-            assert!(!told.body.contains("evil"), "{name}, {method}: {}", told.body);
+            let told = legacy.legacy(method, &id).await?.response()?;
+            match (method, telling) {
+                // The failure itself is for `tasks/result` to tell.
+                ("tasks/get" | "tasks/cancel", Telling::Failed) => check_harmless(name, &told),
+                _ => check_told(name, &told, url),
+            }
         }
     }
     Ok(())
+}
+
+#[track_caller]
+fn check_harmless(name: &str, told: &Value) {
+    assert!(!told.to_string().contains("evil"), "{name}: {told}");
+}
+
+/// An answer, or the failure that it tells of, names a good page and who sends its reader there,
+/// and no bad one.
+#[track_caller]
+fn check_told(name: &str, told: &Value, url: &str) {
+    check_harmless(name, told);
+    let error = ["/result/error", "/error"].into_iter().find_map(|it| told.pointer(it));
+    let said = |part: &str| error.and_then(|error| error.pointer(part));
+    if url == GOOD {
+        let message = json!(format!("[{name}] Go"));
+        assert_eq!(said("/code"), Some(&json!(-32042)), "{name}: {told}");
+        assert_eq!(said("/data/elicitations/0/url"), Some(&json!(GOOD)), "{name}: {told}");
+        assert_eq!(said("/data/elicitations/0/message"), Some(&message), "{name}: {told}");
+    } else {
+        assert_eq!(said("/code"), Some(&json!(-32603)), "{name}: {told}");
+    }
 }

@@ -13,7 +13,7 @@ use tokio::time::Sleep;
 
 use crate::{
     mcp::{
-        Capabilities, Kind, Message, Notice, Span, Version,
+        Capabilities, Kind, Message, Notice, Span,
         addressee::Addressee,
         elicitation,
         input::{self, ROUNDS_MAX},
@@ -113,11 +113,10 @@ impl Bridge {
         self.rounds <= ROUNDS_MAX
     }
 
-    /// What the client, that has `able`, is asked by an upstream, by key.
-    pub(crate) fn inputs(&self, upstream: &str, able: Capabilities) -> Vec<(String, String)> {
-        let to = Addressee { capabilities: able, version: Version::NEWEST, asker: Some(upstream) };
+    /// What the client is asked by an upstream, by key.
+    pub(crate) fn inputs(&self, to: &Addressee<'_>) -> Vec<(String, String)> {
         let asked = self.asked.iter();
-        asked.map(|(key, it)| ((**key).to_owned(), input::as_input(it.message(), &to))).collect()
+        asked.map(|(key, it)| ((**key).to_owned(), input::as_input(it.message(), to))).collect()
     }
 
     /// Goes on with what the client's next request brings; what is missing is asked again.
@@ -202,6 +201,10 @@ mod tests {
         Capabilities::of(&["sampling", "roots"])
     }
 
+    fn to(capabilities: Capabilities) -> Addressee<'static> {
+        Addressee { capabilities, version: crate::mcp::Version::NEWEST, asker: Some("up") }
+    }
+
     #[tokio::test]
     async fn each_answer_finds_its_question_and_what_is_missing_is_asked_again() {
         let mut bridge = Bridge::default();
@@ -214,7 +217,7 @@ mod tests {
         }
         assert!(elicited.recv().await.unwrap().ends_with(br#""result":{"action":"cancel"}}"#));
         assert!(bridge.begin_round(&names("1", None, Wanted::Nothing)));
-        let inputs = bridge.inputs("up", able());
+        let inputs = bridge.inputs(&to(able()));
         let keys: Vec<_> = inputs.iter().map(|(key, _)| key.as_str()).collect();
         assert_eq!(keys, ["input-1", "input-2"]);
         let body = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"inputResponses":{"input-1":{"v":1e2},"other":{}}}}"#;
@@ -223,7 +226,7 @@ mod tests {
         bridge.go_on(&request, &responses, (names("2", None, Wanted::Nothing), able()));
         let told = sampled.recv().await.unwrap();
         assert_eq!(told, r#"{"jsonrpc":"2.0","id":"s","result":{"v":1e2}}"#);
-        assert_eq!(bridge.inputs("up", able()).len(), 1);
+        assert_eq!(bridge.inputs(&to(able())).len(), 1);
         assert!(rooted.try_recv().is_err());
         let nothing = Capabilities::NONE;
         bridge.go_on(&request, &[], (names("3", None, Wanted::Nothing), nothing));
@@ -268,7 +271,7 @@ mod tests {
         assert!(refused.recv().await.unwrap().ends_with(br#""result":{"action":"cancel"}}"#));
         let (safe, _back) = page("https://pay.example/");
         bridge.ask(safe, able);
-        let inputs = bridge.inputs("up", able);
+        let inputs = bridge.inputs(&to(able));
         assert_eq!(inputs.len(), 1);
         assert!(inputs[0].1.contains(r#""message":"[up] Go""#), "{inputs:?}");
     }
@@ -280,7 +283,7 @@ mod tests {
         bridge.ask(asked, able());
         bridge.withdraw(b"6");
         bridge.withdraw(b"5");
-        assert!(bridge.inputs("up", able()).is_empty() && back.try_recv().is_err());
+        assert!(bridge.inputs(&to(able())).is_empty() && back.try_recv().is_err());
         let cx = &mut Context::from_waker(std::task::Waker::noop());
         assert!(bridge.poll_due(cx).is_pending());
         let names = names("1", None, Wanted::Nothing);

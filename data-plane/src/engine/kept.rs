@@ -19,7 +19,9 @@ use super::{bridge::Bridge, rounds};
 use crate::{
     limit::{Limiter, Limits, Permit},
     mcp::{
-        Capabilities, Kind, Message, Method, code, input,
+        Capabilities, Kind, Message, Method, Version,
+        addressee::Addressee,
+        code, input,
         message::{Outcome, Response, parse},
         response,
         task::generations::{self, Status, Task},
@@ -193,8 +195,8 @@ impl KeptTasks {
                 let patience = if is_sure { SOON } else { Duration::ZERO };
                 let inputs = match kept {
                     Some(kept) => {
-                        let by = (asking.upstream(), asking.call.capabilities);
-                        kept.inputs(by, patience).await
+                        let capabilities = asking.call.capabilities;
+                        kept.inputs(capabilities, patience).await
                     }
                     None => Vec::new(),
                 };
@@ -205,7 +207,8 @@ impl KeptTasks {
                 }
             }
         };
-        Ok(Reply::Response(task.told_for_modern(asking.sealed, status, &more).into()))
+        let told = asking.read(task.told_for_modern(asking.sealed, status, &more))?;
+        Ok(Reply::of(told))
     }
 
     /// Gives the task what it asked for.
@@ -226,16 +229,17 @@ impl KeptTasks {
 }
 
 impl Kept {
-    /// What the task asks a client for that has `able`, by `upstream`, once it asks or its result
-    /// is there.
+    /// What the task asks a client for that has `capabilities`, once it asks or its result is
+    /// there. Who asks is said when the answer is judged.
     async fn inputs(
         &self,
-        (upstream, able): (&str, Capabilities),
+        capabilities: Capabilities,
         patience: Duration,
     ) -> Vec<(String, String)> {
+        let to = Addressee { capabilities, version: Version::NEWEST, asker: None };
         let look = || {
             let state = self.state.lock();
-            (state.bridge.inputs(upstream, able), state.outcome.is_some())
+            (state.bridge.inputs(&to), state.outcome.is_some())
         };
         let mut changes = self.changes.subscribe();
         let waiting = async {

@@ -207,7 +207,10 @@ mod tests {
     use tokio::sync::mpsc::Receiver;
 
     use super::*;
-    use crate::{mcp::Capabilities, upstream::testing::question};
+    use crate::{
+        mcp::{Capabilities, Version, addressee::Addressee},
+        upstream::testing::question,
+    };
 
     const SAMPLING: &str = r#""method":"sampling/createMessage","params":{}"#;
 
@@ -265,8 +268,9 @@ mod tests {
         let id = all.park(&alice, held).unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
         let mut taken = all.take(&id).unwrap();
-        let keys: Vec<_> =
-            taken.bridge.inputs("up", Capabilities::NONE).into_iter().map(|(key, _)| key).collect();
+        let to =
+            Addressee { capabilities: Capabilities::NONE, version: Version::NEWEST, asker: None };
+        let keys: Vec<_> = taken.bridge.inputs(&to).into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, ["input-2"]);
         let last = taken.events.next().await;
         assert!(

@@ -44,9 +44,10 @@ pub(crate) struct Rounds {
     table: Arc<Table>,
     question: Question,
     parked: Arc<ParkedCalls>,
-    /// What the client can be asked on this request.
-    able: Capabilities,
+    /// What the client can be asked for.
     declared: Capabilities,
+    /// Whether that can be done on this request.
+    may_want_input: bool,
     askers: Askers,
     /// What a legacy upstream has asked.
     bridge: Option<Box<Bridge>>,
@@ -66,13 +67,27 @@ impl Rounds {
         let question = Question::of(subject, upstream, message)?;
         let parked = Arc::clone(sender.edge.parked());
         // Only these may want input.
-        let able = match message.method() {
-            Some(Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead) => declared,
-            Some(_) | None => Capabilities::NONE,
-        };
+        let may_want_input = matches!(
+            message.method(),
+            Some(Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead)
+        );
         let table = Arc::clone(&sender.table);
         let askers = sender.view().map(|view| view.askers()).unwrap_or_default();
-        Some(Self { table, question, parked, able, declared, askers, bridge: None, visits: 0 })
+        Some(Self {
+            table,
+            question,
+            parked,
+            declared,
+            may_want_input,
+            askers,
+            bridge: None,
+            visits: 0,
+        })
+    }
+
+    /// What the client can be asked on this request.
+    fn able(&self) -> Capabilities {
+        if self.may_want_input { self.declared } else { Capabilities::NONE }
     }
 
     /// What the request brings back.
@@ -90,7 +105,7 @@ impl Rounds {
             .into(),
             TakeError::Lost => Failure::ParkedLost,
         })?;
-        bridge.go_on(request, &responses, (names(request), self.able));
+        bridge.go_on(request, &responses, (names(request), self.able()));
         self.bridge = Some(bridge);
         Ok(events)
     }
@@ -108,7 +123,8 @@ impl Rounds {
 
     /// Takes a question for the client.
     pub(crate) fn ask(&mut self, question: upstream::Question) {
-        self.bridge.get_or_insert_default().ask(question, self.able);
+        let able = self.able();
+        self.bridge.get_or_insert_default().ask(question, able);
     }
 
     /// The upstream takes back its request `id` (raw JSON).
@@ -133,7 +149,7 @@ impl Rounds {
         if !bridge.begin_round(&names) {
             return Err(Failure::TooManyRounds);
         }
-        let inputs = bridge.inputs(self.asker(), self.able);
+        let inputs = bridge.inputs(&self.addressee());
         let subject = &self.question.subject;
         let id = self.parked.park(subject, Held { events, bridge });
         let id = id.map_err(|_| Failure::TooManyParked)?;
@@ -163,10 +179,13 @@ impl Rounds {
             Some(Err(_)) => return self.torn(),
             None => answer,
         };
-        if input::may_name_pages(answer) {
-            return self.send_to_pages(answer);
-        }
-        self.question.seal(self.table.session_keys(), answer, &self.addressee())
+        let to = self.addressee();
+        let pages = match input::pages(answer, to.asker) {
+            Some(Ok(pages)) if self.may_want_input => pages,
+            // The judge refuses it in words of its own.
+            Some(_) | None => return self.question.seal(self.table.session_keys(), answer, &to),
+        };
+        self.send_to(pages)
     }
 
     /// An answer was read before, so that this never is.
@@ -187,19 +206,11 @@ impl Rounds {
         }
     }
 
-    /// Asks the client to visit pages, if that is what a legacy upstream wants before the call.
-    fn send_to_pages(&self, answer: &Message) -> Bytes {
-        let Some(pages) = input::pages(answer, self.asker()) else { return answer.body.clone() };
+    /// Asks the client to visit pages, which is what a legacy upstream wants before the call.
+    fn send_to(&self, pages: Vec<String>) -> Bytes {
         let id = &self.question.id;
-        let pages = match pages {
-            Ok(pages) => pages,
-            Err(harmful) => {
-                let problem = harmful.to_string();
-                return response::error(Some(id), code::INTERNAL_ERROR, &problem, None);
-            }
-        };
         let needs = Capabilities::of(&["elicitation", "elicitation.url"]);
-        if !self.able.contains(needs) {
+        if !self.declared.contains(needs) {
             let data = format!(r#"{{"requiredCapabilities":{}}}"#, needs.to_json());
             let problem = "the upstream wants its user to visit a page";
             let code = code::MISSING_CLIENT_CAPABILITY;

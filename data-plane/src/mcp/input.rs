@@ -1,6 +1,7 @@
 //! Multi-round-trip requests as text (MCP 2026-07-28): what a result asks for, and the request
 //! that brings it. All values keep their bytes.
 
+mod judge;
 mod pages;
 
 use std::borrow::Cow;
@@ -10,13 +11,15 @@ use bytes::Bytes;
 use super::{
     addressee::Addressee,
     ask::Ask,
-    elicitation,
     message::{Kind, Message, Outcome, Response, ResultKey, Span, meta_key, parse, splice},
     object::{self, Member},
     response::{SERVER_INFO, quote},
 };
 
-pub use self::pages::{may_name_pages, named_pages, pages};
+pub use self::{
+    judge::{Harmful, edits},
+    pages::{may_be_in, may_name_pages, named_pages, pages},
+};
 
 /// How often a client is asked during one call.
 pub const ROUNDS_MAX: u32 = 10;
@@ -76,8 +79,17 @@ pub fn may_ask(message: &Message) -> bool {
     let Kind::Response(response) = &message.kind else { return false };
     match &response.outcome {
         Outcome::Result { members, .. } => {
-            members.iter().any(|member| member.name == ResultKey::InputRequests)
-                || is_required(message)
+            let may_ask = |member: &Member<ResultKey>| match member.name {
+                ResultKey::InputRequests => true,
+                ResultKey::Error => may_be_in(member.value.of(message.text())),
+                ResultKey::ResultType
+                | ResultKey::TtlMs
+                | ResultKey::CacheScope
+                | ResultKey::Meta
+                | ResultKey::StructuredContent
+                | ResultKey::Other => false,
+            };
+            members.iter().any(may_ask) || is_required(message)
         }
         Outcome::Error(_) => may_name_pages(message),
     }
@@ -113,49 +125,6 @@ fn inputs(message: &Message, requests: Span) -> Result<Vec<Input>, Malformed> {
         Ok(Input { key: message.slice(member.key), request: Box::new(request) })
     };
     object::members(text, requests).into_iter().map(input).collect()
-}
-
-/// An answer that asks for something no user should be led to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the upstream asks its user in words that can be read in two ways, or to visit a page that others could have written"
-)]
-pub struct Harmful;
-
-/// What has to be put for what in an answer that asks a modern client itself.
-pub fn edits(answer: &Message, to: &Addressee<'_>) -> Result<Vec<(Span, String)>, Harmful> {
-    let Kind::Response(Response { outcome: Outcome::Result { span, .. }, .. }) = &answer.kind
-    else {
-        return Ok(Vec::new());
-    };
-    let text = answer.text();
-    let is_there = |it: &Span| it.of(text) != "null";
-    if !object::member(text, *span, REQUESTS).is_some_and(|it| is_there(&it))
-        && !is_required(answer)
-    {
-        return Ok(Vec::new());
-    }
-    // What is judged here has to be what the client reads, and readers take either of two.
-    let part = |span: Span, name: &str| {
-        let members = object::unambiguous(text, span).ok_or(Harmful)?;
-        let found = members.into_iter().find(|member| member.name == name);
-        Ok(found.map(|member| member.value).filter(is_there))
-    };
-    let Some(requests) = part(*span, REQUESTS)? else { return Ok(Vec::new()) };
-    let mut edits = Vec::new();
-    for request in object::unambiguous(text, requests).ok_or(Harmful)? {
-        let method = part(request.value, "method")?.and_then(|it| object::unquote(it.of(text)));
-        let params = part(request.value, "params")?;
-        let (Some(ask), Some(params)) = (method.and_then(|it| Ask::of(&it)), params) else {
-            continue;
-        };
-        object::unambiguous(text, params).ok_or(Harmful)?;
-        if ask == Ask::Elicitation && !elicitation::leads_nowhere_bad(text, params) {
-            return Err(Harmful);
-        }
-        edits.extend(to.edits_of(ask, text, params));
-    }
-    Ok(edits)
 }
 
 /// `request` again, with the input and the state that its answer asked for, all raw JSON.

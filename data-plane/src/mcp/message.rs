@@ -80,6 +80,7 @@ pub enum ResultKey {
     Meta,
     StructuredContent,
     InputRequests,
+    Error,
     Other,
 }
 

@@ -14,7 +14,7 @@ use super::{
 pub const EXTENSION: &str = "io.modelcontextprotocol/tasks";
 /// The key in `_meta` by which a legacy message names the task that it belongs to.
 const RELATED: &str = "io.modelcontextprotocol/related-task";
-const TASK_ID: &str = "taskId";
+pub(super) const TASK_ID: &str = "taskId";
 
 /// What a request asks for, as far as its answer may name tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -340,7 +340,7 @@ fn legacy_result(edits: &mut Edits, message: &Message, members: &[Member<ResultK
         ResultKey::ResultType => true,
         ResultKey::TtlMs | ResultKey::CacheScope => is_modern,
         ResultKey::StructuredContent => is_modern && !member.value.of(text).starts_with('{'),
-        ResultKey::Meta | ResultKey::InputRequests | ResultKey::Other => false,
+        ResultKey::Meta | ResultKey::InputRequests | ResultKey::Error | ResultKey::Other => false,
     }));
     if let Some(meta) = find(members, ResultKey::Meta).filter(|_| is_modern) {
         let inner = object::members(text, meta.value);

@@ -18,26 +18,25 @@ pub fn may_name_pages(answer: &Message) -> bool {
     let Kind::Response(Response { outcome: Outcome::Error(error), .. }) = &answer.kind else {
         return false;
     };
-    let error = error.of(answer.text());
-    error.contains(PAGES) || error.contains("\\u")
+    may_be_in(error.of(answer.text()))
 }
 
-/// Whether an error says by its code that pages have to be visited, and which it names; `None` if
-/// it is none.
-fn judged(answer: &Message) -> Result<Option<(bool, Vec<Span>)>, Harmful> {
-    let Kind::Response(Response { outcome: Outcome::Error(error), .. }) = &answer.kind else {
-        return Ok(None);
-    };
-    let text = answer.text();
+/// Whether JSON text may name pages.
+pub fn may_be_in(json: &str) -> bool {
+    json.contains(PAGES) || json.contains("\\u")
+}
+
+/// Whether an error says by its code that pages have to be visited, and which it names.
+fn judged(text: &str, error: Span) -> Result<(bool, Vec<Span>), Harmful> {
     // What is judged here has to be what the client reads, and readers take either of two.
     let parts = |span: Span| object::unambiguous(text, span).ok_or(Harmful);
     let part = |members: &[Member<Cow<'_, str>>], name: &str| {
         members.iter().find(|member| member.name == name).map(|member| member.value)
     };
-    let error = parts(*error)?;
+    let error = parts(error)?;
     let is_meant = part(&error, "code").is_some_and(|code| says_required(code.of(text)));
     let Some(data) = part(&error, "data").filter(|data| data.of(text).starts_with('{')) else {
-        return Ok(Some((is_meant, Vec::new())));
+        return Ok((is_meant, Vec::new()));
     };
     let pages = part(&parts(data)?, PAGES);
     let pages = pages.map(|pages| object::elements(text, pages)).unwrap_or_default();
@@ -47,7 +46,7 @@ fn judged(answer: &Message) -> Result<Option<(bool, Vec<Span>)>, Harmful> {
             return Err(Harmful);
         }
     }
-    Ok(Some((is_meant, pages)))
+    Ok((is_meant, pages))
 }
 
 /// `-32042`, also as clients read `-32042.0`.
@@ -56,28 +55,46 @@ fn says_required(code: &str) -> bool {
     code.is_ok_and(|code| code == code::URL_ELICITATION_REQUIRED.to_string())
 }
 
-/// What has to be put into an error that names pages, so that a legacy client's user knows who
-/// wants them visited: `asker`, if others may ask too.
+/// What has to be put into an error that names pages, so that its reader knows who wants them
+/// visited: `asker`, if others may ask too.
 pub fn named_pages(answer: &Message, asker: Option<&str>) -> Result<Vec<(Span, String)>, Harmful> {
-    let text = answer.text();
-    let sign = |page: Span| elicitation::signature(text, page, asker?);
-    Ok(judged(answer)?.map(|(_, pages)| pages).into_iter().flatten().filter_map(sign).collect())
+    match &answer.kind {
+        Kind::Response(Response { outcome: Outcome::Error(error), .. }) => {
+            named_in(answer.text(), *error, asker)
+        }
+        Kind::Response(_) | Kind::Request(_) | Kind::Notification(_) => Ok(Vec::new()),
+    }
 }
 
-/// The pages that have to be visited first because `asker` wants it, as inputs; `None` if that is
-/// not what an answer says (MCP 2025-11-25, URL elicitation required).
-pub fn pages(answer: &Message, asker: &str) -> Option<Result<Vec<String>, Harmful>> {
+/// The same for an error at a span of `text`.
+pub(super) fn named_in(
+    text: &str,
+    error: Span,
+    asker: Option<&str>,
+) -> Result<Vec<(Span, String)>, Harmful> {
+    let sign = |page: Span| elicitation::signature(text, page, asker?);
+    let (_, pages) = judged(text, error)?;
+    Ok(pages.into_iter().filter_map(sign).collect())
+}
+
+/// The pages that have to be visited first because `asker` wants it, who is named if others may
+/// ask too, as inputs; `None` if that is not what an answer says (MCP 2025-11-25, URL elicitation
+/// required).
+pub fn pages(answer: &Message, asker: Option<&str>) -> Option<Result<Vec<String>, Harmful>> {
+    let Kind::Response(Response { outcome: Outcome::Error(error), .. }) = &answer.kind else {
+        return None;
+    };
     let text = answer.text();
     let input = |page: Span| {
         let members = object::members(text, page);
         let is_gone = |name: &str| name == "elicitationId" || name == "mode";
         let cuts = object::cuts(&members, |member| is_gone(&member.name));
         let mode = (Span::at(page.start + 1), r#""mode":"url","#.to_owned());
-        let signed = elicitation::signature(text, page, asker);
+        let signed = asker.and_then(|asker| elicitation::signature(text, page, asker));
         let page = edited(text, page, cuts, [mode].into_iter().chain(signed));
         format!(r#"{{"method":"elicitation/create","params":{page}}}"#)
     };
-    match judged(answer).transpose()? {
+    match judged(text, *error) {
         Ok((false, _)) => None,
         judged => Some(judged.map(|(_, pages)| pages.into_iter().map(input).collect())),
     }
@@ -127,7 +144,7 @@ mod tests {
     }
 
     fn pages_of(answer: &Message) -> Option<Result<Vec<String>, Harmful>> {
-        pages(answer, "up")
+        pages(answer, Some("up"))
     }
 
     #[test]

@@ -180,6 +180,7 @@ fn result(cursor: &mut Cursor<'_>) -> Result<(Span, Vec<Member<ResultKey>>), Unr
             "_meta" => ResultKey::Meta,
             "structuredContent" => ResultKey::StructuredContent,
             "inputRequests" => ResultKey::InputRequests,
+            "error" => ResultKey::Error,
             _ => ResultKey::Other,
         };
         members.push(Member { name, key, value: cursor.value()? });

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Edits, is_claim, uris::show_uris};
 use crate::mcp::{
     Message,
-    input::REQUESTS,
+    input::{self, REQUESTS},
     message::{Span, meta_key},
     object,
     uri::Uris,
@@ -28,7 +28,8 @@ pub fn updated_to_client(
 
 /// The state of a task as a listening modern client shall see it: under its own id, with its
 /// subscription, and with the URIs of what came of it as the endpoint shows them. What it asks for
-/// is left out: the client reads that by `tasks/get`, where it is judged and named.
+/// is left out, and an error that may name pages: the client reads that by `tasks/get`, where it
+/// is judged and named.
 pub fn task_to_client(
     message: &Message,
     (id, shown): (Span, &[u8]),
@@ -39,8 +40,13 @@ pub fn task_to_client(
     edits.replace(id, shown);
     let params = message.params().and_then(|params| params.span);
     if let Some(params) = params {
-        let members = object::members(message.text(), params);
-        edits.cut(object::cuts(&members, |member| member.name == REQUESTS));
+        let text = message.text();
+        let members = object::members(text, params);
+        edits.cut(object::cuts(&members, |member| match &*member.name {
+            REQUESTS => true,
+            "error" => input::may_be_in(member.value.of(text)),
+            _ => false,
+        }));
     }
     if let (Some(uris), Some(params)) = (uris, params) {
         show_uris(&mut edits, message.text(), params, (uris, None));
@@ -129,7 +135,9 @@ mod tests {
                 r#"{{"jsonrpc":"2.0","method":"notifications/tasks","params":{{{meta}"taskId":"{id}"{asks},"uri":"a://1","result":{{"content":[{{"type":"resource_link","uri":"{uri}"}}]}}}}}}"#
             )
         };
-        let message = parse(body("t", "", "a://1", r#","inputRequests":{"a":{}}"#).into()).unwrap();
+        let asks =
+            r#","inputRequests":{"a":{}},"error":{"code":-32042,"data":{"el\u0069citations":[]}}"#;
+        let message = parse(body("t", "", "a://1", asks).into()).unwrap();
         let params = message.params().unwrap().span.unwrap();
         let id = object::member(message.text(), params, "taskId").unwrap();
         let meta = format!(r#""_meta":{{"{}":7}},"#, meta_key::SUBSCRIPTION_ID);
