@@ -18,7 +18,7 @@ use crate::{
     error::Failure,
     exchange::{self, Exchange, Owner},
     limit::Permit,
-    mcp::{Kind, Message, Pieces, declared, extension::Hears, level::Wanted},
+    mcp::{Kind, Message, Pieces, declared, elicitation::Askers, extension::Hears, level::Wanted},
     route::{self, Endpoint, Plan, RouteError},
     sessions::{Live, listeners::Hearing},
     snapshot::table::{Table, View},
@@ -50,6 +50,11 @@ impl Sender<'_> {
             Some(private) => Ok(private),
             None => route::view(&self.table, &self.endpoint),
         }
+    }
+
+    /// Who may ask its user.
+    pub(crate) fn askers(&self) -> Askers {
+        self.view().map(|view| view.askers()).unwrap_or_default()
     }
 
     /// What it is told of extensions; `declares`: whether it declares any.
@@ -148,7 +153,7 @@ impl Inbound<'_> {
             outbound;
         let id = self.id();
         let hears = self.hears(&owner);
-        let askers = self.sender.view().map(|view| view.askers()).unwrap_or_default();
+        let askers = self.sender.askers();
         let Self { sender, message } = self;
         let Sender { edge, table, principal, .. } = sender;
         let call = Call {

@@ -206,7 +206,7 @@ impl Exchange {
         }
     }
 
-    /// An answer that wants input, or an error that may mean so, as its client may have it.
+    /// An answer that wants input, or tells of an error that may mean so, as its client may have it.
     fn want(&mut self, answer: &Message) -> Poll<Option<Event>> {
         let Some(question) = self.owner.asked(answer) else {
             return self.fail(&Failure::NobodyToAsk);

@@ -160,7 +160,7 @@ async fn a_page_is_visited_once_and_its_end_is_told() -> anyhow::Result<()> {
     let mut events = Events::of(client.request(call).send().await?).await?;
     let question = events.message().await?;
     assert_eq!(question["params"]["url"], "https://pay.example/1", "{question}");
-    assert_eq!(question["params"]["message"], "[shop] Pay", "it is said who asks");
+    assert_eq!(question["params"]["message"], "Pay", "behind one upstream its user knows who asks");
     let id = question["params"]["elicitationId"].as_str().context("no id")?;
     let reply = json!({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept"}});
     assert_eq!(client.post(reply.to_string()).await?.status, 202);

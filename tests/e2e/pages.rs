@@ -159,8 +159,13 @@ enum Telling {
     Failed,
 }
 
-/// A server of either era whose task is told of by a page, `url`.
-async fn courier(era: Era, telling: Telling, url: &'static str) -> anyhow::Result<RawServer> {
+/// A server of either era that tells of its task, and of its resource, by a page, `url`.
+async fn courier(
+    name: &str,
+    (era, telling): (Era, Telling),
+    url: &str,
+) -> anyhow::Result<RawServer> {
+    let listed = format!(r#""result":{{"resources":[{{"name":"page","uri":"at://{name}"}}]}}"#);
     let told = |status: &str| {
         format!(
             r#""taskId":"t1","status":"{status}","createdAt":"2026-01-01T00:00:00Z","lastUpdatedAt":"2026-01-01T00:00:00Z""#
@@ -171,14 +176,15 @@ async fn courier(era: Era, telling: Telling, url: &'static str) -> anyhow::Resul
     );
     RawServer::start(move |method, _| {
         Some(match (method, era, telling) {
-            ("initialize", Era::Legacy, _) => r#""result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{},"tasks":{"cancel":{},"requests":{"tools":{"call":{}}}}},"serverInfo":{"name":"courier","version":"1"}}"#.to_owned(),
+            ("initialize", Era::Legacy, _) => r#""result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{},"resources":{"subscribe":true},"tasks":{"cancel":{},"requests":{"tools":{"call":{}}}}},"serverInfo":{"name":"courier","version":"1"}}"#.to_owned(),
             ("server/discover", Era::Modern, _) => r#""result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{},"extensions":{"io.modelcontextprotocol/tasks":{}}},"serverInfo":{"name":"courier","version":"1"}}"#.to_owned(),
             ("tools/list", ..) => r#""result":{"resultType":"complete","ttlMs":0,"cacheScope":"public","tools":[{"name":"go","inputSchema":{"type":"object"},"execution":{"taskSupport":"required"}}]}"#.to_owned(),
             ("tools/call", Era::Legacy, _) => format!(r#""result":{{"task":{{{},"ttl":null}}}}"#, told("working")),
             ("tools/call", Era::Modern, _) => format!(r#""result":{{"resultType":"task",{},"ttlMs":null}}"#, told("working")),
             ("tasks/get", Era::Legacy, Telling::Failed) => format!(r#""result":{{{},"ttl":null}}"#, told("failed")),
             ("tasks/get", Era::Modern, Telling::Failed) => format!(r#""result":{{"resultType":"complete",{},"ttlMs":null,{error}}}"#, told("failed")),
-            ("tasks/get" | "tasks/cancel" | "tasks/result", ..) => error.clone(),
+            ("resources/list", ..) => listed.clone(),
+            ("tasks/get" | "tasks/cancel" | "tasks/result" | "resources/subscribe", ..) => error.clone(),
             _ => return None,
         })
     })
@@ -204,7 +210,7 @@ async fn what_is_said_of_a_task_leads_to_no_such_page_either() -> anyhow::Result
         ("old-good-failed", Era::Legacy, Telling::Failed, GOOD),
         ("new-good-failed", Era::Modern, Telling::Failed, GOOD),
     ] {
-        let server = courier(era, telling, url).await?;
+        let server = courier(name, (era, telling), url).await?;
         world.ok(&["create", "upstream", name, "--url", &server.url()]).await?;
         servers.push((name, telling, url, server));
     }
@@ -221,7 +227,8 @@ async fn what_is_said_of_a_task_leads_to_no_such_page_either() -> anyhow::Result
             match (method, telling) {
                 // What has ended is cancelled enough.
                 ("tasks/cancel", Telling::Failed) => check_harmless(name, &told),
-                _ => check_told(name, &told, url),
+                // Its era has another code for it.
+                _ => check_told(name, &told, (url, -32603)),
             }
         }
         let call = json!({"name": format!("{name}-go"), "arguments": {}, "task": {}}).to_string();
@@ -233,8 +240,15 @@ async fn what_is_said_of_a_task_leads_to_no_such_page_either() -> anyhow::Result
             match (method, telling) {
                 // The failure itself is for `tasks/result` to tell.
                 ("tasks/get" | "tasks/cancel", Telling::Failed) => check_harmless(name, &told),
-                _ => check_told(name, &told, url),
+                _ => check_told(name, &told, (url, -32042)),
             }
+        }
+    }
+    for (name, telling, url, _server) in &servers {
+        if *telling == Telling::Refused && name.starts_with("old") {
+            let uri = json!({"uri": format!("at://{name}")}).to_string();
+            let told = legacy.legacy("resources/subscribe", &uri).await?.response()?;
+            check_told(name, &told, (url, -32042));
         }
     }
     Ok(())
@@ -245,16 +259,16 @@ fn check_harmless(name: &str, told: &Value) {
     assert!(!told.to_string().contains("evil"), "{name}: {told}");
 }
 
-/// An answer, or the failure that it tells of, names a good page and who sends its reader there,
-/// and no bad one.
+/// An answer, or the failure that it tells of, names a good page under this code and says who sends
+/// its reader there, or no bad one.
 #[track_caller]
-fn check_told(name: &str, told: &Value, url: &str) {
+fn check_told(name: &str, told: &Value, (url, code): (&str, i64)) {
     check_harmless(name, told);
     let error = ["/result/error", "/error"].into_iter().find_map(|it| told.pointer(it));
     let said = |part: &str| error.and_then(|error| error.pointer(part));
     if url == GOOD {
         let message = json!(format!("[{name}] Go"));
-        assert_eq!(said("/code"), Some(&json!(-32042)), "{name}: {told}");
+        assert_eq!(said("/code"), Some(&json!(code)), "{name}: {told}");
         assert_eq!(said("/data/elicitations/0/url"), Some(&json!(GOOD)), "{name}: {told}");
         assert_eq!(said("/data/elicitations/0/message"), Some(&message), "{name}: {told}");
     } else {

@@ -89,7 +89,7 @@ async fn what_a_modern_task_asks_is_asked_where_its_result_is_waited_for() -> an
     let mut events = Events::of(client.request(request.to_string()).send().await?).await?;
     let question = events.message().await?;
     assert_eq!(question["method"], "elicitation/create", "{question}");
-    assert_eq!(question["params"]["message"], "[up] Delete x?", "{question}");
+    assert_eq!(question["params"]["message"], "Delete x?", "{question}");
     let related = &question["params"]["_meta"]["io.modelcontextprotocol/related-task"];
     assert_eq!(related["taskId"], id, "{question}");
     let answer = json!({"jsonrpc": "2.0", "id": question["id"],

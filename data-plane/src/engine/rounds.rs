@@ -72,7 +72,7 @@ impl Rounds {
             Some(Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead)
         );
         let table = Arc::clone(&sender.table);
-        let askers = sender.view().map(|view| view.askers()).unwrap_or_default();
+        let askers = sender.askers();
         Some(Self {
             table,
             question,
@@ -180,12 +180,12 @@ impl Rounds {
             None => answer,
         };
         let to = self.addressee();
-        let pages = match input::pages(answer, to.asker) {
-            Some(Ok(pages)) if self.may_want_input => pages,
-            // The judge refuses it in words of its own.
-            Some(_) | None => return self.question.seal(self.table.session_keys(), answer, &to),
-        };
-        self.send_to(pages)
+        let pages = self.may_want_input.then(|| input::pages(answer, to.asker)).flatten();
+        match pages {
+            Some(Ok(pages)) => self.send_to(pages),
+            // All else is for the judge, who names, or refuses.
+            Some(Err(_)) | None => self.question.seal(self.table.session_keys(), answer, &to),
+        }
     }
 
     /// An answer was read before, so that this never is.

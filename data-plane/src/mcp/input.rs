@@ -18,7 +18,7 @@ use super::{
 
 pub use self::{
     judge::{Harmful, edits},
-    pages::{may_be_in, may_name_pages, named_pages, pages},
+    pages::{may_be_in, may_name_pages, named_pages, names_none, pages},
 };
 
 /// How often a client is asked during one call.

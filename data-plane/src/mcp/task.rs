@@ -14,7 +14,9 @@ use super::{
 pub const EXTENSION: &str = "io.modelcontextprotocol/tasks";
 /// The key in `_meta` by which a legacy message names the task that it belongs to.
 const RELATED: &str = "io.modelcontextprotocol/related-task";
-pub(super) const TASK_ID: &str = "taskId";
+/// What tells of a task's state in the modern era.
+const MODERN_NOTICE: &str = "notifications/tasks";
+const TASK_ID: &str = "taskId";
 
 /// What a request asks for, as far as its answer may name tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +66,15 @@ pub fn named(message: &Message, expected: Expected) -> Vec<Span> {
     named
 }
 
+/// Whether a notification tells a task's state as the modern era does.
+pub fn is_modern_notice(message: &Message) -> bool {
+    message.method().is_some_and(|method| method.as_str() == MODERN_NOTICE)
+}
+
 /// The task that a notification of either era tells the state of, raw.
 pub fn changed(message: &Message) -> Option<Span> {
     let is_status =
-        matches!(message.method()?.as_str(), "notifications/tasks/status" | "notifications/tasks");
+        matches!(message.method()?.as_str(), "notifications/tasks/status" | MODERN_NOTICE);
     let params = message.params()?.span.filter(|_| is_status)?;
     member(message.text(), params, TASK_ID)
 }
@@ -86,8 +93,7 @@ pub fn as_notice(answer: &Message) -> Option<Message> {
         .map(|member| Span { start: member.key.start, end: member.value.end }.of(text))
         .collect();
     let state = kept.join(",");
-    let body =
-        format!(r#"{{"jsonrpc":"2.0","method":"notifications/tasks","params":{{{state}}}}}"#);
+    let body = format!(r#"{{"jsonrpc":"2.0","method":"{MODERN_NOTICE}","params":{{{state}}}}}"#);
     parse(body.into()).ok()
 }
 

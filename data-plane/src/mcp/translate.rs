@@ -9,8 +9,11 @@ mod uris;
 use bytes::Bytes;
 use proto::Era;
 
-pub use self::updates::{task_to_client, updated_to_client};
 use self::{errors::error_to_client, uris::show_uris};
+pub use self::{
+    errors::with_pages,
+    updates::{task_to_client, updated_to_client},
+};
 use super::{
     Capabilities, Level, Pieces, code, declared, logger,
     message::{Kind, Message, Outcome, Params, Response, ResultKey, Span, meta_key, splice},

@@ -49,7 +49,7 @@ impl Live {
     pub(super) fn task_changed(&self, upstream_id: &str, message: &Message) {
         let Some(changed) = task::changed(message) else { return };
         // In the modern form it is for those that listen.
-        if message.method().is_some_and(|method| method.as_str() == "notifications/tasks") {
+        if task::is_modern_notice(message) {
             return;
         }
         if self.shown(upstream_id, message, changed).is_some() {

@@ -127,7 +127,7 @@ pub enum Event {
     Request(Question),
     /// It takes back its request with this id (raw JSON).
     Withdrawn(Bytes),
-    /// It wants input first (MCP 2026-07-28, MRTR), or answers with an error that may mean so. A
+    /// It wants input first (MCP 2026-07-28, MRTR), or tells of an error that may mean so. A
     /// legacy client does not understand it as it is. The last event.
     InputRequired(Box<Message>),
     /// The last event.

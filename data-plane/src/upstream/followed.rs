@@ -14,7 +14,6 @@ use super::{
     failure::CallFailure,
     fetch::Bounds,
     question::{Back, Open, Question},
-    relay::with_pages,
 };
 use crate::{
     mcp::{
@@ -240,9 +239,9 @@ impl Followed {
     fn in_words_of_client(&self, request: &Message, ask: Ask) -> Bytes {
         let params = request.params().and_then(|params| params.span);
         let (Ask::Elicitation, Some(params)) = (ask, params) else { return request.body.clone() };
-        let name = self.active.name();
-        let mut edits: Vec<_> =
-            elicitation::signature(request.text(), params, name).into_iter().collect();
+        let asker = self.call.askers.named(self.active.name());
+        let sign = |asker| elicitation::signature(request.text(), params, asker);
+        let mut edits: Vec<_> = asker.and_then(sign).into_iter().collect();
         if elicitation::is_visit(request.text(), params) {
             let id = format!(r#""elicitationId":"{:032x}","#, rand::random::<u128>());
             edits.push((Span::at(params.start + 1), id));
@@ -333,7 +332,8 @@ fn for_client(call: &Call, answer: &Message, name: &str) -> Bytes {
     let (id, uris) = (call.id(), call.target.uris.as_deref());
     let audience = Audience { era: Era::Legacy, id: &id, asked_uri: None, uris };
     if input::may_name_pages(answer) {
-        let (Ok(body) | Err(body)) = with_pages(answer, call.askers.named(name), &audience);
+        let (Ok(body) | Err(body)) =
+            translate::with_pages(answer, call.askers.named(name), &audience);
         return body.into_bytes();
     }
     translate::response_to_client(answer, &audience).into_bytes()

@@ -18,9 +18,10 @@ use crate::{
         extension::Hears,
         input,
         level::Wanted,
-        message::{Notification, Response, parse, splice},
+        message::{Notification, Response, parse},
         object,
         response::{self, empty_completion},
+        task,
         translate::{self, Audience, Terms, content},
         uri::Uris,
     },
@@ -64,8 +65,8 @@ pub(crate) enum Taken {
     /// The upstream takes back its request with this id (raw JSON).
     Withdrawn(Bytes),
     ListChanged(Notice),
-    /// The answer, with its error code if it is an error: the upstream wants input first, or may
-    /// mean so. A legacy client's is as the upstream wrote it.
+    /// The answer, with its error code if it is an error: the upstream wants input first, or
+    /// tells of an error that may mean so. A legacy client's is as the upstream wrote it.
     InputRequired {
         message: Box<Message>,
         code: Option<i64>,
@@ -173,7 +174,13 @@ impl Relay {
             Notice::TaskStatus if self.tasks.is_none() => {
                 Taken::TaskStatus(Box::new(message.clone()))
             }
-            Notice::ElicitationComplete | Notice::TaskStatus if self.client_era == Era::Legacy => {
+            Notice::ElicitationComplete if self.client_era == Era::Legacy => {
+                Taken::Notification(message.body.clone())
+            }
+            // In the modern form it is for those that listen.
+            Notice::TaskStatus
+                if self.client_era == Era::Legacy && !task::is_modern_notice(message) =>
+            {
                 Taken::Notification(message.body.clone())
             }
             Notice::ToolsChanged | Notice::PromptsChanged | Notice::ResourcesChanged => {
@@ -222,10 +229,11 @@ impl Relay {
             return Ok(Taken::InputRequired { message: Box::new(message.clone()), code });
         }
         if self.client_era == Era::Legacy && input::may_name_pages(message) {
-            let (body, code) = match with_pages(message, self.asker(name), &self.audience()) {
-                Ok(named) => (named, code),
-                Err(refusal) => (refusal, Some(code::INTERNAL_ERROR)),
-            };
+            let (body, code) =
+                match translate::with_pages(message, self.asker(name), &self.audience()) {
+                    Ok(named) => (named, code),
+                    Err(refusal) => (refusal, Some(code::INTERNAL_ERROR)),
+                };
             return Ok(Taken::Response { body, code });
         }
         let older = (self.client_version < content::ALL_SINCE)
@@ -253,25 +261,6 @@ impl Relay {
             uris: self.uris.as_deref(),
         }
     }
-}
-
-/// An error that may send a legacy client to pages: it is told who wants that, `asker`, and led to
-/// none that others could have written, but told so instead.
-pub(super) fn with_pages(
-    message: &Message,
-    asker: Option<&str>,
-    audience: &Audience<'_>,
-) -> Result<Pieces, Pieces> {
-    let named = input::named_pages(message, asker).map(|edits| {
-        let edited = (!edits.is_empty()).then(|| splice(&message.body, &edits));
-        edited.unwrap_or_else(|| message.body.clone())
-    });
-    let problem = match named.map(parse) {
-        Ok(Ok(named)) => return Ok(translate::response_to_client(&named, audience)),
-        Ok(Err(unreadable)) => unreadable.to_string(),
-        Err(harmful) => harmful.to_string(),
-    };
-    Err(response::error(Some(audience.id), code::INTERNAL_ERROR, &problem, None).into())
 }
 
 fn asked_uri(call: &Call) -> Option<Box<str>> {

@@ -216,9 +216,9 @@ impl Rounds {
         let Some(params) = params.filter(|_| is_elicitation(request)) else {
             return Ok(Box::new(request.clone()));
         };
-        let name = self.active.name();
-        let mut edits: Vec<_> =
-            elicitation::signature(request.text(), params, name).into_iter().collect();
+        let asker = self.call.askers.named(self.active.name());
+        let sign = |asker| elicitation::signature(request.text(), params, asker);
+        let mut edits: Vec<_> = asker.and_then(sign).into_iter().collect();
         if let Some(url) = url {
             let id = format!("{:032x}", rand::random::<u128>());
             edits.push((Span::at(params.start + 1), format!(r#""elicitationId":"{id}","#)));

@@ -14,7 +14,13 @@ use crate::{
     engine::{Inbound, Sender, Served},
     error::Failure,
     exchange::Call,
-    mcp::{Declared, Level, Pieces, Version, response, version},
+    mcp::{
+        Declared, Level, Pieces, Version,
+        message::parse,
+        response,
+        translate::{self, Audience},
+        version,
+    },
     route::{self, Interest},
     session::SessionClaims,
     sessions::{
@@ -34,8 +40,8 @@ pub(crate) fn asks(sender: &Sender<'_>, claims: &SessionClaims) -> Asks {
     let SessionClaims { capabilities, version, .. } = claims;
     let (capabilities, version) = (*capabilities, *version);
     let hears = sender.hears(|| claims.written.is_some());
-    let askers = sender.view().map(|view| view.askers()).unwrap_or_default();
-    Asks { capabilities, patience: sender.edge.timeouts().call, version, hears, askers }
+    let (patience, askers) = (sender.edge.timeouts().call, sender.askers());
+    Asks { capabilities, patience, version, hears, askers }
 }
 
 /// Opens a stream for what belongs to no call; from now on the client hears of changed lists.
@@ -159,6 +165,7 @@ pub(super) fn wished(
     let live = Arc::clone(live);
     let upstream = name_of(&inbound.sender.table, &subscription.upstream_id);
     let (id, patience) = (inbound.id(), inbound.sender.edge.timeouts().call);
+    let askers = inbound.sender.askers();
     Box::pin(async move {
         let failure = match wish.kept_within(patience).await {
             Ok(()) => {
@@ -170,7 +177,12 @@ pub(super) fn wished(
         live.unsubscribe(&subscription);
         match failure {
             CallFailure::Declined { error, said: _ } => {
-                Ok(Reply::Response(response::declined(&id, &error).into()))
+                let error = response::declined(&id, &error);
+                let audience = Audience { era: Era::Legacy, id: &id, asked_uri: None, uris: None };
+                let told = parse(error.clone())
+                    .map(|error| translate::with_pages(&error, askers.named(&upstream), &audience));
+                let (Ok(told) | Err(told)) = told.unwrap_or_else(|_| Ok(error.into()));
+                Ok(Reply::Response(told))
             }
             failure => Err(CallError { upstream, failure }),
         }

@@ -247,6 +247,40 @@ mod tests {
     }
 
     #[test]
+    fn an_error_in_a_result_is_judged_wherever_it_stands() {
+        let asked = question("alice", "u1", r#""name":"t""#);
+        let result =
+            |members: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{{members}}}}}"#);
+        let sealed = |members: &str| {
+            let sealed = seal(&asked, &result(members), &modern(Some("up")));
+            String::from_utf8(sealed.to_vec()).unwrap()
+        };
+        let error = |code: i64, who: &str, url: &str| {
+            format!(
+                r#""error":{{"code":{code},"data":{{"elicitations":[{{"url":"{url}","message":"{who}Go"}}]}}}}"#
+            )
+        };
+        let good = |code, who| error(code, who, "https://good/");
+        for more in [r#""taskId":"t","#, r#""taskId":null,"#, ""] {
+            let bad = error(-32042, "", "http://evil/");
+            let refused = sealed(&format!("{more}\"n\":1.0,{bad}"));
+            assert!(!refused.contains("evil"), "{refused}");
+            assert!(
+                refused.starts_with(&format!(
+                    r#"{{"jsonrpc":"2.0","id":1,"result":{{{more}"n":1.0,"error":{{"code":-32603,"#
+                )),
+                "{refused}"
+            );
+            let twice = sealed(&format!(r#"{more}"error":null,{bad},"error":{{}}"#));
+            assert!(!twice.contains("evil"), "{twice}");
+            let named = sealed(&format!("{more}{}", good(-32042, "")));
+            assert_eq!(named, result(&format!("{more}{}", good(-32603, "[up] "))));
+        }
+        let harmless = r#""n":1,"n":2,"error":"caf\u00e9""#;
+        assert_eq!(sealed(harmless), result(harmless));
+    }
+
+    #[test]
     fn a_user_is_told_who_asks_and_led_nowhere_bad() {
         let asked = question("alice", "u1", r#""name":"t""#);
         let answer = |kind: &str, who: &str, url: &str, context: &str| {

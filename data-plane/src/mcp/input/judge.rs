@@ -3,15 +3,15 @@
 
 use super::{
     REQUESTS, is_required,
-    pages::{named_in, named_pages},
+    pages::{error_of, may_be_in, named_for_modern},
 };
 use crate::mcp::{
     addressee::Addressee,
     ask::Ask,
-    elicitation,
+    code, elicitation,
     message::{Kind, Message, Outcome, Response, Span},
     object,
-    task::TASK_ID,
+    response::quote,
 };
 
 /// An answer that asks for something no user should be led to.
@@ -21,33 +21,38 @@ use crate::mcp::{
 )]
 pub struct Harmful;
 
-/// What has to be put for what in an answer that asks a modern client itself, or tells it of a
-/// task.
+/// What has to be put for what in an answer that asks a modern client itself, or tells it of an
+/// error that may name pages.
 pub fn edits(answer: &Message, to: &Addressee<'_>) -> Result<Vec<(Span, String)>, Harmful> {
-    let span = match &answer.kind {
-        Kind::Response(Response { outcome: Outcome::Result { span, .. }, .. }) => *span,
-        Kind::Response(_) | Kind::Request(_) | Kind::Notification(_) => {
-            return named_pages(answer, to.asker);
-        }
-    };
     let text = answer.text();
-    let members = object::members(text, span);
-    let has = |name: &str| {
-        members.iter().any(|member| member.name == name && is_there(text, member.value))
-    };
-    let mut edits = Vec::new();
-    if (has(REQUESTS) || is_required(answer))
-        && let Some(requests) = judged(text, span, REQUESTS)?
-    {
-        edits.extend(edits_of(text, requests, to)?);
+    if let Some(error) = error_of(answer) {
+        return named_for_modern(text, error, to.asker);
     }
-    // What a task has failed with.
-    if has(TASK_ID)
-        && let Some(error) = judged(text, span, "error")?.filter(|it| it.of(text).starts_with('{'))
+    let Kind::Response(Response { outcome: Outcome::Result { span, .. }, .. }) = &answer.kind
+    else {
+        return Ok(Vec::new());
+    };
+    let members = object::members(text, *span);
+    let asks = members.iter().any(|it| it.name == REQUESTS && is_there(text, it.value));
+    let mut edits = Vec::new();
+    if (asks || is_required(answer))
+        && let Some(requests) = judged(text, *span, REQUESTS)?
     {
-        edits.extend(named_in(text, error, to.asker)?);
+        edits.extend(edits_of_requests(text, requests, to)?);
+    }
+    // What a task has failed with. That it has stays true.
+    let names_pages = |error: &str| error.starts_with('{') && may_be_in(error);
+    for it in members.iter().filter(|it| it.name == "error" && names_pages(it.value.of(text))) {
+        let named = named_for_modern(text, it.value, to.asker);
+        edits.extend(named.unwrap_or_else(|harmful| vec![(it.value, refused(harmful))]));
     }
     Ok(edits)
+}
+
+/// The error that stands for one of an upstream.
+fn refused(problem: Harmful) -> String {
+    let problem = quote(&problem.to_string());
+    format!(r#"{{"code":{},"message":{problem}}}"#, code::INTERNAL_ERROR)
 }
 
 fn is_there(text: &str, value: Span) -> bool {
@@ -62,8 +67,8 @@ fn judged(text: &str, object: Span, name: &str) -> Result<Option<Span>, Harmful>
     Ok(found.map(|member| member.value).filter(|it| is_there(text, *it)))
 }
 
-/// The same for requests at a span of `text`.
-fn edits_of(
+/// What has to be put for what in requests at a span of `text`.
+fn edits_of_requests(
     text: &str,
     requests: Span,
     to: &Addressee<'_>,

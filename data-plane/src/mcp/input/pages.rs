@@ -15,10 +15,7 @@ const PAGES: &str = "elicitations";
 /// Whether an error may name pages that have to be visited first. Its code alone does not say so:
 /// a number, and a word, can be written in many ways.
 pub fn may_name_pages(answer: &Message) -> bool {
-    let Kind::Response(Response { outcome: Outcome::Error(error), .. }) = &answer.kind else {
-        return false;
-    };
-    may_be_in(error.of(answer.text()))
+    error_of(answer).is_some_and(|error| may_be_in(error.of(answer.text())))
 }
 
 /// Whether JSON text may name pages.
@@ -26,27 +23,42 @@ pub fn may_be_in(json: &str) -> bool {
     json.contains(PAGES) || json.contains("\\u")
 }
 
-/// Whether an error says by its code that pages have to be visited, and which it names.
-fn judged(text: &str, error: Span) -> Result<(bool, Vec<Span>), Harmful> {
-    // What is judged here has to be what the client reads, and readers take either of two.
-    let parts = |span: Span| object::unambiguous(text, span).ok_or(Harmful);
-    let part = |members: &[Member<Cow<'_, str>>], name: &str| {
-        members.iter().find(|member| member.name == name).map(|member| member.value)
-    };
-    let error = parts(error)?;
-    let is_meant = part(&error, "code").is_some_and(|code| says_required(code.of(text)));
-    let Some(data) = part(&error, "data").filter(|data| data.of(text).starts_with('{')) else {
-        return Ok((is_meant, Vec::new()));
-    };
-    let pages = part(&parts(data)?, PAGES);
-    let pages = pages.map(|pages| object::elements(text, pages)).unwrap_or_default();
-    for page in &pages {
-        parts(*page)?;
-        if !elicitation::is_visitable(text, *page) {
-            return Err(Harmful);
+/// What an error says of pages.
+struct Judged {
+    /// The code by which it says that they have to be visited, if it does.
+    code: Option<Span>,
+    pages: Vec<Span>,
+}
+
+impl Judged {
+    /// Of an error at a span of `text`.
+    fn of(text: &str, error: Span) -> Result<Self, Harmful> {
+        // What is judged here has to be what the client reads, and readers take either of two.
+        let parts = |span: Span| object::unambiguous(text, span).ok_or(Harmful);
+        let part = |members: &[Member<Cow<'_, str>>], name: &str| {
+            members.iter().find(|member| member.name == name).map(|member| member.value)
+        };
+        let error = parts(error)?;
+        let code = part(&error, "code").filter(|code| says_required(code.of(text)));
+        let Some(data) = part(&error, "data").filter(|data| data.of(text).starts_with('{')) else {
+            return Ok(Self { code, pages: Vec::new() });
+        };
+        let pages = part(&parts(data)?, PAGES);
+        let pages = pages.map(|pages| object::elements(text, pages)).unwrap_or_default();
+        for page in &pages {
+            parts(*page)?;
+            if !elicitation::is_visitable(text, *page) {
+                return Err(Harmful);
+            }
         }
+        Ok(Self { code, pages })
     }
-    Ok((is_meant, pages))
+
+    /// What has to be put in so that its reader knows that `asker` wants them visited.
+    fn signatures(&self, text: &str, asker: Option<&str>) -> Vec<(Span, String)> {
+        let sign = |page: &Span| elicitation::signature(text, *page, asker?);
+        self.pages.iter().filter_map(sign).collect()
+    }
 }
 
 /// `-32042`, also as clients read `-32042.0`.
@@ -55,36 +67,45 @@ fn says_required(code: &str) -> bool {
     code.is_ok_and(|code| code == code::URL_ELICITATION_REQUIRED.to_string())
 }
 
-/// What has to be put into an error that names pages, so that its reader knows who wants them
-/// visited: `asker`, if others may ask too.
-pub fn named_pages(answer: &Message, asker: Option<&str>) -> Result<Vec<(Span, String)>, Harmful> {
-    match &answer.kind {
-        Kind::Response(Response { outcome: Outcome::Error(error), .. }) => {
-            named_in(answer.text(), *error, asker)
-        }
-        Kind::Response(_) | Kind::Request(_) | Kind::Notification(_) => Ok(Vec::new()),
-    }
+/// Whether an error, at a span of `text`, names no page in any reading.
+pub fn names_none(text: &str, error: Span) -> bool {
+    Judged::of(text, error).is_ok_and(|judged| judged.pages.is_empty())
 }
 
-/// The same for an error at a span of `text`.
-pub(super) fn named_in(
+/// What has to be put into an error that names pages, so that a legacy client's user knows who
+/// wants them visited: `asker`, if others may ask too.
+pub fn named_pages(answer: &Message, asker: Option<&str>) -> Result<Vec<(Span, String)>, Harmful> {
+    let text = answer.text();
+    let judged = error_of(answer).map(|error| Judged::of(text, error)).transpose()?;
+    Ok(judged.map(|judged| judged.signatures(text, asker)).unwrap_or_default())
+}
+
+/// The same of an error at a span of `text` for modern clients, which have another code for it
+/// (MCP 2026-07-28, error codes).
+pub(super) fn named_for_modern(
     text: &str,
     error: Span,
     asker: Option<&str>,
 ) -> Result<Vec<(Span, String)>, Harmful> {
-    let sign = |page: Span| elicitation::signature(text, page, asker?);
-    let (_, pages) = judged(text, error)?;
-    Ok(pages.into_iter().filter_map(sign).collect())
+    let judged = Judged::of(text, error)?;
+    let mut edits = judged.signatures(text, asker);
+    edits.extend(judged.code.map(|code| (code, code::INTERNAL_ERROR.to_string())));
+    Ok(edits)
+}
+
+/// The error that an answer is.
+pub(super) fn error_of(answer: &Message) -> Option<Span> {
+    match &answer.kind {
+        Kind::Response(Response { outcome: Outcome::Error(error), .. }) => Some(*error),
+        Kind::Response(_) | Kind::Request(_) | Kind::Notification(_) => None,
+    }
 }
 
 /// The pages that have to be visited first because `asker` wants it, who is named if others may
 /// ask too, as inputs; `None` if that is not what an answer says (MCP 2025-11-25, URL elicitation
 /// required).
 pub fn pages(answer: &Message, asker: Option<&str>) -> Option<Result<Vec<String>, Harmful>> {
-    let Kind::Response(Response { outcome: Outcome::Error(error), .. }) = &answer.kind else {
-        return None;
-    };
-    let text = answer.text();
+    let (text, error) = (answer.text(), error_of(answer)?);
     let input = |page: Span| {
         let members = object::members(text, page);
         let is_gone = |name: &str| name == "elicitationId" || name == "mode";
@@ -94,9 +115,9 @@ pub fn pages(answer: &Message, asker: Option<&str>) -> Option<Result<Vec<String>
         let page = edited(text, page, cuts, [mode].into_iter().chain(signed));
         format!(r#"{{"method":"elicitation/create","params":{page}}}"#)
     };
-    match judged(text, *error) {
-        Ok((false, _)) => None,
-        judged => Some(judged.map(|(_, pages)| pages.into_iter().map(input).collect())),
+    match Judged::of(text, error) {
+        Ok(Judged { code: None, .. }) => None,
+        judged => Some(judged.map(|judged| judged.pages.into_iter().map(input).collect())),
     }
 }
 

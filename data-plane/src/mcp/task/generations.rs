@@ -139,7 +139,7 @@ impl<'m> Task<'m> {
     /// Its members for clients of an era that know it as `id`. `status` stands for its own.
     fn members_for(&self, era: Era, id: &str, status: Option<Status>) -> String {
         let mut out = vec![format!("\"{TASK_ID}\":{}", quote(id))];
-        let mut has_ttl = false;
+        let mut names = Vec::new();
         for it in self.members.iter().filter(|it| !OWN.contains(&&*it.name)) {
             let pair = NAMES.into_iter().find(|(legacy, modern)| match era {
                 Era::Legacy => it.name == *modern,
@@ -150,13 +150,17 @@ impl<'m> Task<'m> {
                 (Some((_, modern)), Era::Modern) => modern,
                 (None, _) => &it.name,
             };
-            has_ttl |= name == ttl(era);
+            // Its own spelling of the other's name may be there, too.
+            if names.contains(&name) {
+                continue;
+            }
+            names.push(name);
             out.push(match status.filter(|_| name == "status") {
                 Some(status) => format!("{}:{}", quote(name), quote(status.as_str())),
                 None => format!("{}:{}", quote(name), it.value.of(self.text())),
             });
         }
-        if !has_ttl {
+        if !names.contains(&ttl(era)) {
             // Both generations want it said that there is no end.
             out.push(format!("\"{}\":null", ttl(era)));
         }
@@ -266,7 +270,8 @@ mod tests {
         assert_eq!(cancelled, expected.replace("completed", "cancelled"));
         let answer = task.outcome(b"\"i\"").unwrap();
         assert_eq!(answer, r#"{"jsonrpc":"2.0","id":"i","result":{"n":1.0}}"#);
-        let legacy = message(r#""id":1,"result":{"taskId":"t","status":"failed","ttl":5}"#);
+        let legacy =
+            message(r#""id":1,"result":{"taskId":"t","status":"failed","ttl":5,"ttlMs":6}"#);
         let task = Task::told(&legacy).unwrap();
         let more = result(task.told_for_modern("s", Status::Completed, r#""result":{"n":1.0}"#));
         let begin = r#"{"resultType":"complete","taskId":"s","status":"completed","ttlMs":5,"result":{"n":1.0},"_meta":{"#;

@@ -2,12 +2,12 @@
 
 use proto::Era;
 
-use super::{Audience, Edits};
+use super::{Audience, Edits, response_to_client};
 use crate::mcp::{
-    code,
-    message::{Message, Span},
+    Pieces, code, input,
+    message::{Message, Span, parse, splice},
     object,
-    response::quote,
+    response::{self, quote},
 };
 
 /// Puts an error's code into the client's era, and with it the URI that was not found.
@@ -57,4 +57,23 @@ pub(super) fn error_to_client(
         (None, Some(_)) => (),
         (None, None) => edits.insert(span.end, format!(",\"data\":{{{named}}}")),
     }
+}
+
+/// An error that may send a legacy client to pages: it is told who wants that, `asker`, and led to
+/// none that others could have written, but told so instead.
+pub fn with_pages(
+    message: &Message,
+    asker: Option<&str>,
+    audience: &Audience<'_>,
+) -> Result<Pieces, Pieces> {
+    let named = input::named_pages(message, asker).map(|edits| {
+        let edited = (!edits.is_empty()).then(|| splice(&message.body, &edits));
+        edited.unwrap_or_else(|| message.body.clone())
+    });
+    let problem = match named.map(parse) {
+        Ok(Ok(named)) => return Ok(response_to_client(&named, audience)),
+        Ok(Err(unreadable)) => unreadable.to_string(),
+        Err(harmful) => harmful.to_string(),
+    };
+    Err(response::error(Some(audience.id), code::INTERNAL_ERROR, &problem, None).into())
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Edits, is_claim, uris::show_uris};
 use crate::mcp::{
-    Message,
+    Message, code,
     input::{self, REQUESTS},
     message::{Span, meta_key},
     object,
@@ -28,8 +28,8 @@ pub fn updated_to_client(
 
 /// The state of a task as a listening modern client shall see it: under its own id, with its
 /// subscription, and with the URIs of what came of it as the endpoint shows them. What it asks for
-/// is left out, and an error that may name pages: the client reads that by `tasks/get`, where it
-/// is judged and named.
+/// is left out, and an error that names pages: the client reads that by `tasks/get`, where it is
+/// judged and named.
 pub fn task_to_client(
     message: &Message,
     (id, shown): (Span, &[u8]),
@@ -42,11 +42,18 @@ pub fn task_to_client(
     if let Some(params) = params {
         let text = message.text();
         let members = object::members(text, params);
-        edits.cut(object::cuts(&members, |member| match &*member.name {
-            REQUESTS => true,
-            "error" => input::may_be_in(member.value.of(text)),
-            _ => false,
-        }));
+        for member in &members {
+            // It is to stay what its readers take for a task that asks, or has failed.
+            match &*member.name {
+                REQUESTS => edits.replace(member.value, "{}"),
+                "error" if !input::names_none(text, member.value) => {
+                    let code = code::INTERNAL_ERROR;
+                    let see = r#""message":"`tasks/get` tells why""#;
+                    edits.replace(member.value, format!(r#"{{"code":{code},{see}}}"#));
+                }
+                _ => (),
+            }
+        }
     }
     if let (Some(uris), Some(params)) = (uris, params) {
         show_uris(&mut edits, message.text(), params, (uris, None));
@@ -135,15 +142,20 @@ mod tests {
                 r#"{{"jsonrpc":"2.0","method":"notifications/tasks","params":{{{meta}"taskId":"{id}"{asks},"uri":"a://1","result":{{"content":[{{"type":"resource_link","uri":"{uri}"}}]}}}}}}"#
             )
         };
-        let asks =
-            r#","inputRequests":{"a":{}},"error":{"code":-32042,"data":{"el\u0069citations":[]}}"#;
-        let message = parse(body("t", "", "a://1", asks).into()).unwrap();
-        let params = message.params().unwrap().span.unwrap();
-        let id = object::member(message.text(), params, "taskId").unwrap();
-        let meta = format!(r#""_meta":{{"{}":7}},"#, meta_key::SUBSCRIPTION_ID);
-        for (uris, shown) in [(Some(&uris), "m:a://1"), (None, "a://1")] {
-            let told = task_to_client(&message, (id, b"\"s\""), b"7", uris);
-            assert_eq!(told, body("s", &meta, shown, ""));
+        let page = r#"{"code":-32042,"data":{"el\u0069citations":[{"url":"https://a/"}]}}"#;
+        let harmless = r#"{"code":1,"message":"caf\u00e9"}"#;
+        let says = |asks: &str, error: &str| format!(r#","inputRequests":{asks},"error":{error}"#);
+        let see = r#"{"code":-32603,"message":"`tasks/get` tells why"}"#;
+        for (error, told) in [(page, see), (harmless, harmless)] {
+            let message = body("t", "", "a://1", &says(r#"{"a":{}}"#, error));
+            let message = parse(message.into()).unwrap();
+            let params = message.params().unwrap().span.unwrap();
+            let id = object::member(message.text(), params, "taskId").unwrap();
+            let meta = format!(r#""_meta":{{"{}":7}},"#, meta_key::SUBSCRIPTION_ID);
+            for (uris, uri) in [(Some(&uris), "m:a://1"), (None, "a://1")] {
+                let shown = body("s", &meta, uri, &says("{}", told));
+                assert_eq!(task_to_client(&message, (id, b"\"s\""), b"7", uris), shown);
+            }
         }
     }
 }
