@@ -1,14 +1,13 @@
-//! Walks JSON objects in place: members as byte spans of the text, nothing copied.
-//!
-//! Structure is read here, each value is checked by `serde_json` as borrowed
-//! raw value, so one pass over the text both validates it and finds the spans.
+//! Walks JSON objects in place: members as byte spans of the text, nothing copied. One pass over
+//! the text both validates it and finds the spans.
+
+mod skip;
+mod string;
 
 use std::borrow::Cow;
 
 use ahash::AHashSet;
 use bytes::Bytes;
-use serde::Deserialize as _;
-use serde_json::value::RawValue;
 
 /// A range of bytes of one body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -103,17 +102,14 @@ impl<'a> Cursor<'a> {
 
     /// Consumes one value of any kind, checked.
     pub fn value(&mut self) -> Result<Span, Unreadable> {
-        let first = self.peek();
-        if let Some(length) = self.plain_scalar(first) {
-            let start = self.at;
-            self.at += length;
-            return Ok(Span { start, end: self.at });
-        }
-        let rest = self.text.get(self.at..).unwrap_or_default();
-        let mut json = serde_json::Deserializer::from_str(rest);
-        let raw = <&RawValue>::deserialize(&mut json).map_err(|_| self.syntax())?;
+        self.peek();
+        self.skipped(skip::value)
+    }
+
+    /// Consumes what `skip` finds the end of.
+    fn skipped(&mut self, skip: fn(&[u8], usize) -> Option<usize>) -> Result<Span, Unreadable> {
         let start = self.at;
-        self.at += raw.get().len();
+        self.at = skip(self.text.as_bytes(), start).ok_or(self.syntax())?;
         Ok(Span { start, end: self.at })
     }
 
@@ -170,44 +166,10 @@ impl<'a> Cursor<'a> {
     }
 
     fn key(&mut self) -> Result<(Cow<'a, str>, Span), Unreadable> {
-        if self.peek() != Some(b'"') {
-            return Err(self.syntax());
-        }
-        if let Some(key) = self.plain_key() {
-            return Ok(key);
-        }
-        let span = self.value()?;
+        self.peek();
+        let span = self.skipped(string::end)?;
         let name = unquote(span.of(self.text)).ok_or(Unreadable::Syntax { at: span.start })?;
         Ok((name, span))
-    }
-
-    /// Nearly every key: no escape, no control character.
-    fn plain_key(&mut self) -> Option<(Cow<'a, str>, Span)> {
-        let length = self.plain_string()?;
-        let span = Span { start: self.at, end: self.at + length };
-        let name = self.text.get(span.start + 1..span.end - 1)?;
-        self.at = span.end;
-        Some((Cow::Borrowed(name), span))
-    }
-
-    /// The length of a value that needs no reader: a plain string, a whole number of few digits.
-    fn plain_scalar(&self, first: Option<u8>) -> Option<usize> {
-        match first? {
-            b'"' => self.plain_string(),
-            b'1'..=b'9' => {
-                let rest = self.text.as_bytes().get(self.at..)?;
-                let length = rest.iter().take(16).position(|byte| !byte.is_ascii_digit())?;
-                matches!(rest.get(length)?, b',' | b'}').then_some(length)
-            }
-            _ => None,
-        }
-    }
-
-    /// The length of the string here, quotes included, if nothing in it is escaped or refused.
-    fn plain_string(&self) -> Option<usize> {
-        let inner = self.text.as_bytes().get(self.at + 1..)?;
-        let length = inner.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
-        (inner.get(length) == Some(&b'"')).then_some(length + 2)
     }
 
     fn expect(&mut self, wanted: u8) -> Result<(), Unreadable> {
@@ -384,7 +346,7 @@ mod tests {
             let text = format!("{{{text}");
             let mut cursor = Cursor::new(&text);
             let ours = cursor.object(|cursor, _, _| cursor.value().map(drop)).and_then(|_| cursor.end());
-            let theirs = serde_json::from_str::<&RawValue>(&text);
+            let theirs = serde_json::from_str::<&serde_json::value::RawValue>(&text);
             prop_assert_eq!(ours.is_ok(), theirs.is_ok());
         }
 
