@@ -35,7 +35,7 @@ const REQUEST_TIMEOUT: &[u8] =
 /// long, and so long for each request that it has brought. Of many connections that come at once the
 /// first give back their memory before the last need it; those that are busy are looked at seldom.
 const LULL: Duration = Duration::from_secs(1);
-const LULL_STEP: Duration = Duration::from_millis(100);
+const LULL_STEP: Duration = Duration::from_millis(25);
 
 /// Bytes read of the request that ends a lull, before there is more to read with.
 const FIRST: usize = 64;

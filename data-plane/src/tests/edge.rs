@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::harness::{Connection, ask, config};
 use crate::{Config, DataPlane};
 
-/// When a connection of these tests is left with its socket alone: half its idle time, and some.
+/// When a connection of these tests is left with its socket alone: after half its idle time at most, and some more.
 const LULL: Duration = Duration::from_millis(400);
 
 #[test]
