@@ -197,7 +197,7 @@ impl Passage {
             quote(&sealed)
         );
         let created = format!(r#"{{"task":{state}}}"#);
-        live.keep_outcome(task, Outcome { state, answer: message.body.clone() });
+        live.keep_outcome(task, Outcome { state, answer: message.body().clone() });
         Some(response::answer(message.id()?, created.into()).into_bytes())
     }
 
@@ -282,7 +282,7 @@ impl Passage {
             Some((span, quote(&self.sealed(&id)?)))
         });
         let edits: Vec<_> = shown.collect();
-        (!edits.is_empty()).then(|| splice(&message.body, &edits))
+        (!edits.is_empty()).then(|| splice(message.body(), &edits))
     }
 
     /// A page of the session's own tasks. An upstream may tell of others, since to it all
@@ -314,7 +314,7 @@ impl Passage {
             (task.upstream_id == self.upstream_id).then(|| (span, quote(&task.id)))
         });
         let edits: Vec<_> = opened.collect();
-        if edits.is_empty() { None } else { parse(splice(&response.body, &edits)).ok() }
+        if edits.is_empty() { None } else { parse(splice(response.body(), &edits)).ok() }
     }
 }
 

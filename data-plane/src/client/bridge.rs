@@ -125,7 +125,7 @@ impl Running {
                 }
                 Kind::Request(_) => self.request(message, reply).await,
                 Kind::Notification(_) => self.notify(message).await,
-                Kind::Response(_) => self.tell(message.body),
+                Kind::Response(_) => self.tell(message.into_body()),
             }
         }
     }
@@ -134,7 +134,7 @@ impl Running {
     async fn initialize(self: &Arc<Self>, message: Message, reply: Reply) {
         self.remote.wishes.lock().note(&message);
         match self.remote.initialize(&message).await {
-            Ok(answer) => reply.answer(answer.body).await,
+            Ok(answer) => reply.answer(answer.into_body()).await,
             Err(failure) => reply.fail(&message.id_bytes(), &failure).await,
         }
     }
@@ -149,7 +149,7 @@ impl Running {
         }
         // A modern request is cancelled by closing its stream.
         if !is_modern {
-            let sending = self.remote.tell(message.body.clone());
+            let sending = self.remote.tell(message.body().clone());
             match tokio::time::timeout(NOTIFICATION_TIMEOUT, sending).await {
                 Ok(Ok(())) => {}
                 Ok(Err(failure)) => tracing::warn!(%failure, "a notification was lost"),

@@ -95,7 +95,7 @@ impl Carrier<'_> {
 
     async fn say(&self, messages: VecDeque<Message>) {
         for message in messages {
-            self.client.say(message.body).await;
+            self.client.say(message.into_body()).await;
         }
     }
 
@@ -127,13 +127,13 @@ impl Carrier<'_> {
 
     async fn last(&self, answer: Message) -> Step {
         if wants_headers(&answer) {
-            return Step::WantsHeaders(answer.body);
+            return Step::WantsHeaders(answer.into_body());
         }
         if is_subscription(self.message) && error_of(&answer).is_none() {
             // On a pipe the end of a subscription is told twice.
             self.client.say(cancelled(self.message.id().unwrap_or(b"null"))).await;
         }
-        Step::Answered(answer.body)
+        Step::Answered(answer.into_body())
     }
 }
 

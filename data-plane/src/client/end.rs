@@ -104,7 +104,7 @@ impl ClientEnd {
     /// Hands out every message of what a server said at once.
     pub(super) async fn say_all(&self, data: Bytes) {
         for message in self.readable(data).await {
-            self.say(message.body).await;
+            self.say(message.into_body()).await;
         }
     }
 

@@ -149,7 +149,7 @@ impl Running {
     async fn send(self: &Arc<Self>, message: Message, reply: Reply) {
         self.remote.wishes.lock().note(&message);
         let Some(serial) = self.waiting.lock().note(&message, reply) else {
-            if let Err(failure) = self.post(message.body, Repeat::IfBroken).await {
+            if let Err(failure) = self.post(message.into_body(), Repeat::IfBroken).await {
                 tracing::warn!(%failure, "a message was lost");
             }
             return;
@@ -192,7 +192,7 @@ impl Running {
         };
         // A stream that ends meanwhile answers for it.
         let bounds = Bounds::of_call(&self.remote.limits).patient();
-        let body = request.body.clone();
+        let body = request.body().clone();
         let mut posting = pin!(self.post_within(target, body, Repeat::Never, &bounds));
         // Some servers accept a request only when it is done.
         loop {

@@ -88,7 +88,7 @@ impl Remote {
         let mut cursor = None;
         for _ in 0..PAGES_MAX {
             let list = list_request(cursor.as_deref())?;
-            let asked = (self.headers(&list, None), list.body.clone());
+            let asked = (self.headers(&list, None), list.body().clone());
             let response = self.post(asked, Repeat::IfBroken, &bounds).await?;
             let answer = response_to(&list, response, &bounds).await?;
             let page: Page<'_> = serde_json::from_str(result_of(&answer).unwrap_or_default())

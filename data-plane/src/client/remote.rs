@@ -120,7 +120,7 @@ impl Remote {
         let bounds = Bounds::of_call(&self.limits);
         for is_last in [false, true] {
             let headers = self.headers(message, session.map(AsRef::as_ref));
-            let request = (headers, message.body.clone());
+            let request = (headers, message.body().clone());
             let response = self.post(request, Repeat::IfUnsent, &bounds).await?;
             let carrier = Carrier { remote: self, message, session, client, bounds: &bounds };
             match carrier.carry(response).await? {

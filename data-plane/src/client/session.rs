@@ -107,7 +107,7 @@ impl Remote {
     /// A session that nobody uses yet, if the server's answer begins one.
     async fn begin(&self, hello: &Message) -> Result<(Message, Option<Session>), CallFailure> {
         let bounds = Bounds::of_step(&self.limits, STEP + RECONNECT_FOR);
-        let request = (self.template.clone(), hello.body.clone());
+        let request = (self.template.clone(), hello.body().clone());
         let response = self.post(request, Repeat::IfUnsent, &bounds).await?;
         let id = response.headers().get(SESSION_ID).cloned();
         let answer = response_to(hello, response, &bounds).await?;
@@ -182,7 +182,7 @@ impl Remote {
 
     async fn wish(&self, session: &Session, message: &Message) {
         let bounds = Bounds::of_step(&self.limits, STEP);
-        let request = (session.headers.clone(), message.body.clone());
+        let request = (session.headers.clone(), message.body().clone());
         let answered = async {
             let response = self.post(request, Repeat::IfBroken, &bounds).await?;
             response_to(message, response, &bounds).await

@@ -106,7 +106,7 @@ impl Again {
             let (now, number) = (wishes.message(wish), self.number);
             self.number += 1;
             let to_say = match (&self.said, now) {
-                (said, Some(now)) if said.as_ref().is_none_or(|said| said.body != now.body) => {
+                (said, Some(now)) if said.as_ref().is_none_or(|said| said.body() != now.body()) => {
                     under(now, number)
                 }
                 (Some(said), None) => unsubscribe(said, number),
@@ -151,7 +151,7 @@ pub(super) fn is_answer(message: &Message) -> bool {
 
 fn under(message: &Message, number: u32) -> Option<Message> {
     let Kind::Request(request) = &message.kind else { return None };
-    parse(splice(&message.body, &[(request.id, format!("{ID}{number}\""))])).ok()
+    parse(splice(message.body(), &[(request.id, format!("{ID}{number}\""))])).ok()
 }
 
 /// Takes a subscription back that the client has taken back while it was said again.
@@ -176,7 +176,7 @@ mod tests {
 
     fn next(again: &mut Again, wishes: &Wishes) -> Option<String> {
         let bytes = match again.next(wishes)? {
-            Say::Server(message) => message.body,
+            Say::Server(message) => message.into_body(),
             Say::Client(told) => told,
         };
         Some(String::from_utf8(bytes.to_vec()).unwrap())

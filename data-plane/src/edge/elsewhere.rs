@@ -68,7 +68,7 @@ impl Asked<'_> {
     fn body(self) -> Bytes {
         match self {
             Self::Stream | Self::End => Bytes::new(),
-            Self::Message(message) => message.body.clone(),
+            Self::Message(message) => message.body().clone(),
             Self::Batch(body) => body.clone(),
         }
     }
@@ -210,7 +210,7 @@ impl Edge {
             return Ok(Holder::This);
         }
         let Some(proxy) = sender.table.proxy(&holder) else { return Ok(Holder::Nobody) };
-        let request = self.passed_on(sender, parts, message.body.clone());
+        let request = self.passed_on(sender, parts, message.body().clone());
         match self.peers.send(proxy, request).await {
             Sent::Answered(answer) => {
                 Ok(Holder::Other(peer::relayed(answer, Some(message.id_bytes()))))

@@ -140,7 +140,7 @@ fn in_words_of_mcp(message: Message, view: &View) -> Message {
     let Kind::Request(request) = &message.kind else { return message };
     let mcp::Method::Unknown(name) = &request.method else { return message };
     let body = if **name == *"list_tools" {
-        message::splice(&message.body, &[(request.method_span, b"\"tools/list\"".as_slice())])
+        message::splice(message.body(), &[(request.method_span, b"\"tools/list\"".as_slice())])
     } else if view.tool(name).is_some() {
         let id = String::from_utf8_lossy(message.raw(request.id));
         let arguments = request.params.span.map_or("{}", |span| span.of(message.text()));

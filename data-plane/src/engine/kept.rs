@@ -273,13 +273,13 @@ async fn keep(kept: Weak<Kept>, upstreams: Arc<Upstreams>, table: Arc<Table>, ca
     let outcome = match upstreams.call(&table, &call).await {
         Err(error) => Err(error),
         Ok(Reply::Response(body)) => Ok(body.into_bytes()),
-        Ok(Reply::InputRequired(answer)) => Ok(answer.body),
+        Ok(Reply::InputRequired(answer)) => Ok(answer.into_body()),
         Ok(Reply::Events(mut events)) => loop {
             let heard = events.next().await;
             let Some(kept) = kept.upgrade() else { return };
             match heard {
                 Some(Ok(Event::Response(body))) => break Ok(body.into_bytes()),
-                Some(Ok(Event::InputRequired(answer))) => break Ok(answer.body),
+                Some(Ok(Event::InputRequired(answer))) => break Ok(answer.into_body()),
                 Some(Ok(Event::Request(question))) => {
                     kept.state.lock().bridge.ask(question, call.capabilities);
                 }

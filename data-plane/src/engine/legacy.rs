@@ -86,13 +86,13 @@ pub(crate) fn serve_in(
         }
         Ok(Plan::RootsChanged) => {
             let upstreams = inbound.sender.edge.upstreams();
-            upstreams.notify_session(&SessionKey::Client(claims.id), &inbound.message.body);
+            upstreams.notify_session(&SessionKey::Client(claims.id), inbound.message.body());
             Ok(Served::Accepted)
         }
         Ok(Plan::Notify { upstream_id }) => {
             let (upstreams, key) = (inbound.sender.edge.upstreams(), SessionKey::Client(claims.id));
             if let Some(active) = upstreams.find(&upstream_id) {
-                active.notify_session(&key, &inbound.message.body);
+                active.notify_session(&key, inbound.message.body());
             }
             Ok(Served::Accepted)
         }

@@ -173,7 +173,8 @@ impl Rounds {
 
     /// The answer with which the upstream wants input, as the client is asked for it.
     pub(crate) fn asked(&self, answer: &Message) -> Bytes {
-        let bridged = self.bridge.as_ref().map(|bridge| parse(bridge.answer(answer.body.clone())));
+        let bridged =
+            self.bridge.as_ref().map(|bridge| parse(bridge.answer(answer.body().clone())));
         let answer = match &bridged {
             Some(Ok(bridged)) => bridged,
             Some(Err(_)) => return self.torn(),

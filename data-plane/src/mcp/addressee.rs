@@ -139,7 +139,7 @@ mod tests {
     #[track_caller]
     fn check(to: Addressee<'_>, method: &str, params: &str, expected: &str) {
         let asked = request(method, params);
-        let told = splice(&asked.body, &to.edits(&asked));
+        let told = splice(asked.body(), &to.edits(&asked));
         assert_eq!(parse(told).unwrap(), request(method, expected));
     }
 

@@ -130,7 +130,7 @@ fn inputs(message: &Message, requests: Span) -> Result<Vec<Input>, Malformed> {
 /// `request` again, with the input and the state that its answer asked for, all raw JSON.
 pub fn retry(request: &Message, responses: &[(Bytes, Bytes)], state: Option<&[u8]>) -> Bytes {
     let Some(span) = request.params().and_then(|params| params.span) else {
-        return request.body.clone();
+        return request.body().clone();
     };
     let text = request.text();
     let mut members: Vec<_> = object::members(text, span)
@@ -147,18 +147,18 @@ pub fn retry(request: &Message, responses: &[(Bytes, Bytes)], state: Option<&[u8
     if let Some(state) = state {
         members.push(format!("\"{STATE}\":{}", utf8(state)));
     }
-    splice(&request.body, &[(span, format!("{{{}}}", members.join(",")).as_bytes())])
+    splice(request.body(), &[(span, format!("{{{}}}", members.join(",")).as_bytes())])
 }
 
 /// `request` as it was before any round.
 pub fn first(request: &Message) -> Bytes {
     let Some(span) = request.params().and_then(|params| params.span) else {
-        return request.body.clone();
+        return request.body().clone();
     };
     let members = object::members(request.text(), span);
     let cuts = object::cuts(&members, |member| is_of_round(&member.name));
     let edits: Vec<_> = cuts.into_iter().map(|cut| (cut, b"".as_slice())).collect();
-    splice(&request.body, &edits)
+    splice(request.body(), &edits)
 }
 
 fn is_of_round(name: &str) -> bool {

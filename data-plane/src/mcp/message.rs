@@ -4,6 +4,7 @@
 //! readers might take different ones. Everything unknown stays where it is.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use bytestring::ByteString;
 
 use super::{method::Method, object::Member};
 
@@ -26,8 +27,7 @@ pub mod meta_key {
 /// A message and what was found in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// UTF-8, checked.
-    pub body: Bytes,
+    text: ByteString,
     pub kind: Kind,
 }
 
@@ -151,20 +151,27 @@ pub enum ParseError {
 }
 
 impl Message {
-    /// The body as text.
+    /// The body as text, which was checked when it was read.
     pub fn text(&self) -> &str {
-        // Checked by `parse`; a body that someone swapped reads as empty.
-        std::str::from_utf8(&self.body).unwrap_or_default()
+        &self.text
+    }
+
+    pub fn body(&self) -> &Bytes {
+        self.text.as_bytes()
+    }
+
+    pub fn into_body(self) -> Bytes {
+        self.text.into_bytes()
     }
 
     /// The bytes under a span.
     pub fn raw(&self, span: Span) -> &[u8] {
-        self.body.get(span.start..span.end).unwrap_or_default()
+        self.body().get(span.start..span.end).unwrap_or_default()
     }
 
     /// The bytes under a span, sharing the body.
     pub fn slice(&self, span: Span) -> Bytes {
-        span.shared(&self.body)
+        span.shared(self.body())
     }
 
     /// The raw id of a request or response.

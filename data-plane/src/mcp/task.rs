@@ -37,7 +37,7 @@ pub fn asked_for(message: &Message, request: &Request) -> Option<Span> {
 /// The `task` parameter of a call that a legacy client wants to be one.
 pub fn is_wanted(message: &Message, request: &Request) -> bool {
     // Nearly every call is told by this.
-    if memchr::memmem::find(&message.body, b"\"task\"").is_none() {
+    if memchr::memmem::find(message.body(), b"\"task\"").is_none() {
         return false;
     }
     let params = request.params.span;
@@ -151,7 +151,7 @@ pub fn page(
         (None, Some(_), Some(added)) => edits.push((Span::at(tasks.end), added.as_bytes())),
         (None, ..) => (),
     }
-    Some(splice(&message.body, &edits))
+    Some(splice(message.body(), &edits))
 }
 
 #[cfg(test)]
@@ -209,7 +209,7 @@ mod tests {
         );
         let expected = r#""method":"notifications/tasks","params":{"taskId":"t","ttlMs":1.0,"result":{"n":1e2}}"#;
         let notice = as_notice(&answer).unwrap();
-        assert_eq!(notice.body, message(expected).body);
+        assert_eq!(notice.body(), message(expected).body());
         assert_eq!(changed(&notice).map(|id| id.of(notice.text())), Some(r#""t""#));
         for other in [r#""id":1,"error":{"code":1,"message":"m"}"#, r#""id":1,"result":{}"#] {
             assert!(as_notice(&message(other)).is_none(), "{other}");

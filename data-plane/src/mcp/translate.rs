@@ -104,7 +104,7 @@ impl Edits {
 pub fn request_to_upstream(message: &Message, terms: &Terms<'_>) -> Pieces {
     let mut edits = Edits::default();
     let Kind::Request(request) = &message.kind else {
-        return message.body.clone().into();
+        return message.body().clone().into();
     };
     if let Some(id) = terms.id {
         edits.replace(request.id, id);
@@ -117,7 +117,7 @@ pub fn request_to_upstream(message: &Message, terms: &Terms<'_>) -> Pieces {
         Era::Legacy => strip_meta(&mut edits, message, &request.params),
         Era::Modern => claim_modern(&mut edits, message, request.method_span, terms),
     }
-    edits.into_pieces(&message.body)
+    edits.into_pieces(message.body())
 }
 
 fn rename(edits: &mut Edits, message: &Message, params: &Params, subject: Subject<'_>) {
@@ -277,7 +277,7 @@ pub fn response_to_client(message: &Message, audience: &Audience<'_>) -> Pieces 
     if let (Some(uris), Outcome::Result { span, .. }) = (uris, outcome) {
         show_uris(&mut edits, message.text(), *span, (uris, asked_uri));
     }
-    edits.into_pieces(&message.body)
+    edits.into_pieces(message.body())
 }
 
 fn find(members: &[Member<ResultKey>], key: ResultKey) -> Option<&Member<ResultKey>> {
@@ -360,7 +360,7 @@ pub fn notification_to_client(
     writer: Option<&str>,
 ) -> Bytes {
     let Kind::Notification(notification) = &message.kind else {
-        return message.body.clone();
+        return message.body().clone();
     };
     let mut edits = Edits::default();
     if let (Some(name), Some(params)) = (writer, notification.params.span) {
@@ -377,7 +377,7 @@ pub fn notification_to_client(
         let is_reserved = |key: &str| is_claim(key) || key == meta_key::SERVER_INFO;
         edits.cut(object::cuts(&members, |member| is_reserved(&member.name)));
     }
-    edits.apply(&message.body)
+    edits.apply(message.body())
 }
 
 #[cfg(test)]

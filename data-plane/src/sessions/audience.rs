@@ -93,7 +93,7 @@ impl Live {
                 self.tell(notification_to_client(message, Era::Legacy, None, writer));
             }
             Notice::Progress | Notice::ElicitationComplete => {
-                self.tell(message.body.clone());
+                self.tell(message.body().clone());
             }
             Notice::ResourceUpdated => {
                 if let Some(update) = Update::read(message) {

@@ -143,7 +143,7 @@ impl Live {
     pub(super) fn tell_extension(&self, message: &Message) {
         let hears = self.channel.lock().asks.map(|asks| asks.hears).unwrap_or_default();
         if message.method().is_some_and(|method| hears.takes(method.as_str())) {
-            self.tell(message.body.clone());
+            self.tell(message.body().clone());
         }
     }
 

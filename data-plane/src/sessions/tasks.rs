@@ -80,7 +80,7 @@ impl Live {
         let named = task::named(message, task::Expected::Task).into_iter();
         let shown = named.filter_map(|id| Some((id, self.shown(upstream_id, message, id)?)));
         let edits: Vec<_> = shown.collect();
-        splice(&message.body, &edits)
+        splice(message.body(), &edits)
     }
 
     /// The id for one in a message, raw.
@@ -126,7 +126,7 @@ mod tests {
         sessions.task_changed("u1", &status("other"));
         sessions.task_changed("u1", &status(r"\u0074"));
         let told = reader.next().await.unwrap();
-        assert_eq!(told, status("sealed").body);
+        assert_eq!(told, status("sealed").into_body());
         let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"t"}}}}"#;
         let said =
             Said::Notice(crate::mcp::Notice::Progress, Box::new(parse(progress.into()).unwrap()));

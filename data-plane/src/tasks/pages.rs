@@ -23,7 +23,7 @@ pub(crate) async fn page_in_time(
     let page = tokio::time::timeout(PAGE_WITHIN, whole_page(&upstreams, &table, &call)).await;
     let failure = match page {
         Ok(Ok(page)) => match error_of(&page) {
-            None => return Ok(Reply::Response(page.body.into())),
+            None => return Ok(Reply::Response(page.into_body().into())),
             Some(error) => format!("error {}: {}", error.code, error.message),
         },
         Ok(Err(error)) => error.to_string(),

@@ -49,7 +49,7 @@ mod tests {
         let note = r#"{"jsonrpc":"2.0","method":"notifications/message"}"#;
         let body = Bytes::from(format!(" [{response}, {note}]"));
         assert!(message::is_batch(&body) && !message::is_batch(response.as_bytes()));
-        let read: Vec<_> = messages(&body).unwrap().into_iter().map(|it| it.body).collect();
+        let read: Vec<_> = messages(&body).unwrap().into_iter().map(Message::into_body).collect();
         assert_eq!(read, [note, response]);
         for bad in ["[", "[7]", "[[]]", "{}"] {
             assert!(messages(&Bytes::from(bad)).is_err(), "{bad}");

@@ -139,7 +139,7 @@ impl Event {
     pub(crate) fn into_answer(self) -> Option<Bytes> {
         match self {
             Self::Response(body) => Some(body.into_bytes()),
-            Self::InputRequired(message) => Some(message.body),
+            Self::InputRequired(message) => Some(message.into_body()),
             Self::Notification(_) | Self::Request(_) | Self::Withdrawn(_) => None,
         }
     }
@@ -203,7 +203,7 @@ impl Reply {
         if input::may_ask(&answer) {
             Self::InputRequired(Box::new(answer))
         } else {
-            Self::Response(answer.body.into())
+            Self::Response(answer.into_body().into())
         }
     }
 
@@ -211,7 +211,7 @@ impl Reply {
     pub(crate) async fn into_answer(self) -> Result<Bytes, CallError> {
         let mut events = match self {
             Self::Response(body) => return Ok(body.into_bytes()),
-            Self::InputRequired(message) => return Ok(message.body),
+            Self::InputRequired(message) => return Ok(message.into_body()),
             Self::Events(events) => events,
         };
         while let Some(event) = events.next().await {

@@ -238,7 +238,7 @@ impl Followed {
     /// A question as its era knows it, and who asks.
     fn in_words_of_client(&self, request: &Message, ask: Ask) -> Bytes {
         let params = request.params().and_then(|params| params.span);
-        let (Ask::Elicitation, Some(params)) = (ask, params) else { return request.body.clone() };
+        let (Ask::Elicitation, Some(params)) = (ask, params) else { return request.body().clone() };
         let asker = self.call.askers.named(self.active.name());
         let sign = |asker| elicitation::signature(request.text(), params, asker);
         let mut edits: Vec<_> = asker.and_then(sign).into_iter().collect();
@@ -246,7 +246,7 @@ impl Followed {
             let id = format!(r#""elicitationId":"{:032x}","#, rand::random::<u128>());
             edits.push((Span::at(params.start + 1), id));
         }
-        splice(&request.body, &edits)
+        splice(request.body(), &edits)
     }
 
     /// The client has answered.

@@ -139,7 +139,7 @@ impl Question {
         let Some(own) = task::related(&self.message) else { return self };
         let renamed = Renamed { own: self.message.slice(own), shown: shown.into() };
         // Strings replace strings, so it stays a message.
-        if let Ok(message) = parse(splice(&self.message.body, &[(own, shown.as_bytes())])) {
+        if let Ok(message) = parse(splice(self.message.body(), &[(own, shown.as_bytes())])) {
             *self.message = message;
             self.renamed = Some(renamed);
         }
@@ -154,7 +154,7 @@ impl Question {
         let Renamed { own, shown } = self.renamed.as_ref()?;
         let named = task::named(response, Expected::List).into_iter();
         let edits = named.filter(|id| id.of(response.text()) == &**shown).map(|id| (id, own));
-        parse(splice(&response.body, &edits.collect::<Vec<_>>())).ok()
+        parse(splice(response.body(), &edits.collect::<Vec<_>>())).ok()
     }
 
     /// What a client must have declared to be asked; `None` if no client knows such requests.
@@ -189,7 +189,7 @@ impl Question {
         edits.extend(self.token().map(|token| (token, Cow::Borrowed(id))));
         let fitted = to.edits(&self.message).into_iter();
         edits.extend(fitted.map(|(span, text)| (span, Cow::Owned(text.into_bytes()))));
-        splice(&self.message.body, &edits)
+        splice(self.message.body(), &edits)
     }
 
     fn token(&self) -> Option<Span> {
@@ -201,7 +201,7 @@ impl Question {
         let own = self.own(response);
         let response = own.as_ref().unwrap_or(response);
         let Kind::Response(Response { id: Some(found), .. }) = &response.kind else { return };
-        let body = splice(&response.body, &[(*found, self.id())]);
+        let body = splice(response.body(), &[(*found, self.id())]);
         self.say_last(body);
     }
 
@@ -210,7 +210,7 @@ impl Question {
         let found = notification.params().and_then(|params| params.progress_token);
         let back = self.back.as_ref().filter(|back| back.takes_progress());
         if let (Some(back), Some(found), Some(token)) = (back, found, self.token()) {
-            back.say(splice(&notification.body, &[(found, self.message.raw(token))]));
+            back.say(splice(notification.body(), &[(found, self.message.raw(token))]));
         }
     }
 

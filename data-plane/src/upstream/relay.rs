@@ -175,13 +175,13 @@ impl Relay {
                 Taken::TaskStatus(Box::new(message.clone()))
             }
             Notice::ElicitationComplete if self.client_era == Era::Legacy => {
-                Taken::Notification(message.body.clone())
+                Taken::Notification(message.body().clone())
             }
             // In the modern form it is for those that listen.
             Notice::TaskStatus
                 if self.client_era == Era::Legacy && !task::is_modern_notice(message) =>
             {
-                Taken::Notification(message.body.clone())
+                Taken::Notification(message.body().clone())
             }
             Notice::ToolsChanged | Notice::PromptsChanged | Notice::ResourcesChanged => {
                 Taken::ListChanged(notice)
@@ -237,7 +237,7 @@ impl Relay {
             return Ok(Taken::Response { body, code });
         }
         let older = (self.client_version < content::ALL_SINCE)
-            .then(|| parse(content::for_older(message.body.clone(), self.client_version)).ok());
+            .then(|| parse(content::for_older(message.body().clone(), self.client_version)).ok());
         let message = older.as_ref().and_then(Option::as_ref).unwrap_or(message);
         let body = translate::response_to_client(message, &self.audience());
         if self.client_era == Era::Modern && input::may_ask(message) {

@@ -225,7 +225,7 @@ impl Rounds {
             self.visits.retain(|visit| visit.url != url);
             self.visits.push(Visit { url, id: id.into(), is_agreed: false });
         }
-        let body = splice(&request.body, &edits);
+        let body = splice(request.body(), &edits);
         let request = parse(body).map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
         Ok(Box::new(request))
     }

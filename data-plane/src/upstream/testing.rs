@@ -220,7 +220,7 @@ impl Proxy {
         match self.call(call).await {
             Err(error) => vec![error.to_string()],
             Ok(Reply::Response(body)) => vec![text(body.into_bytes())],
-            Ok(Reply::InputRequired(answer)) => vec![format!("asks {}", text(answer.body))],
+            Ok(Reply::InputRequired(answer)) => vec![format!("asks {}", text(answer.into_body()))],
             Ok(Reply::Events(mut events)) => {
                 let mut out = Vec::new();
                 while let Some(event) = events.next().await {

@@ -114,7 +114,8 @@ impl Running {
             match next {
                 Some(Say::Server(message)) => {
                     let id = message.id_bytes();
-                    let posted = self.post_to(target.clone(), message.body, Repeat::IfBroken);
+                    let posted =
+                        self.post_to(target.clone(), message.into_body(), Repeat::IfBroken);
                     match posted.await {
                         Ok(()) if is_answering => is_answering = self.is_answered(&id).await,
                         Ok(()) => {}
@@ -161,7 +162,7 @@ impl Running {
             }
             Err(CallFailure::NoResponse)
         };
-        let posted = self.post_to(target.clone(), hello.body.clone(), Repeat::IfUnsent);
+        let posted = self.post_to(target.clone(), hello.body().clone(), Repeat::IfUnsent);
         let ((), answer) = bounds.within(async { tokio::try_join!(posted, answered) }).await??;
         if let Some(error) = error_of(&answer) {
             let text = format!("error {}: {}", error.code, error.message);
@@ -199,7 +200,7 @@ impl Running {
 
     async fn hear_one(&self, message: Message) {
         if !matches!(message.kind, Kind::Response(_)) {
-            return self.client.say(message.body).await;
+            return self.client.say(message.into_body()).await;
         }
         if is_answer(&message) {
             if let Some(error) = error_of(&message) {
@@ -210,9 +211,9 @@ impl Running {
         }
         let heard = self.waiting.lock().hear(&message);
         match heard {
-            Heard::Awaited(reply) => reply.answer(message.body).await,
+            Heard::Awaited(reply) => reply.answer(message.into_body()).await,
             Heard::Late => {}
-            Heard::Unknown => self.client.say(message.body).await,
+            Heard::Unknown => self.client.say(message.into_body()).await,
         }
     }
 }

@@ -81,7 +81,7 @@ impl Question {
         Some(Self {
             subject,
             upstream: upstream.into(),
-            body: message.body.clone(),
+            body: message.body().clone(),
             id: message.slice(request.id),
             method: request.method_span,
             params: request.params.span,
@@ -164,7 +164,7 @@ impl Question {
             };
             edits.push((state, quote(&sealed)));
         }
-        if edits.is_empty() { answer.body.clone() } else { splice(&answer.body, &edits) }
+        if edits.is_empty() { answer.body().clone() } else { splice(answer.body(), &edits) }
     }
 }
 

@@ -177,7 +177,7 @@ mod tests {
         };
         let given = message(&error("", "https://b/"));
         let named = named_pages(&given, Some("up")).unwrap();
-        assert_eq!(text(splice(&given.body, &named)), error("[up] ", "https://b/"));
+        assert_eq!(text(splice(given.body(), &named)), error("[up] ", "https://b/"));
         assert_eq!(named_pages(&given, None), Ok(vec![]));
         assert_eq!(named_pages(&message(&error("", "http://b/")), None), Err(Harmful));
         let twice = |name: &str, value: &str| {

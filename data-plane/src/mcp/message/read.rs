@@ -1,6 +1,7 @@
 //! Reads a message: one pass over the body that finds every span and checks the envelope.
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 use super::{
     Kind, Message, Meta, Notification, Outcome, Params, ParseError, Request, Response, ResultKey,
@@ -13,9 +14,9 @@ use crate::mcp::{
 
 /// Reads one message. The body is UTF-8 JSON without anything after it.
 pub fn parse(body: Bytes) -> Result<Message, ParseError> {
-    let text = std::str::from_utf8(&body).map_err(|_| ParseError::NotJson)?;
+    let text = ByteString::try_from(body).map_err(|_| ParseError::NotJson)?;
     let mut envelope = Envelope::default();
-    envelope.read(text).map_err(|unreadable| match unreadable {
+    envelope.read(&text).map_err(|unreadable| match unreadable {
         Unreadable::Syntax { at: _ } => ParseError::NotJson,
         Unreadable::TooManyKeys => {
             ParseError::Invalid { problem: "an object has too many keys", id: None }
@@ -27,11 +28,11 @@ pub fn parse(body: Bytes) -> Result<Message, ParseError> {
     // The id of an answer is one that its receiver gave: an error under it would be an answer to
     // some request of the sender's own.
     let is_answer = envelope.result.is_some() || envelope.error.is_some();
-    let id = envelope.id.filter(|id| !is_answer && is_id(id.of(text)));
-    match envelope.kind(text) {
-        Ok(kind) => Ok(Message { body, kind }),
+    let id = envelope.id.filter(|id| !is_answer && is_id(id.of(&text)));
+    match envelope.kind(&text) {
+        Ok(kind) => Ok(Message { text, kind }),
         Err(problem) => {
-            Err(ParseError::Invalid { problem, id: id.map(|id| body.slice(id.start..id.end)) })
+            Err(ParseError::Invalid { problem, id: id.map(|id| id.shared(text.as_bytes())) })
         }
     }
 }

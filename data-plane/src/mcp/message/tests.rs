@@ -204,7 +204,7 @@ proptest! {
         );
         let message = read(&make("shown")).unwrap();
         let span = message.params().unwrap().name.as_ref().unwrap().span;
-        let spliced = splice(&message.body, &[(span, b"\"original\"")]);
+        let spliced = splice(message.body(), &[(span, b"\"original\"")]);
         prop_assert_eq!(String::from_utf8(spliced.to_vec()).unwrap(), make("original"));
     }
 

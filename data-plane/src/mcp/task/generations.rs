@@ -194,7 +194,7 @@ impl<'m> Task<'m> {
     }
 
     fn answer(&self, result: &str) -> Bytes {
-        splice(&self.message.body, &[(self.result, result)])
+        splice(self.message.body(), &[(self.result, result)])
     }
 }
 

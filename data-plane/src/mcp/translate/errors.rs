@@ -67,8 +67,8 @@ pub fn with_pages(
     audience: &Audience<'_>,
 ) -> Result<Pieces, Pieces> {
     let named = input::named_pages(message, asker).map(|edits| {
-        let edited = (!edits.is_empty()).then(|| splice(&message.body, &edits));
-        edited.unwrap_or_else(|| message.body.clone())
+        let edited = (!edits.is_empty()).then(|| splice(message.body(), &edits));
+        edited.unwrap_or_else(|| message.body().clone())
     });
     let problem = match named.map(parse) {
         Ok(Ok(named)) => return Ok(response_to_client(&named, audience)),

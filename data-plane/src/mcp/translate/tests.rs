@@ -73,7 +73,7 @@ fn a_tool_is_renamed_and_nothing_else() {
     );
     let same =
         message(r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"echo"}}"#);
-    assert_eq!(request_to_upstream(&same, &LEGACY).as_ptr(), same.body.as_ptr());
+    assert_eq!(request_to_upstream(&same, &LEGACY).as_ptr(), same.body().as_ptr());
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub fn updated_to_client(
         edits.replace(span, shown);
     }
     tag(&mut edits, message, subscription);
-    edits.apply(&message.body)
+    edits.apply(message.body())
 }
 
 /// The state of a task as a listening modern client shall see it: under its own id, with its
@@ -59,7 +59,7 @@ pub fn task_to_client(
         show_uris(&mut edits, message.text(), params, (uris, None));
     }
     tag(&mut edits, message, Some(subscription));
-    edits.apply(&message.body)
+    edits.apply(message.body())
 }
 
 /// Names the subscription of a modern client, or none.

@@ -125,10 +125,12 @@ impl Session {
     /// Whether the upstream answered that it does not know the session.
     pub(crate) fn is_lost_by(&self, asked: &Asked) -> bool {
         let said = match &asked.message {
-            Ok(message) if is_of_call(asked.status, &message.body, message.id().unwrap_or(b"")) => {
+            Ok(message)
+                if is_of_call(asked.status, message.body(), message.id().unwrap_or(b"")) =>
+            {
                 return false;
             }
-            Ok(message) => &message.body[..],
+            Ok(message) => &message.body()[..],
             Err(CallFailure::HttpStatus { excerpt, .. }) => excerpt.as_bytes(),
             Err(_) => return false,
         };

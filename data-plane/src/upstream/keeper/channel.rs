@@ -128,7 +128,7 @@ impl Channel {
     ) -> Result<Self, CallFailure> {
         let first = bounds.within(source.next()).await??;
         if notice(&first) != Some(Notice::Acknowledged) {
-            return Err(refusal(200, &first.body));
+            return Err(refusal(200, first.body()));
         }
         let honoured = honoured(&first).unwrap_or_else(|| wanted.uris.clone());
         Ok(Self { source, wanted, honoured })

@@ -27,7 +27,7 @@ pub fn wanted(message: &Message) -> Message {
         None if members(text, params).is_empty() => (Span::at(params.start + 1), "\"task\":{}"),
         None => (Span::at(params.start + 1), "\"task\":{},"),
     };
-    parse(splice(&message.body, &[edit])).unwrap_or_else(|_| message.clone())
+    parse(splice(message.body(), &[edit])).unwrap_or_else(|_| message.clone())
 }
 
 /// A message without the task that it belongs to; `None`: it belongs to none.
@@ -40,7 +40,7 @@ pub fn unrelated(message: &Message) -> Option<Bytes> {
     let members = members(text, meta);
     let cuts = cuts(&members, |member| member.name == RELATED);
     let edits: Vec<_> = cuts.into_iter().map(|cut| (cut, &b""[..])).collect();
-    (!edits.is_empty()).then(|| splice(&message.body, &edits))
+    (!edits.is_empty()).then(|| splice(message.body(), &edits))
 }
 
 /// A response or a request as one that belongs to the task `id`.
@@ -84,7 +84,7 @@ pub fn about(request: &Message, method: &str, id: &str, more: &str) -> Message {
         Some(span) => vec![(*method_span, quote(method)), (span, members)],
         None => vec![(*method_span, format!("{},\"params\":{members}", quote(method)))],
     };
-    parse(splice(&request.body, &edits)).unwrap_or_else(|_| request.clone())
+    parse(splice(request.body(), &edits)).unwrap_or_else(|_| request.clone())
 }
 
 #[cfg(test)]
@@ -120,7 +120,7 @@ mod tests {
             ),
         ] {
             let cut = unrelated(&message(&with)).unwrap();
-            assert_eq!(cut, message(without).body);
+            assert_eq!(cut, message(without).into_body());
             assert_eq!(unrelated(&message(without)), None);
         }
         for (bare, whole) in [
@@ -129,10 +129,10 @@ mod tests {
             (r#"{"_meta":{"a":1}}"#, format!(r#"{{"_meta":{{{related},"a":1}}}}"#)),
         ] {
             let answer = message(&format!(r#""id":1,"result":{bare}"#));
-            assert_eq!(result(related_to(answer.body, "r")), whole);
+            assert_eq!(result(related_to(answer.into_body(), "r")), whole);
         }
         let asks = message(r#""id":1,"method":"roots/list""#);
-        let asks = related_to(asks.body, "r");
+        let asks = related_to(asks.into_body(), "r");
         let expected = format!(r#""method":"roots/list","params":{{"_meta":{{{related}}}}}}}"#);
         assert!(String::from_utf8_lossy(&asks).ends_with(&expected), "{asks:?}");
     }

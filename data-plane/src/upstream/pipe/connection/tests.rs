@@ -89,8 +89,8 @@ async fn several_messages_in_one_are_heard_where_a_session_has_them() {
     assert!(matches!(call.heard.try_recv().unwrap(), Err(CallFailure::NotJsonRpc(_))));
     connection.take_batches();
     connection.line(batch.into());
-    assert_eq!(call.next().await.unwrap().body, log);
-    assert_eq!(call.next().await.unwrap().body, answer);
+    assert_eq!(call.next().await.unwrap().into_body(), log);
+    assert_eq!(call.next().await.unwrap().into_body(), answer);
     let mut call = begin(&connection, "t");
     // Its own words, which begin as a batch does.
     connection.line("[INFO] handling a request".into());
@@ -102,7 +102,7 @@ async fn several_messages_in_one_are_heard_where_a_session_has_them() {
     let mut other = begin(&connection, "t");
     let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, call.id);
     connection.line(format!(r#"[{answer},{{"jsonrpc":7}}]"#).into());
-    assert_eq!(call.next().await.unwrap().body, answer);
+    assert_eq!(call.next().await.unwrap().into_body(), answer);
     assert!(other.heard.try_recv().is_err(), "it is still being worked on");
 }
 
