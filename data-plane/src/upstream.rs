@@ -15,6 +15,7 @@ mod followed;
 mod health;
 mod http;
 mod keeper;
+mod lister;
 mod news;
 mod patience;
 mod pipe;
@@ -48,7 +49,7 @@ use tokio_util::{
 };
 
 pub(crate) use self::{
-    active::{Active, Lister},
+    active::Active,
     audience::{Audience, Said, Speaker, Stage},
     era::{INITIALIZED, error_of, request, result_of},
     event_reader::EventReader,
@@ -56,6 +57,7 @@ pub(crate) use self::{
     fetch::Bounds,
     health::Health,
     http::{Endpoint, Session, is_of_call, is_session_lost},
+    lister::Lister,
     private::{Viewer, Want},
     relay::log_level,
     wishes::Wish,

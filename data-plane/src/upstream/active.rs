@@ -1,37 +1,27 @@
 //! One configured upstream at work: its adapter and what is known of its health.
 
+mod activate;
+
 use std::{sync::Arc, time::Duration};
 
-use ::http::{HeaderMap, Uri};
 use parking_lot::Mutex;
-use proto::{
-    Era,
-    resource::{CredentialResource, UpstreamResource},
-    upstream::{self, Transport},
-};
-use url::Url;
+use proto::resource::{CredentialResource, UpstreamResource};
 
 use super::{
-    AllowStdio, Call, Event, Events, Reply, SessionKey, Upstreams,
+    Call, Event, Events, Reply, SessionKey,
     call::{Conversation, Source},
-    credential,
     detected::{Detected, DetectedUpstream},
-    era::{Handshake, Speech},
-    event_stream::EventStream,
     failure::{CallError, CallFailure},
     fetch::Bounds,
     health::Health,
-    http::{Answer, Endpoint, HttpUpstream, Session},
+    http::Answer,
     keeper::Keepers,
-    pipe::{Link, Opener, PipeUpstream},
-    spawner::Program,
-    stdio::Stdio,
-    websocket::WebSocket,
+    lister::Lister,
+    pipe::PipeUpstream,
 };
 use crate::{
     discovery::Remembered,
-    egress::Provenance,
-    mcp::{Capabilities, Level, Message},
+    mcp::{Capabilities, Level},
 };
 
 /// An upstream while its configuration is unchanged.
@@ -54,121 +44,6 @@ pub(super) enum Adapter {
     Pipe(Arc<PipeUpstream>),
     /// It cannot work here, for this reason.
     Refused(CallFailure),
-}
-
-/// A connection of our own over which the catalog is read.
-#[derive(Debug)]
-pub(crate) enum Lister {
-    Modern(Arc<Endpoint>, Handshake, Capabilities),
-    Session(Arc<Endpoint>, Arc<Session>),
-    /// The shared pipe, or one of its own.
-    Pipe(Arc<Link>, Capabilities),
-}
-
-impl Upstreams {
-    /// Makes the object for one upstream; nothing is connected or started yet.
-    pub(super) fn activate(
-        &self,
-        resource: &UpstreamResource,
-        credential: Option<&CredentialResource>,
-    ) -> Active {
-        let news = Arc::clone(&self.news);
-        let health = Health::new(resource.id.clone(), news, self.stage.clone());
-        let health = Arc::new(health.named(resource.name.as_str()));
-        let adapter = self.adapter(resource, credential, &health);
-        Active {
-            resource: resource.clone(),
-            credential: credential.cloned(),
-            adapter: adapter.unwrap_or_else(Adapter::Refused),
-            health,
-            remembered: Mutex::new(None),
-            keepers: Keepers::new(self.limits),
-        }
-    }
-
-    fn adapter(
-        &self,
-        resource: &UpstreamResource,
-        credential: Option<&CredentialResource>,
-        health: &Arc<Health>,
-    ) -> Result<Adapter, CallFailure> {
-        if resource.disabled {
-            return Err(CallFailure::Disabled);
-        }
-        let pipe = |opener| {
-            let health = Arc::clone(health);
-            Arc::new(PipeUpstream::new(opener, self.limits, health, resource.era))
-        };
-        match &resource.transport {
-            Transport::Http { url } => {
-                let endpoint = self.endpoint(url, credential, health)?;
-                let stream = EventStream::new(Arc::clone(&endpoint));
-                let era = resource.era.map(|era| (era, resource.protocol_version.as_str()));
-                let http = HttpUpstream::new(endpoint, era);
-                let detected = DetectedUpstream::new(http, pipe(Opener::EventStream(stream)));
-                Ok(Adapter::Http(Box::new(detected)))
-            }
-            Transport::Sse { url } => {
-                let stream = EventStream::new(self.endpoint(url, credential, health)?);
-                Ok(Adapter::Pipe(pipe(Opener::EventStream(stream))))
-            }
-            Transport::WebSocket { url } => {
-                let mut secrets = HeaderMap::new();
-                credential::add_to(&mut secrets, None, credential);
-                let socket = WebSocket::new(self.egress.clone(), uri(url)?, secrets);
-                Ok(Adapter::Pipe(pipe(Opener::WebSocket(socket))))
-            }
-            Transport::Stdio(_) if self.allow_stdio == AllowStdio::No => {
-                Err(CallFailure::StdioRefused)
-            }
-            Transport::Stdio(stdio) => {
-                let program = self.program(resource, stdio, credential);
-                let places = self.limits.children_per_upstream;
-                let stdio = Stdio::new(self.spawner()?, program, stdio.mode, places);
-                Ok(Adapter::Pipe(pipe(Opener::Stdio(stdio))))
-            }
-        }
-    }
-
-    fn endpoint(
-        &self,
-        url: &Url,
-        credential: Option<&CredentialResource>,
-        health: &Arc<Health>,
-    ) -> Result<Arc<Endpoint>, CallFailure> {
-        let mut secrets = HeaderMap::new();
-        credential::add_to(&mut secrets, None, credential);
-        let uri = uri(url)?;
-        let origin = self.egress.origin(&uri, Provenance::Registered);
-        let shared = (Arc::clone(health), self.farewells.clone());
-        let endpoint = Endpoint::new(origin, uri, secrets, self.limits, shared);
-        Ok(Arc::new(endpoint))
-    }
-
-    fn program(
-        &self,
-        resource: &UpstreamResource,
-        stdio: &upstream::Stdio,
-        credential: Option<&CredentialResource>,
-    ) -> Program {
-        let upstream::Stdio { command, args, env, working_directory, mode: _ } = stdio;
-        let plain = env.iter().map(|(name, value)| (name.clone(), value.clone().into()));
-        let secret =
-            credential::variables(credential).map(|(name, value)| (name.to_owned(), value.clone()));
-        Program {
-            upstream: resource.name.to_string(),
-            command: command.clone(),
-            args: args.clone(),
-            variables: plain.chain(secret).collect(),
-            // An absolute directory replaces ours.
-            directory: self.data_dir.join(working_directory),
-            line_max: self.limits.message_max,
-        }
-    }
-}
-
-fn uri(url: &Url) -> Result<Uri, CallFailure> {
-    url.as_str().parse().map_err(|_| CallFailure::Initialize("its URL is not valid".to_owned()))
 }
 
 impl Active {
@@ -350,66 +225,6 @@ impl Active {
             Adapter::Http(http) => http.open_count(),
             Adapter::Pipe(pipe) => pipe.open_count(),
             Adapter::Refused(_) => 0,
-        }
-    }
-}
-
-impl Lister {
-    pub(crate) fn handshake(&self) -> &Handshake {
-        match self {
-            Self::Modern(_, handshake, _) => handshake,
-            Self::Session(_, session) => &session.handshake,
-            Self::Pipe(link, _) => &link.handshake,
-        }
-    }
-
-    /// Whether tool definitions must be fit for mirror headers (MCP 2026-07-28, transports).
-    pub(crate) fn is_http(&self) -> bool {
-        match self {
-            Self::Modern(..) | Self::Session(..) => true,
-            Self::Pipe(..) => false,
-        }
-    }
-
-    /// Whether it is everybody's, and was opened as one of a client that can do everything.
-    pub(crate) fn is_of_all(&self) -> bool {
-        matches!(self, Self::Pipe(link, _) if link.is_of_all() && link.handshake.era == Era::Legacy)
-    }
-
-    /// Whether it is a process that was told once what its client can do.
-    pub(crate) fn is_child_of_legacy_era(&self) -> bool {
-        matches!(self, Self::Pipe(link, _) if link.is_child() && link.handshake.era == Era::Legacy)
-    }
-
-    /// Whether calls may have changed what it shows.
-    pub(crate) fn is_used(&self) -> bool {
-        matches!(self, Self::Pipe(link, _) if link.connection.is_used())
-    }
-
-    /// Sends a request and waits for its response.
-    pub(crate) async fn ask(
-        &self,
-        method: &str,
-        members: &str,
-        bounds: &Bounds,
-    ) -> Result<Message, CallFailure> {
-        let question = (method, members);
-        match self {
-            Self::Modern(endpoint, _, capabilities) => {
-                let headers = endpoint.modern_headers(method, None);
-                let speech = Speech::Modern(*capabilities);
-                endpoint.ask(speech, headers, question, bounds).await?.message
-            }
-            Self::Session(endpoint, session) => {
-                let headers = session.headers.clone();
-                let asked = endpoint.ask(Era::Legacy, headers, question, bounds).await?;
-                if session.is_lost_by(&asked) {
-                    session.lose();
-                    return Err(CallFailure::SessionLost);
-                }
-                asked.message
-            }
-            Self::Pipe(link, capabilities) => link.ask(*capabilities, question, bounds).await,
         }
     }
 }

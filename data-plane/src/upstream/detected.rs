@@ -15,11 +15,11 @@ use tokio::time::Instant;
 
 use super::{
     Call, Event, SessionKey,
-    active::Lister,
     failure::CallFailure,
     fetch::Bounds,
     http::{Answer, Endpoint, HttpUpstream, Session},
     keeper::Line,
+    lister::Lister,
     pipe::{PipeConversation, PipeUpstream},
     private::Viewer,
 };

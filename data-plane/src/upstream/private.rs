@@ -13,9 +13,10 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     SessionKey, Upstreams,
-    active::{Active, Adapter, Lister},
+    active::{Active, Adapter},
     failure::CallFailure,
     fetch::Bounds,
+    lister::Lister,
 };
 use crate::{
     discovery,
