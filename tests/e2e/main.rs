@@ -9,6 +9,7 @@ mod catalogs;
 mod config_change;
 mod config_path;
 mod connect;
+mod doors;
 mod durability;
 mod extensions;
 mod failure;
