@@ -1,10 +1,10 @@
-//! One change in a large configuration, alone: what the control plane makes of it for its proxies,
+//! One change of each kind in a large configuration, alone: what the control plane makes of it for its proxies,
 //! and what a proxy does until requests see it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use control_plane::snapshot::build::{Change, Group};
 use control_plane::snapshot::ledger::Ledger;
 use data_plane::snapshot::apply::{Applier, Step};
@@ -16,37 +16,76 @@ use tests::bench::outcome::Finding;
 use tests::bench::statistics::Spread;
 use tests::sample;
 
-const CHANGES: u64 = 100;
+/// Of each kind.
+const CHANGES: usize = 100;
 /// Milliseconds that each side may take.
 const MOST: Bound = Bound::AtMost(10.0);
 
 /// What both sides take with so many tools.
 pub(crate) fn run(case: &str, tools: usize) -> anyhow::Result<Vec<Finding>> {
-    let mut ledger = Ledger::new("e".to_owned(), 1, sample::resources(tools)?).0;
-    let current = Arc::new(Current::new(|_| ()));
-    let mut applier = applier(&current);
-    let whole = ledger.update(Group::Edge, None);
-    apply(&mut applier, &current, &whole)?;
-    let (mut building, mut applying) = (Vec::new(), Vec::new());
-    for revision in 2..CHANGES + 2 {
-        let base = ledger.head(Group::Edge);
-        let tool = sample::tool(tools / 2, &format!(" Revision {revision}."));
-        let begun = Instant::now();
-        ledger.advance(revision, [Change::Upsert(tool)]);
-        let parts = ledger.update(Group::Edge, Some(&base));
-        building.push(milliseconds(begun.elapsed()));
-        ensure!(parts.iter().map(|part| part.upsert.len()).sum::<usize>() == 1, "too much is told");
-        let begun = Instant::now();
-        apply(&mut applier, &current, &parts)?;
-        applying.push(milliseconds(begun.elapsed()));
-        let table = current.load().filter(|table| table.position.revision == revision);
-        ensure!(table.is_some(), "the change is not active");
+    let mut sides = Sides::new(tools)?;
+    let mut findings = Vec::new();
+    let described = |change| Change::Upsert(sample::tool(tools / 2, &format!(" Change {change}.")));
+    let created = |change| Change::Upsert(sample::tool(tools + change, ""));
+    let key = |change| sample::tool(tools + change, "").encode().key;
+    let deleted = |change| Change::Remove(key(change).unwrap_or_default());
+    let kinds: [(&str, &dyn Fn(usize) -> Change); 3] = [
+        ("a tool described anew", &described),
+        ("a tool created", &created),
+        ("a tool deleted", &deleted),
+    ];
+    for (kind, change) in kinds {
+        let (mut building, mut applying) = (Vec::new(), Vec::new());
+        for number in 0..CHANGES {
+            let (built, applied) = sides.take(change(number)).context(kind)?;
+            building.push(milliseconds(built));
+            applying.push(milliseconds(applied));
+        }
+        for (what, times) in
+            [("build at the control plane", building), ("apply at a proxy", applying)]
+        {
+            let what = format!("{kind} among {tools}: {what}");
+            let times = Spread::of(times).unwrap_or_default();
+            findings.push(Finding::new(case, what, times, "ms", Some(MOST)));
+        }
     }
-    let finding = |what: &str, times: Vec<f64>| {
-        let what = format!("one change in {tools} tools: {what}");
-        Finding::new(case, what, Spread::of(times).unwrap_or_default(), "ms", Some(MOST))
-    };
-    Ok(vec![finding("build at the control plane", building), finding("apply at a proxy", applying)])
+    Ok(findings)
+}
+
+/// What the control plane keeps for its proxies, and a proxy.
+struct Sides {
+    ledger: Ledger,
+    revision: u64,
+    applier: Applier<Table>,
+    current: Arc<Current>,
+}
+
+impl Sides {
+    fn new(tools: usize) -> anyhow::Result<Self> {
+        let mut ledger = Ledger::new("e".to_owned(), 1, sample::resources(tools)?).0;
+        let current = Arc::new(Current::new(|_| ()));
+        let mut applier = applier(&current);
+        apply(&mut applier, &current, &ledger.update(Group::Edge, None))?;
+        Ok(Self { ledger, revision: 1, applier, current })
+    }
+
+    /// How long it takes to build a change, and to apply it.
+    fn take(&mut self, change: Change) -> anyhow::Result<(Duration, Duration)> {
+        self.revision += 1;
+        let base = self.ledger.head(Group::Edge);
+        let begun = Instant::now();
+        self.ledger.advance(self.revision, [change]);
+        let parts = self.ledger.update(Group::Edge, Some(&base));
+        let built = begun.elapsed();
+        let told: usize = parts.iter().map(|part| part.upsert.len() + part.remove.len()).sum();
+        ensure!(told == 1, "{told} changes are told");
+        let begun = Instant::now();
+        apply(&mut self.applier, &self.current, &parts)?;
+        let applied = begun.elapsed();
+        let table = self.current.load().filter(|it| it.position.revision == self.revision);
+        ensure!(table.is_some(), "the change is not active");
+        Ok((built, applied))
+    }
 }
 
 /// As proxies have it.

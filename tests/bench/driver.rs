@@ -3,6 +3,7 @@
 mod arguments;
 mod changes;
 mod compile;
+mod control_planes;
 mod fleet;
 mod idle;
 mod manager;

@@ -22,7 +22,7 @@ use super::setup::admin_token;
 use super::simulated::{Cut, News, Simulated};
 
 /// Tools of the configuration.
-const TOOLS: usize = 5_000;
+pub(crate) const TOOLS: usize = 5_000;
 /// Changes whose way is timed.
 const CHANGES: usize = 100;
 /// Proxies that join at the same time.
@@ -37,22 +37,22 @@ const FILES: u64 = 1_000;
 const MEMORY: Bound = Bound::AtMost(400.0);
 
 /// Milliseconds, as findings of a case.
-struct Times<'a> {
+pub(crate) struct Times<'a> {
     case: &'a str,
     what: String,
     histogram: Histogram<u64>,
 }
 
 impl<'a> Times<'a> {
-    fn new(case: &'a str, what: String) -> anyhow::Result<Self> {
+    pub(crate) fn new(case: &'a str, what: String) -> anyhow::Result<Self> {
         Ok(Self { case, what, histogram: Histogram::new(3)? })
     }
 
-    fn add(&mut self, time: Duration) -> anyhow::Result<()> {
+    pub(crate) fn add(&mut self, time: Duration) -> anyhow::Result<()> {
         Ok(self.histogram.record(u64::try_from(time.as_micros())?)?)
     }
 
-    fn findings(&self, p50: Option<Bound>, p99: Option<Bound>) -> [Finding; 2] {
+    pub(crate) fn findings(&self, p50: Option<Bound>, p99: Option<Bound>) -> [Finding; 2] {
         [("p50", 0.5, p50), ("p99", 0.99, p99)].map(|(name, part, bound)| {
             let value = float(self.histogram.value_at_quantile(part)) / 1e3;
             Finding::plain(self.case, &format!("{}, {name}", self.what), value, "ms", bound)
@@ -120,7 +120,7 @@ pub(crate) async fn active_at(
 }
 
 /// Simulated proxies that have joined.
-struct Fleet {
+pub(crate) struct Fleet {
     /// The revision that each has, and since when.
     active: Vec<Option<(u64, Instant)>>,
     news: mpsc::Receiver<News>,
@@ -132,7 +132,11 @@ struct Fleet {
 }
 
 impl Fleet {
-    async fn join(manager: &Manager, control: &ControlPlane, count: usize) -> anyhow::Result<Self> {
+    pub(crate) async fn join(
+        manager: &Manager,
+        control: &ControlPlane,
+        count: usize,
+    ) -> anyhow::Result<Self> {
         let (telling, news) = mpsc::channel(NEWS);
         let (cut, cuts) = watch::channel(Cut::Connection);
         let joining = (0..count).map(|number| {
@@ -171,7 +175,7 @@ impl Fleet {
     }
 
     /// Waits until all have a revision; gives when each said so.
-    async fn all_at(&mut self, revision: u64) -> anyhow::Result<Vec<Instant>> {
+    pub(crate) async fn all_at(&mut self, revision: u64) -> anyhow::Result<Vec<Instant>> {
         let begun = Instant::now();
         while self.have(revision) < self.active.len() {
             let (have, all) = (self.have(revision), self.active.len());

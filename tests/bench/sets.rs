@@ -16,7 +16,7 @@ use super::arguments::{Options, Programs};
 use super::idle::Kind;
 use super::rivals::Rival;
 use super::setup::Setup;
-use super::{compile, fleet, progress, runner, start, stdio, streams};
+use super::{compile, control_planes, fleet, progress, runner, start, stdio, streams};
 
 /// What the data plane may keep in memory when it has nothing to do.
 const IDLE: Bound = Bound::AtMost(20.0);
@@ -35,19 +35,22 @@ enum Other {
     Proxies(usize),
     /// So many that only follow its configuration.
     Simulated(usize),
+    /// So many control planes on one Postgres.
+    ControlPlanes(usize),
     /// A proxy that starts from its disk with so many tools.
     Start(usize),
     /// One change among so many tools.
     Change(usize),
 }
 
-const OTHERS: [(&str, Other); 9] = [
+const OTHERS: [(&str, Other); 10] = [
     ("stdio", Other::Stdio),
     ("streams", Other::Streams),
     ("streams-20000", Other::Idle(20_000, &[Kind::Listen, Kind::Get])),
     ("proxies-10", Other::Proxies(10)),
     ("proxies-200", Other::Simulated(200)),
     ("proxies-1000", Other::Simulated(1_000)),
+    ("control-planes-4", Other::ControlPlanes(4)),
     ("start-5000", Other::Start(5_000)),
     ("change-1000", Other::Change(1_000)),
     ("change-10000", Other::Change(10_000)),
@@ -95,6 +98,7 @@ pub(crate) async fn full(options: &Options) -> anyhow::Result<()> {
             Other::Idle(count, kinds) => streams::idle(count / fewer, kinds).await,
             Other::Proxies(count) => fleet::real(name, count / fewer.min(5), fewer).await,
             Other::Simulated(count) => fleet::simulated(name, count, fewer).await,
+            Other::ControlPlanes(count) => control_planes::run(name, count, fewer).await,
             Other::Start(tools) => start::run(name, tools / fewer).await,
             Other::Change(tools) => compile::run(name, tools / fewer),
         };

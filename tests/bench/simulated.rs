@@ -69,7 +69,8 @@ impl Simulated {
         let token = manager.join_token().await?;
         let fingerprint = JoinToken::parse(&token)?.fingerprint;
         let control: Uri = control.parse()?;
-        let id = format!("simulated-{number}");
+        let port = control.port_u16().context("the sync port is not known")?;
+        let id = format!("simulated-{number}-of-{port}");
         let request = wire::EnrollRequest {
             join_token: token,
             proxy_id: id.clone(),
