@@ -14,11 +14,7 @@ use crate::mcp::{
 
 /// Reads one message. The body is UTF-8 JSON without anything after it.
 pub fn parse(body: Bytes) -> Result<Message, ParseError> {
-    read(ByteString::try_from(body).map_err(|_| ParseError::NotJson)?)
-}
-
-/// The same of a body that is known to be UTF-8.
-pub fn read(text: ByteString) -> Result<Message, ParseError> {
+    let text = ByteString::try_from(body).map_err(|_| ParseError::NotJson)?;
     let mut envelope = Envelope::default();
     envelope.read(&text).map_err(|unreadable| match unreadable {
         Unreadable::Syntax { at: _ } => ParseError::NotJson,

@@ -31,24 +31,17 @@ fn end_of_short(bytes: &[u8], at: usize) -> Option<usize> {
 
 /// The same of any string.
 fn end_of_any(bytes: &[u8], mut at: usize) -> Option<usize> {
-    let (mut carry, mut last) = (0, [0; BLOCK]);
+    let mut carry = 0;
     loop {
         let rest = bytes.get(at..)?;
-        let block = if let Some(block) = rest.first_chunk() {
-            block
-        } else {
-            // What is missing of a block is found to be controls: no string goes on there.
-            last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-            &last
-        };
-        let found = Found::of(block);
+        let found = rest.first_chunk::<BLOCK>().map_or_else(|| Found::of_last(rest), Found::of);
         if found.quotes | found.backslashes | found.controls | carry != 0 {
             let escaped = escaped(found.backslashes, &mut carry);
             let ends = found.quotes & !escaped;
             let inside = ends.wrapping_sub(1) & !ends;
             // These two may be escaped always, and most that are escaped are these.
-            let others = escaped & inside & !(found.quotes | found.backslashes);
-            if found.controls & inside != 0 || !are_escapes(others, block, (bytes, at)) {
+            let others = escaped & !(found.quotes | found.backslashes);
+            if found.controls & inside != 0 || !are_escapes(bytes, at, others & inside) {
                 return None;
             }
             if ends != 0 {
@@ -64,18 +57,13 @@ fn lowest(bits: u64) -> usize {
     bits.trailing_zeros() as usize
 }
 
-/// Whether each of some bytes of the block at a place may stand behind a backslash.
-fn are_escapes(which: u64, block: &[u8; BLOCK], (bytes, at): (&[u8], usize)) -> bool {
-    if which == 0 {
-        return true;
-    }
-    // Nearly all end lines.
-    let mut rest = which & !line_ends(block);
-    while rest != 0 {
-        if !is_escape(bytes, at + lowest(rest)) {
+/// Whether each of some bytes of the block at `at` may stand behind a backslash.
+fn are_escapes(bytes: &[u8], at: usize, mut which: u64) -> bool {
+    while which != 0 {
+        if !is_escape(bytes, at + lowest(which)) {
             return false;
         }
-        rest &= rest - 1;
+        which &= which - 1;
     }
     true
 }
@@ -126,13 +114,14 @@ impl Found {
         }
         found
     }
-}
 
-/// Where the letter is that stands for the end of a line behind a backslash.
-fn line_ends(block: &[u8; BLOCK]) -> u64 {
-    let (lanes, _) = block.as_chunks::<LANE>();
-    let of = |lane: &[u8; LANE]| u8x16::new(*lane).simd_eq(u8x16::splat(b'n')).to_bitmask();
-    lanes.iter().rev().fold(0, |found, lane| found << LANE | u64::from(of(lane)))
+    /// The same of the last bytes of a text, less than a block. What is missing of it is found to
+    /// be controls, so that no string goes on there.
+    fn of_last(rest: &[u8]) -> Self {
+        let mut block = [0; BLOCK];
+        block.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        Self::of(&block)
+    }
 }
 
 #[cfg(test)]
