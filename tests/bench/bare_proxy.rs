@@ -4,7 +4,6 @@
 //! get its headers, with the upstream's name of the tool; what goes to `/rest` is passed as it is. With a
 //! file it answers `tools/list` itself: the id, then the bytes of the file.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::{Arc, RwLock};
@@ -12,7 +11,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
+use data_plane::mcp::Kind;
+use data_plane::mcp::message::{parse, splice};
+use data_plane::mcp::method::Method as McpMethod;
 use http::uri::PathAndQuery;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
@@ -25,8 +27,6 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use jsonwebtoken::{DecodingKey, Validation};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use tests::bench::body::Parts;
 use tests::bench::message::exposed;
 use tests::bench::{CLIENT_TOOL, Claims, SECRET, UPSTREAM_TOOL};
@@ -52,23 +52,6 @@ struct Proxy {
     client: Client<HttpConnector, Full<Bytes>>,
     /// What it answers to `tools/list` itself, after the id.
     list: Option<Bytes>,
-}
-
-/// The outside of a message; parts are found, not built.
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow)]
-    method: Cow<'a, str>,
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    params: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct CallParams<'a> {
-    #[serde(borrow)]
-    name: &'a RawValue,
 }
 
 /// What happens to a message.
@@ -193,29 +176,22 @@ impl Proxy {
 
     /// A call gets the upstream's tool name, at the place of the client's.
     fn plan(&self, body: Bytes) -> Option<Plan> {
-        let envelope: Envelope<'_> = serde_json::from_slice(&body).ok()?;
-        if let (Some(list), "tools/list", Some(id)) =
-            (&self.list, envelope.method.as_ref(), envelope.id)
-        {
-            let id = format!(r#"{{"jsonrpc":"2.0","id":{},"#, id.get());
+        let message = parse(body).ok()?;
+        let Kind::Request(request) = &message.kind else {
+            return Some(Plan::Forward(message.into_body(), None));
+        };
+        if let (Some(list), McpMethod::ToolsList) = (&self.list, &request.method) {
+            let id = format!(r#"{{"jsonrpc":"2.0","id":{},"#, request.id.of(message.text()));
             return Some(Plan::Answer(Parts::new(id, list.clone())));
         }
-        if envelope.method != "tools/call" {
-            return Some(Plan::Forward(body, None));
-        }
-        let call: CallParams<'_> = serde_json::from_str(envelope.params?.get()).ok()?;
-        let literal = call.name.get();
-        let name: Cow<'_, str> = serde_json::from_str(literal).ok()?;
+        let McpMethod::ToolsCall = request.method else {
+            return Some(Plan::Forward(message.into_body(), None));
+        };
+        let name = request.params.name.as_ref()?;
         let tools = self.tools.load();
-        let original = *tools.get(name.as_ref())?;
-        let start = (literal.as_ptr() as usize).checked_sub(body.as_ptr() as usize)?;
-        let mut spliced = BytesMut::with_capacity(body.len() + original.len());
-        spliced.put_slice(body.get(..start)?);
-        spliced.put_u8(b'"');
-        spliced.put_slice(original.as_bytes());
-        spliced.put_u8(b'"');
-        spliced.put_slice(body.get(start + literal.len()..)?);
-        Some(Plan::Forward(spliced.freeze(), Some(original)))
+        let original = *tools.get(name.as_str()?)?;
+        let spliced = splice(message.body(), &[(name.span, format!("\"{original}\""))]);
+        Some(Plan::Forward(spliced, Some(original)))
     }
 }
 

@@ -25,11 +25,14 @@ const MOST: Bound = Bound::AtMost(10.0);
 pub(crate) fn run(case: &str, tools: usize) -> anyhow::Result<Vec<Finding>> {
     let mut sides = Sides::new(tools)?;
     let mut findings = Vec::new();
-    let described = |change| Change::Upsert(sample::tool(tools / 2, &format!(" Change {change}.")));
-    let created = |change| Change::Upsert(sample::tool(tools + change, ""));
-    let key = |change| sample::tool(tools + change, "").encode().key;
-    let deleted = |change| Change::Remove(key(change).unwrap_or_default());
-    let kinds: [(&str, &dyn Fn(usize) -> Change); 3] = [
+    let described =
+        |change| Ok(Change::Upsert(sample::tool(tools / 2, &format!(" Change {change}."))));
+    let created = |change| Ok(Change::Upsert(sample::tool(tools + change, "")));
+    let deleted = |change| {
+        let key = sample::tool(tools + change, "").encode().key;
+        Ok(Change::Remove(key.context("a tool without a key")?))
+    };
+    let kinds: [(&str, &dyn Fn(usize) -> anyhow::Result<Change>); 3] = [
         ("a tool described anew", &described),
         ("a tool created", &created),
         ("a tool deleted", &deleted),
@@ -37,7 +40,7 @@ pub(crate) fn run(case: &str, tools: usize) -> anyhow::Result<Vec<Finding>> {
     for (kind, change) in kinds {
         let (mut building, mut applying) = (Vec::new(), Vec::new());
         for number in 0..CHANGES {
-            let (built, applied) = sides.take(change(number)).context(kind)?;
+            let (built, applied) = sides.take(change(number)?).context(kind)?;
             building.push(milliseconds(built));
             applying.push(milliseconds(applied));
         }

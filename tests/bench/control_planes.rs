@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use futures_util::future::try_join_all;
 use tests::bench::SECRET;
 use tests::bench::outcome::Finding;
@@ -13,7 +13,7 @@ use tests::postgres::Postgres;
 use tests::world::ControlPlane;
 use tokio::time::Instant;
 
-use super::fleet::{Fleet, TOOLS, Times};
+use super::fleet::{FILES, Fleet, TOOLS, Times, settle};
 use super::manager::Manager;
 use super::setup::admin_token;
 
@@ -23,8 +23,6 @@ const PROXIES: usize = 50;
 const CHANGES: usize = 100;
 /// How long as many changes are made as can be.
 const WRITING: Duration = Duration::from_secs(10);
-/// Descriptors besides those of the streams.
-const FILES: u64 = 1_000;
 
 /// One of them, with who manages it and its proxies.
 struct Site {
@@ -48,6 +46,9 @@ pub(crate) async fn run(case: &str, count: usize, fewer: usize) -> anyhow::Resul
         }
         sites.push(site);
     }
+    for site in &mut sites {
+        settle(&site.manager, &mut site.fleet).await?;
+    }
     let mut findings = spread(case, &mut sites, (tools, changes)).await?;
     let time = WRITING / u32::try_from(fewer.min(10))?;
     let first = sites.first().context("no control plane")?.manager.clone();
@@ -66,9 +67,11 @@ pub(crate) async fn run(case: &str, count: usize, fewer: usize) -> anyhow::Resul
         let late = begun.elapsed().as_secs_f64() * 1e3;
         findings.push(Finding::plain(case, &what, late, "ms", None));
     }
-    for (site, name) in sites.iter().zip(["the first", "another"]) {
-        let rss = float(memory(&[site.control.process().pid()])?.now) / 1e6;
-        findings.push(Finding::plain(case, &format!("RSS of {name} of them"), rss, "MB", None));
+    for (number, Site { control, fleet, .. }) in sites.iter().enumerate() {
+        ensure!(fleet.lost.0 == 0, "streams were lost: {:?}", fleet.lost);
+        let rss = float(memory(&[control.process().pid()])?.now) / 1e6;
+        let what = format!("RSS of control plane {}", number + 1);
+        findings.push(Finding::plain(case, &what, rss, "MB", None));
     }
     Ok(findings)
 }

@@ -32,7 +32,7 @@ const NEWS: usize = 1 << 16;
 /// How long anything may take until it has failed.
 const PATIENCE: Duration = Duration::from_mins(3);
 /// Descriptors besides those of the streams.
-const FILES: u64 = 1_000;
+pub(crate) const FILES: u64 = 1_000;
 /// What a control plane with a thousand proxies may have in memory.
 const MEMORY: Bound = Bound::AtMost(400.0);
 
@@ -126,7 +126,7 @@ pub(crate) struct Fleet {
     news: mpsc::Receiver<News>,
     cut: watch::Sender<Cut>,
     /// Streams that ended by themselves, and why one did.
-    lost: (u64, Option<String>),
+    pub(crate) lost: (u64, Option<String>),
     /// They end when this is dropped.
     running: JoinSet<()>,
 }
@@ -258,7 +258,7 @@ async fn spread(
 }
 
 /// Waits until nothing new comes.
-async fn settle(manager: &Manager, fleet: &mut Fleet) -> anyhow::Result<()> {
+pub(crate) async fn settle(manager: &Manager, fleet: &mut Fleet) -> anyhow::Result<()> {
     loop {
         let revision = manager.revision().await?;
         fleet.all_at(revision).await?;
