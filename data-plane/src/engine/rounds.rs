@@ -144,7 +144,7 @@ impl Rounds {
         let Some(mut bridge) = self.bridge.take() else {
             return Err(Failure::Internal("a call was parked that asks for nothing"));
         };
-        let names = parse(self.question.body.clone()).map(|request| names(&request));
+        let names = parse(self.question.text.as_bytes().clone()).map(|request| names(&request));
         let names = names.map_err(|_| Failure::Internal("a request cannot be read again"))?;
         if !bridge.begin_round(&names) {
             return Err(Failure::TooManyRounds);

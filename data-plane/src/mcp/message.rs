@@ -156,6 +156,11 @@ impl Message {
         &self.text
     }
 
+    /// The same, sharing it.
+    pub fn shared_text(&self) -> ByteString {
+        self.text.clone()
+    }
+
     pub fn body(&self) -> &Bytes {
         self.text.as_bytes()
     }

@@ -94,9 +94,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn peek_after_space(&mut self) -> Option<u8> {
-        let rest = self.text.as_bytes().get(self.at..)?;
-        let skipped = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
-        self.at += skipped.unwrap_or(rest.len());
+        self.at = skip::space(self.text.as_bytes(), self.at);
         self.text.as_bytes().get(self.at).copied()
     }
 

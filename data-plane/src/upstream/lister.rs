@@ -1,4 +1,4 @@
-//! A connection of our own over which an upstream's catalog is read.
+//! What discovery reads an upstream's catalog over, whatever its transport and era.
 
 use std::sync::Arc;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -66,8 +67,8 @@ impl State<'_> {
 pub(super) struct Question {
     pub(super) subject: Arc<str>,
     pub(super) upstream: Box<str>,
-    /// The request; its spans are of this text.
-    pub(super) body: Bytes,
+    /// The request; its spans are of this.
+    pub(super) text: ByteString,
     /// Raw JSON.
     pub(super) id: Bytes,
     method: Span,
@@ -81,7 +82,7 @@ impl Question {
         Some(Self {
             subject,
             upstream: upstream.into(),
-            body: message.body().clone(),
+            text: message.shared_text(),
             id: message.slice(request.id),
             method: request.method_span,
             params: request.params.span,
@@ -89,13 +90,9 @@ impl Question {
         })
     }
 
-    fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).unwrap_or_default()
-    }
-
     /// The same for every round of one question, and for no other question.
     fn purpose(&self) -> [u8; 32] {
-        let text = self.text();
+        let text: &str = &self.text;
         let mut members =
             self.params.map(|params| object::members(text, params)).unwrap_or_default();
         members.retain(|member| !CHANGING.contains(&&*member.name));
@@ -124,7 +121,7 @@ impl Question {
             )
         };
         let Some(state) = self.state else { return Ok(Opened::Nothing) };
-        let sealed = object::unquote(state.of(self.text())).ok_or_else(refused)?;
+        let sealed = object::unquote(state.of(&self.text)).ok_or_else(refused)?;
         let plain = keys.open_for(&self.purpose(), &sealed).map_err(|_| refused())?;
         let (expire_ms, given) = plain.split_first_chunk::<8>().ok_or_else(refused)?;
         if i64::from_be_bytes(*expire_ms) < now_ms {
@@ -138,7 +135,7 @@ impl Question {
         if let [VISITING, times] = given {
             return Ok(Opened::Visited { times: *times });
         }
-        let opened = parse(splice(&self.body, &[(state, given)]));
+        let opened = parse(splice(self.text.as_bytes(), &[(state, given)]));
         opened.map(|opened| Opened::Given(Box::new(opened))).map_err(|_| refused())
     }
 
@@ -242,7 +239,7 @@ mod tests {
             question("alice", "u1", &with("\"\"")),
             question("alice", "u1", &with("7")),
         ] {
-            assert!(other.open(&keys(), now_ms()).is_err(), "{}", other.text());
+            assert!(other.open(&keys(), now_ms()).is_err(), "{}", other.text);
         }
     }
 

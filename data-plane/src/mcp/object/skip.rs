@@ -42,7 +42,7 @@ fn number(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 /// Where the next byte is that is no white space.
-fn space(bytes: &[u8], mut at: usize) -> usize {
+pub(super) fn space(bytes: &[u8], mut at: usize) -> usize {
     while matches!(bytes.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
         at += 1;
     }
