@@ -25,22 +25,10 @@ const MOST: Bound = Bound::AtMost(10.0);
 pub(crate) fn run(case: &str, tools: usize) -> anyhow::Result<Vec<Finding>> {
     let mut sides = Sides::new(tools)?;
     let mut findings = Vec::new();
-    let described =
-        |change| Ok(Change::Upsert(sample::tool(tools / 2, &format!(" Change {change}."))));
-    let created = |change| Ok(Change::Upsert(sample::tool(tools + change, "")));
-    let deleted = |change| {
-        let key = sample::tool(tools + change, "").encode().key;
-        Ok(Change::Remove(key.context("a tool without a key")?))
-    };
-    let kinds: [(&str, &dyn Fn(usize) -> anyhow::Result<Change>); 3] = [
-        ("a tool described anew", &described),
-        ("a tool created", &created),
-        ("a tool deleted", &deleted),
-    ];
-    for (kind, change) in kinds {
+    for (kind, changes) in kinds(tools)? {
         let (mut building, mut applying) = (Vec::new(), Vec::new());
-        for number in 0..CHANGES {
-            let (built, applied) = sides.take(change(number)?).context(kind)?;
+        for change in changes {
+            let (built, applied) = sides.take(change).context(kind)?;
             building.push(milliseconds(built));
             applying.push(milliseconds(applied));
         }
@@ -53,6 +41,19 @@ pub(crate) fn run(case: &str, tools: usize) -> anyhow::Result<Vec<Finding>> {
         }
     }
     Ok(findings)
+}
+
+/// Changes of each kind.
+fn kinds(tools: usize) -> anyhow::Result<[(&'static str, Vec<Change>); 3]> {
+    let described = |number| sample::tool(tools / 2, &format!(" Change {number}."));
+    let created = |number| sample::tool(tools + number, "");
+    let deleted = |number| created(number).encode().key.context("a tool without a key");
+    let deleted = (0..CHANGES).map(|number| deleted(number).map(Change::Remove));
+    Ok([
+        ("a tool described anew", (0..CHANGES).map(described).map(Change::Upsert).collect()),
+        ("a tool created", (0..CHANGES).map(created).map(Change::Upsert).collect()),
+        ("a tool deleted", deleted.collect::<anyhow::Result<_>>()?),
+    ])
 }
 
 /// What the control plane keeps for its proxies, and a proxy.

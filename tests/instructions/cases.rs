@@ -36,7 +36,7 @@ pub(crate) struct Case {
     pub(crate) prepare: fn() -> anyhow::Result<Operation>,
 }
 
-pub(crate) const CASES: [Case; 10] = [
+pub(crate) const CASES: [Case; 11] = [
     Case { name: "parse a call", prepare: parse_call },
     Case { name: "tell its era", prepare: tell_era },
     Case { name: "plan it among 1,000 tools", prepare: plan_call },
@@ -47,6 +47,7 @@ pub(crate) const CASES: [Case; 10] = [
     Case { name: "merge 1,000 tools into a list", prepare: merge_list },
     Case { name: "build a change in 1,000 tools", prepare: build_change },
     Case { name: "apply a change in 1,000 tools", prepare: apply_change },
+    Case { name: "add a tool to 1,000 and remove it", prepare: add_and_remove },
 ];
 
 const TOOL: &str = "weather-get_forecast_7";
@@ -189,8 +190,35 @@ fn build_change() -> anyhow::Result<Operation> {
 }
 
 fn apply_change() -> anyhow::Result<Operation> {
-    let (mut ledger, mut change) = (ledger()?, changes());
-    // As the proxy does it.
+    let (mut follow, mut change) = (follower()?, changes());
+    Ok(Box::new(move || {
+        let (revision, resource) = change();
+        let table = follow(revision, Change::Upsert(resource))?;
+        table.everything().tool(TOOL).context("the tool is gone")?;
+        Ok(())
+    }))
+}
+
+fn add_and_remove() -> anyhow::Result<Operation> {
+    let mut follow = follower()?;
+    let mut revision = 1;
+    let new = sample::tool(1000, "");
+    let key = new.clone().encode().key.context("a tool without a key")?;
+    Ok(Box::new(move || {
+        let changes = [Change::Upsert(new.clone()), Change::Remove(key.clone())];
+        for (change, is_there) in changes.into_iter().zip([true, false]) {
+            revision += 1;
+            let table = follow(revision, change)?;
+            let found = table.everything().tool("weather-get_forecast_1000");
+            ensure!(found.is_some() == is_there, "a tool too many or too few");
+        }
+        Ok(())
+    }))
+}
+
+/// What takes one change at a time as a control plane and a proxy do, and gives what is active then.
+fn follower() -> anyhow::Result<impl FnMut(u64, Change) -> anyhow::Result<Arc<Table>>> {
+    let mut ledger = ledger()?;
     let current = Arc::new(Current::new(|_| ()));
     let active = Arc::clone(&current);
     let mut applier = Applier::new(Box::new(move |resources, position, changed| {
@@ -209,12 +237,9 @@ fn apply_change() -> anyhow::Result<Operation> {
         bail!("the update has no end")
     };
     take(&parts)?;
-    Ok(Box::new(move || {
+    Ok(move |revision, change| {
         let base = ledger.head(Group::Edge);
-        let (revision, resource) = change();
-        ledger.advance(revision, [Change::Upsert(resource)]);
-        let table = take(&ledger.update(Group::Edge, Some(&base)))?;
-        table.everything().tool(TOOL).context("the tool is gone")?;
-        Ok(())
-    }))
+        ledger.advance(revision, [change]);
+        take(&ledger.update(Group::Edge, Some(&base)))
+    })
 }

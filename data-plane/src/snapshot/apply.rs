@@ -12,7 +12,7 @@ use proto::{
     wire,
 };
 
-use super::content::{Content, ContentError};
+use super::content::{Content, ContentError, Difference};
 
 /// Most bytes of one update, all parts together.
 pub const UPDATE_MAX: usize = 256 * 1024 * 1024;
@@ -40,9 +40,8 @@ const TOLD_MAX: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Changed<'a> {
     Anything,
-    /// Only these resources, which have taken the place of others with their keys, since the
-    /// configuration at this position.
-    Replaced(&'a Position, &'a [&'a Resource]),
+    /// Only this, since the configuration at this position.
+    Only(&'a Position, &'a [Difference<'a>]),
     /// Only which sessions have ended, since the configuration at this position.
     EndedSessions(&'a Position),
 }
@@ -243,12 +242,12 @@ impl<T> Applier<T> {
             Err(ContentError::Refused(errors)) => return Ok(Err(Refusal::Invalid(errors))),
         };
         let position = self.content.position().cloned().unwrap_or_default();
-        let replaced = self.content.replaced(&undo, TOLD_MAX);
-        let changed = match (&before, &replaced) {
+        let differences = self.content.differences(&undo, TOLD_MAX);
+        let changed = match (&before, &differences) {
             (Some(before), _) if Content::changes_only(&undo, kind::ENDED_SESSIONS) => {
                 Changed::EndedSessions(before)
             }
-            (Some(before), Some(replaced)) => Changed::Replaced(before, replaced),
+            (Some(before), Some(differences)) => Changed::Only(before, differences),
             (Some(_) | None, _) => Changed::Anything,
         };
         let compiled = (self.compile)(&mut self.content.resources(), &position, changed);

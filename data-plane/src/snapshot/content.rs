@@ -1,6 +1,9 @@
 //! All configuration that a proxy holds: changed whole or not at all, and checked by hash.
 
-use std::{collections::BTreeMap, mem};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
 
 use proto::{Invalid, Position, RootHash, proxy::FieldError, resource, wire};
 
@@ -42,6 +45,13 @@ pub struct Undo {
     previous: Previous,
     root: RootHash,
     position: Option<Position>,
+}
+
+/// One resource before an update and after it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Difference<'a> {
+    pub before: Option<&'a resource::Resource>,
+    pub now: Option<&'a resource::Resource>,
 }
 
 #[derive(Debug)]
@@ -122,7 +132,9 @@ impl Content {
     ) -> Undo {
         let (root, position) = (self.root, self.position.clone());
         let mut previous = Vec::with_capacity(entries.len() + remove.len());
-        for key in remove {
+        // What is removed and sent at once is sent.
+        let gone = remove.into_iter().filter(|key| !entries.contains_key(key));
+        for key in gone.collect::<BTreeSet<_>>() {
             let old = self.entries.remove(&key);
             if let Some(old) = &old {
                 self.root.subtract(old.hash);
@@ -166,17 +178,17 @@ impl Content {
         }
     }
 
-    /// What is there now, if the update that gave `undo` did nothing but put at most so many
-    /// resources in the place of others.
-    pub fn replaced(&self, undo: &Undo, most: usize) -> Option<Vec<&resource::Resource>> {
+    /// What the update that gave `undo` changed, each key once; `None` if it is more than `most`.
+    pub fn differences<'a>(&'a self, undo: &'a Undo, most: usize) -> Option<Vec<Difference<'a>>> {
         let Previous::Some(entries) = &undo.previous else { return None };
-        let now = |(key, old): &(wire::ResourceKey, Option<Entry>)| {
-            old.as_ref().and_then(|_| self.entries.get(key)).map(|new| &new.resource)
-        };
         if entries.len() > most {
             return None;
         }
-        entries.iter().map(now).collect()
+        let differences = entries.iter().map(|(key, before)| Difference {
+            before: before.as_ref().map(|it| &it.resource),
+            now: self.entries.get(key).map(|it| &it.resource),
+        });
+        Some(differences.collect())
     }
 
     /// Whether the update that gave `undo` removed or replaced a token, key or credential.

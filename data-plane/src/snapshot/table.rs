@@ -1,16 +1,20 @@
 //! One configuration, compiled: what every request of one moment is judged by.
 
+mod changed;
 mod chunked;
 mod earlier;
 pub mod entry;
 mod extensions;
 pub mod offer;
+mod parts;
 pub mod private;
+mod read;
 mod references;
 mod rendered;
-mod replaced;
 mod selection;
+mod sharded;
 pub mod shelf;
+mod toolbox;
 pub mod view;
 
 use std::sync::Arc;
@@ -18,16 +22,11 @@ use std::sync::Arc;
 use ahash::{AHashMap, AHashSet};
 use proto::{
     Position,
-    entry::EntryResource,
     proxy::FieldError,
-    resource::{
-        CredentialResource, Key, KeyResource, ProxyResource, Resource, TokenResource, ToolResource,
-        UpstreamResource, VirtualServerResource,
-    },
+    resource::{CredentialResource, ProxyResource, Resource, UpstreamResource},
     upstream::{CatalogScope, Stdio, Transport},
 };
 
-use self::{chunked::Chunked, earlier::Earlier, selection::Selection};
 pub use self::{
     entry::{TaskSupport, ToolEntry},
     offer::Offer,
@@ -35,10 +34,10 @@ pub use self::{
     shelf::Shelf,
     view::View,
 };
+use self::{parts::Parts, read::Read, selection::Selection};
 use super::apply::Changed;
 use crate::{
     auth::{Admission, Trust},
-    mcp::feature::Feature,
     session::SessionKeys,
 };
 
@@ -65,31 +64,9 @@ pub struct Table {
     proxies: Arc<AHashMap<Box<str>, Arc<ProxyResource>>>,
     /// Sessions that their clients have deleted, here or elsewhere.
     ended_sessions: Arc<AHashSet<[u8; 16]>>,
-    /// As they were read, in the order of their keys.
     read: Read,
-}
-
-/// What is read of resources one by one, so that it need not be read again.
-#[derive(Clone, Debug, Default)]
-struct Read {
-    tools: Chunked<Arc<ToolEntry>>,
-    offers: Arc<[Arc<Offer>]>,
-}
-
-/// Resources sorted by kind.
-#[derive(Default)]
-struct Parts<'a> {
-    upstreams: Vec<&'a UpstreamResource>,
-    tools: Vec<Arc<ToolEntry>>,
-    /// Those that were left out included.
-    tool_ids: AHashSet<&'a str>,
-    offers: Vec<Arc<Offer>>,
-    servers: Vec<&'a VirtualServerResource>,
-    tokens: Vec<&'a TokenResource>,
-    keys: Vec<&'a KeyResource>,
-    credentials: Vec<&'a CredentialResource>,
-    proxies: Vec<&'a ProxyResource>,
-    ended_sessions: AHashSet<[u8; 16]>,
+    /// Ids of tools that servers have one by one.
+    chosen: Arc<AHashSet<Box<str>>>,
 }
 
 impl Table {
@@ -102,7 +79,7 @@ impl Table {
     }
 
     /// The same where another configuration went before, of which what is the same is kept.
-    /// Resources should come in the order of their keys.
+    /// Resources come in the order of their keys: what [`Self::follow`]s is looked up in it.
     pub fn compile_after<'a>(
         before: Option<&Self>,
         resources: impl Iterator<Item = &'a Resource>,
@@ -110,8 +87,7 @@ impl Table {
     ) -> Result<Self, Vec<FieldError>> {
         let before = before.map(|before| before.read.clone()).unwrap_or_default();
         let mut parts = Parts::sort(resources, &before);
-        let tools = parts.tools.iter().cloned().collect();
-        let read = Read { tools, offers: parts.offers.as_slice().into() };
+        let read = Read::of(&parts);
         let mut errors = references::check(&parts);
         let trust =
             Trust::compile(parts.tokens.iter().copied(), parts.keys.iter().copied(), &mut errors);
@@ -130,6 +106,8 @@ impl Table {
             servers.entry(server.id.as_str().into()).or_insert_with(|| Arc::clone(&view));
             servers.insert(server.name.as_str().into(), view);
         }
+        let chosen = parts.servers.iter().flat_map(|it| &it.tool_ids);
+        let chosen: AHashSet<_> = chosen.map(|id| id.as_str().into()).collect();
         let upstreams: AHashMap<Box<str>, _> =
             ordered.iter().map(|it| (it.id.as_str().into(), Arc::clone(it))).collect();
         let credentials: AHashMap<_, _> = parts
@@ -154,6 +132,7 @@ impl Table {
             proxies: proxies.into(),
             ended_sessions: parts.ended_sessions.into(),
             read,
+            chosen: chosen.into(),
         })
     }
 
@@ -172,8 +151,8 @@ impl Table {
             Changed::EndedSessions(since) => {
                 base(since).map(|base| base.with_ended(&mut *resources, position.clone()))
             }
-            Changed::Replaced(since, new) => {
-                base(since).and_then(|base| base.with_replaced(new, position))
+            Changed::Only(since, differences) => {
+                base(since).and_then(|base| base.with(differences, position))
             }
         };
         match followed {
@@ -235,8 +214,8 @@ impl Table {
         self.credentials.get(id)
     }
 
-    /// The same one where only sessions have ended since it was compiled, or tools were described
-    /// anew: neither touches keys, tokens or the ids of servers.
+    /// The same one where only sessions have ended since it was compiled, or tools have changed:
+    /// neither touches keys, tokens or the ids of servers.
     pub fn trust(&self) -> &Arc<Trust> {
         &self.trust
     }
@@ -284,92 +263,6 @@ impl Table {
 
 fn is_private(upstream: &UpstreamResource) -> bool {
     !upstream.disabled && upstream.catalog_scope == CatalogScope::Principal
-}
-
-impl<'a> Parts<'a> {
-    fn sort(resources: impl Iterator<Item = &'a Resource>, before: &Read) -> Self {
-        let mut parts = Self::default();
-        let mut tools = Earlier::new(before.tools.iter(), ToolEntry::key);
-        let mut offers = Earlier::new(before.offers.iter(), Offer::key);
-        for resource in resources {
-            match resource {
-                Resource::Upstream(upstream) => parts.upstreams.push(upstream),
-                Resource::Tool(tool) => parts.tool(tool, tools.of(entry::key_of(tool))),
-                Resource::Entry(entry) => parts.entry(entry, offers.of(offer::key_of(entry))),
-                Resource::VirtualServer(server) => parts.servers.push(server),
-                Resource::Token(token) => parts.tokens.push(token),
-                Resource::Key(key) => parts.keys.push(key),
-                Resource::Credential(credential) => parts.credentials.push(credential),
-                Resource::Proxy(proxy) => parts.proxies.push(proxy),
-                Resource::EndedSessions(ended) => {
-                    parts.ended_sessions.extend(ended.sessions.iter().map(|session| session.id));
-                }
-            }
-        }
-        parts
-    }
-
-    fn tool(&mut self, tool: &'a ToolResource, before: Option<&Arc<ToolEntry>>) {
-        self.tool_ids.insert(&tool.id);
-        if let Some(same) = before.filter(|before| before.is_of(tool)) {
-            return self.tools.push(Arc::clone(same));
-        }
-        match ToolEntry::read(tool) {
-            Ok(entry) => self.tools.push(Arc::new(entry)),
-            // Clients must not see such a tool; the others are not its hostages.
-            Err(problem) => {
-                tracing::warn!(tool = tool.name, "tool left out: its definition {problem}");
-            }
-        }
-    }
-
-    fn entry(&mut self, entry: &'a EntryResource, before: Option<&Arc<Offer>>) {
-        if let Some(same) = before.filter(|before| before.is_of(entry)) {
-            return self.offers.push(Arc::clone(same));
-        }
-        match Offer::read(entry) {
-            Ok(offer) => self.offers.push(Arc::new(offer)),
-            Err(problem) => {
-                let (kind, original) = (entry.kind.as_str(), &entry.original);
-                tracing::warn!(kind, original, "left out: its definition {problem}");
-            }
-        }
-    }
-
-    /// The order of everything that is shown depends on names only, not on arrival.
-    fn order(&mut self) {
-        self.upstreams.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.id.cmp(&b.id)));
-        self.tools.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.id.cmp(&b.id)));
-        self.offers.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.id.cmp(&b.id)));
-        self.servers.sort_by(|a, b| a.name.cmp(&b.name));
-        // Newest first; ids settle ties so that all proxies seal with the same key.
-        self.keys
-            .sort_by(|a, b| b.create_time_ms.cmp(&a.create_time_ms).then_with(|| b.id.cmp(&a.id)));
-    }
-
-    /// Tools of modern upstreams with tasks can be tasks for legacy clients.
-    fn offer_tasks(&mut self) {
-        let has_them =
-            |it: &&&UpstreamResource| shelf::features_of(it).has(Feature::TasksExtension);
-        let ids: AHashSet<_> = self.upstreams.iter().filter(has_them).map(|it| &*it.id).collect();
-        let is_of = |tool: &ToolEntry| tool.upstream_id().is_some_and(|id| ids.contains(id));
-        for tool in self.tools.iter_mut().filter(|tool| is_of(tool)) {
-            Arc::make_mut(tool).definition.offer_tasks();
-        }
-    }
-
-    fn commands(&self) -> AHashSet<Box<str>> {
-        let is_command =
-            |it: &&&UpstreamResource| !it.disabled && matches!(it.transport, Transport::Stdio(_));
-        self.upstreams.iter().filter(is_command).map(|it| it.id.as_str().into()).collect()
-    }
-
-    fn session_keys(&self) -> SessionKeys {
-        SessionKeys::new(self.keys.iter().filter_map(|key| match &key.key {
-            Key::Session(secret) => Some(secret),
-            Key::JwtHs256(_) | Key::JwtEdDsa(_) | Key::Basic { .. } => None,
-        }))
-    }
 }
 
 #[cfg(test)]

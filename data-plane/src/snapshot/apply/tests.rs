@@ -71,7 +71,7 @@ fn an_update_of_ended_sessions_alone_says_so_and_no_other() {
     let note = Arc::clone(&seen);
     let mut applier = Applier::new(Box::new(move |_, _, changed| {
         note.lock().push(match changed {
-            Changed::Anything | Changed::Replaced(..) => None,
+            Changed::Anything | Changed::Only(..) => None,
             Changed::EndedSessions(since) => Some(since.clone()),
         });
         Ok(())
@@ -95,14 +95,15 @@ fn an_update_of_ended_sessions_alone_says_so_and_no_other() {
 }
 
 #[test]
-fn an_update_that_replaces_resources_and_does_nothing_else_tells_them() {
+fn a_small_update_tells_what_it_changes() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let note = Arc::clone(&seen);
     let mut applier = Applier::new(Box::new(move |_, _, changed| {
         note.lock().push(match changed {
             Changed::Anything | Changed::EndedSessions(_) => None,
-            Changed::Replaced(since, new) => {
-                Some((since.clone(), new.iter().copied().cloned().collect::<Vec<_>>()))
+            Changed::Only(since, differences) => {
+                let own = differences.iter().map(|it| (it.before.cloned(), it.now.cloned()));
+                Some((since.clone(), own.collect::<Vec<_>>()))
             }
         });
         Ok(())
@@ -118,9 +119,21 @@ fn an_update_that_replaces_resources_and_does_nothing_else_tells_them() {
     assert_eq!(take(store.snapshot()), None);
     let before = store.position.clone();
     let told = take(store.delta(std::slice::from_ref(&another), &[]));
-    assert_eq!(told, Some((before, vec![another.clone()])));
-    assert_eq!(take(store.delta(&[one.clone(), b.clone()], &[])), None);
-    assert_eq!(take(store.delta(std::slice::from_ref(&another), &[b])), None);
+    let [was_one, is_another] = [&one, &another].map(|it| Some(it.clone()));
+    assert_eq!(told, Some((before, vec![(was_one.clone(), is_another.clone())])));
+    let mut take = |update| take(update).map(|(_, told)| told);
+    let back = (is_another, was_one.clone());
+    let told = take(store.delta(&[one.clone(), b.clone()], &[]));
+    assert_eq!(told, Some(vec![back, (None, Some(b.clone()))]));
+    let told = take(store.delta(&[], std::slice::from_ref(&b)));
+    assert_eq!(told, Some(vec![(Some(b.clone()), None)]));
+    // Each key once, and what is sent and removed stays.
+    let mut both = store.delta(std::slice::from_ref(&one), &[]);
+    both.remove.extend(both.upsert.iter().filter_map(|it| it.key.clone()));
+    assert_eq!(take(both), Some(vec![(was_one.clone(), was_one)]));
+    let mut twice = store.delta(&[], std::slice::from_ref(&one));
+    twice.remove.extend_from_within(..);
+    assert_eq!(take(twice), Some(vec![(Some(one), None)]));
     let many = (0..=TOLD_MAX).map(|number| Resource::Upstream(upstream(&number.to_string(), "m")));
     let many: Vec<_> = many.collect();
     assert_eq!(take(store.delta(&many, &[])), None);

@@ -101,6 +101,11 @@ impl ToolEntry {
         [kind::TOOL, self.upstream_id().unwrap_or_default(), &self.id]
     }
 
+    /// What tools of one upstream are listed by, and those that are authored here.
+    pub(super) fn order(&self) -> impl Ord + '_ {
+        (&*self.name, &*self.id)
+    }
+
     /// Whether it was read of the same resource.
     pub(super) fn is_of(&self, tool: &ToolResource) -> bool {
         let ToolResource { id, name, target, definition, needs_client_capabilities, aliases } =

@@ -7,7 +7,7 @@ use proto::{
     resource::{ToolTarget, kind},
 };
 
-use super::Parts;
+use super::parts::Parts;
 
 /// Every broken reference of a configuration, with resource and field.
 pub(super) fn check(parts: &Parts<'_>) -> Vec<FieldError> {

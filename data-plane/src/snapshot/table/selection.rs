@@ -147,7 +147,7 @@ impl<'a> Selection<'a> {
             singles.filter(|tool| tool.upstream_id().is_none_or(|id| enabled(id).is_some()));
         let whole = upstreams.iter().flat_map(|upstream| self.tools_of(&upstream.id));
         for tool in whole.chain(singles.map(|tool| Arc::clone(tool))) {
-            if taken.insert(tool.id.clone()) {
+            if taken.insert(Arc::as_ptr(&tool)) {
                 chosen.push(tool);
             }
         }

@@ -4,8 +4,11 @@ mod entries;
 
 use proto::{
     EntryKind, Era, Role, Secret, UpstreamName,
-    entry::EntryReference,
-    resource::{EndedSession, EndedSessionsResource, ToolResource, ToolTarget},
+    entry::{EntryReference, EntryResource},
+    resource::{
+        EndedSession, EndedSessionsResource, Key, KeyResource, TokenResource, ToolResource,
+        ToolTarget, VirtualServerResource,
+    },
     upstream::{CatalogScope, Transport},
     virtual_server::Naming,
 };

@@ -3,18 +3,18 @@
 
 use std::sync::Arc;
 
-use ahash::{AHashMap, AHashSet};
+use ahash::AHashSet;
 use bytes::Bytes;
 use proto::{EntryKind, Era, resource::UpstreamResource, virtual_server::Naming};
 
 use super::{
-    chunked::Chunked,
+    changed::ToolChange,
     entry::ToolEntry,
     extensions::Extensions,
     private::{PerCaller, PrivateCatalog},
     rendered::{Item, Lists},
-    replaced::Replaced,
     shelf::{Share, Shelf},
+    toolbox::{self, Toolbox},
 };
 use crate::mcp::{
     Capabilities,
@@ -49,14 +49,9 @@ pub struct View {
     pub name: Box<str>,
     /// What the upstreams tell models, under headings; may be empty.
     pub instructions: Box<str>,
-    /// What tools are called here, in the order of the list.
-    names: Arc<[Box<str>]>,
-    /// The tools in the same order.
-    tools: Chunked<Arc<ToolEntry>>,
-    /// Where in that order the tool of a name is.
-    by_name: Arc<AHashMap<Box<str>, usize>>,
+    tools: Toolbox,
     shelf: Arc<Shelf>,
-    /// All capabilities that anything here needs: others make no difference.
+    /// All capabilities that anything here needs or has needed: others make no difference.
     relevant: Capabilities,
     lists: Lists,
     /// What upstreams of tools shown here offer, if it is tasks; in the order of the tools.
@@ -89,10 +84,7 @@ pub(super) struct Recipe {
 impl Recipe {
     /// What a tool is called here.
     pub(super) fn name_of<'t>(&self, tool: &'t ToolEntry) -> &'t str {
-        match self.naming {
-            Naming::Prefix => &tool.name,
-            Naming::Bare => tool.original_name(),
-        }
+        toolbox::name_of(self.naming, tool)
     }
 
     /// Who may ask: all upstreams that it has, also those of which nothing is shown yet.
@@ -115,29 +107,7 @@ impl View {
 
     /// A view that is the same for all who get it.
     pub(super) fn of(recipe: &Recipe, ttl_ms: u32) -> Self {
-        let Recipe { id, name, naming, tools, tasks, shares, unlisted } = recipe;
-        let mut shown: Vec<&Arc<ToolEntry>> = Vec::with_capacity(tools.len());
-        let mut names: Vec<Box<str>> = Vec::with_capacity(tools.len());
-        let mut by_name: AHashMap<Box<str>, usize> = AHashMap::with_capacity(tools.len());
-        for tool in tools {
-            let shown_as = recipe.name_of(tool);
-            if by_name.contains_key(shown_as) {
-                tracing::warn!(
-                    server = &**name,
-                    tool = &*tool.name,
-                    "`{shown_as}` is taken, tool left out"
-                );
-                continue;
-            }
-            by_name.insert(shown_as.into(), shown.len());
-            names.push(shown_as.into());
-            shown.push(tool);
-        }
-        for (place, tool) in shown.iter().enumerate() {
-            for alias in &tool.aliases {
-                by_name.entry(alias.as_str().into()).or_insert(place);
-            }
-        }
+        let Recipe { id, name, naming, tools: _, tasks, shares, unlisted } = recipe;
         let mut view = Self {
             id: id.clone(),
             name: name.clone(),
@@ -145,9 +115,7 @@ impl View {
                 let is_told = it.is_whole && !unlisted.contains(it.upstream.id.as_str());
                 is_told.then_some(&*it.upstream)
             })),
-            names: names.into(),
-            tools: shown.into_iter().cloned().collect(),
-            by_name: by_name.into(),
+            tools: Toolbox::new(recipe),
             shelf: Shelf::new(shares, *naming, name).into(),
             relevant: Capabilities::NONE,
             lists: Lists::default(),
@@ -164,21 +132,25 @@ impl View {
         view
     }
 
-    /// The same with other descriptions of tools, which are found under the same names; `None` if
-    /// none of them is here. It is the same for all who see it.
-    pub(super) fn with_tools(&self, replaced: &[Replaced]) -> Option<Self> {
-        let place = |it: &Replaced| Some((self.place_of(&it.old)?, Arc::clone(&it.new)));
-        let mut here = replaced.iter().filter_map(place).peekable();
-        here.peek()?;
-        Some(Self {
+    /// The same after these changes, itself if none is seen here; `None` if it has to be made anew.
+    /// It must be the same for all who see it.
+    pub(super) fn with_tools(self: &Arc<Self>, changes: &[ToolChange]) -> Option<Arc<Self>> {
+        let mut here = changes.iter().filter(|change| self.tools.concerns(change)).peekable();
+        if here.peek().is_none() {
+            return Some(Arc::clone(self));
+        }
+        let (mut tools, mut relevant) = (self.tools.clone(), self.relevant);
+        for change in here {
+            tools.take(change)?;
+            relevant = change.new.iter().fold(relevant, |all, new| all.or(new.needs));
+        }
+        Some(Arc::new(Self {
             id: self.id.clone(),
             name: self.name.clone(),
             instructions: self.instructions.clone(),
-            names: Arc::clone(&self.names),
-            tools: self.tools.with(here)?,
-            by_name: Arc::clone(&self.by_name),
+            tools,
             shelf: Arc::clone(&self.shelf),
-            relevant: self.relevant,
+            relevant,
             lists: Lists::default(),
             tasks: self.tasks.clone(),
             extensions: Arc::clone(&self.extensions),
@@ -186,14 +158,7 @@ impl View {
             unlisted: Arc::clone(&self.unlisted),
             ttl_ms: self.ttl_ms,
             private: None,
-        })
-    }
-
-    /// Where a tool is in the order of the list, if it is shown.
-    fn place_of(&self, tool: &Arc<ToolEntry>) -> Option<usize> {
-        let is_it = |place: &usize| self.tools.get(*place).is_some_and(|it| Arc::ptr_eq(it, tool));
-        let names = [&*tool.name, tool.original_name()];
-        names.into_iter().find_map(|name| self.by_name.get(name).copied().filter(is_it))
+        }))
     }
 
     /// The result of a list method for callers of this era with these capabilities: all in
@@ -317,7 +282,7 @@ impl View {
 
     /// The upstreams of what is here; one may come often.
     fn upstream_ids(&self) -> impl Iterator<Item = &str> {
-        let of_tools = self.tools.iter().filter_map(|tool| tool.upstream_id());
+        let of_tools = self.tools().filter_map(|(_, tool)| tool.upstream_id());
         self.shelf.upstreams().chain(of_tools)
     }
 
@@ -328,12 +293,12 @@ impl View {
 
     /// The tool that is called `name` here, or by an alias.
     pub fn tool(&self, name: &str) -> Option<&Arc<ToolEntry>> {
-        self.tools.get(*self.by_name.get(name)?)
+        self.tools.get(name)
     }
 
     /// Names and tools in the order of the list.
     pub fn tools(&self) -> impl Iterator<Item = (&str, &Arc<ToolEntry>)> {
-        self.names.iter().map(|name| &**name).zip(self.tools.iter())
+        self.tools.iter()
     }
 }
 
