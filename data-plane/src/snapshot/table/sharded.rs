@@ -6,8 +6,10 @@ use ahash::{AHashMap, RandomState};
 
 /// Names of one shard, about: copied where one of them changes.
 const NAMES: usize = 64;
-/// A shard with more of them than this makes for more shards.
+/// A shard with more of them than this makes for more shards, unless the others have few.
 const NAMES_MAX: usize = 4 * NAMES;
+/// Shards are the same in each process, so that what a change takes can be counted.
+const SEEDS: [u64; 4] = [1, 2, 3, 4];
 
 type Shard<V> = AHashMap<Box<str>, V>;
 
@@ -29,7 +31,8 @@ impl<V> Sharded<V> {
     /// Empty, to have about so many names.
     pub(super) fn for_names(count: usize) -> Self {
         let shards = (0..count.div_ceil(NAMES).max(1)).map(|_| Arc::default()).collect();
-        Self { shards, hasher: RandomState::new() }
+        let [a, b, c, d] = SEEDS;
+        Self { shards, hasher: RandomState::with_seeds(a, b, c, d) }
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&V> {
@@ -53,9 +56,12 @@ impl<V: Clone> Sharded<V> {
         before
     }
 
-    /// Has room for twice as many names.
+    /// Has room for twice as many names, unless there is room and names were chosen to crowd.
     fn grow(&mut self) {
         let count: usize = self.shards.iter().map(|shard| shard.len()).sum();
+        if count <= NAMES * self.shards.len() {
+            return;
+        }
         let mut other = Self::for_names(2 * count);
         for (name, value) in self.shards.iter().flat_map(|shard| shard.iter()) {
             if let Some(shard) = other.shard(name) {
