@@ -293,21 +293,24 @@ async fn wishes_outlive_the_session(over: Over) -> anyhow::Result<()> {
     drop(fixture);
     let _forgetful = over.serve_again(&address).await?;
     let mut updated = Vec::new();
-    let mut id = 6;
-    pipe.send(&call(id, "test_wishes", json!({}))).await?;
+    if let Over::Sse = over {
+        // The stream begins anew by itself. A call that is sent before would be lost with the old one.
+        let message = pipe.message().await?;
+        assert_eq!(
+            message.pointer("/method"),
+            Some(&"notifications/resources/updated".into()),
+            "{message}"
+        );
+        updated.extend(message.pointer("/params/uri").cloned());
+    }
+    pipe.send(&call(6, "test_wishes", json!({}))).await?;
     let answer = loop {
         let message = pipe.message().await?;
-        let error = message.pointer("/error/message").and_then(Value::as_str);
         match message.get("method").and_then(Value::as_str) {
             Some("notifications/resources/updated") => {
                 updated.extend(message.pointer("/params/uri").cloned());
             }
-            // It was on its way when the old stream broke: nobody knows whether it was done.
-            _ if error.is_some_and(|it| it.contains("broke the connection")) && id < 9 => {
-                id += 1;
-                pipe.send(&call(id, "test_wishes", json!({}))).await?;
-            }
-            _ if message.get("id") == Some(&id.into()) => break message,
+            _ if message.get("id") == Some(&6.into()) => break message,
             _ => anyhow::bail!("nobody asked for {message}"),
         }
     };
