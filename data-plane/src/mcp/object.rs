@@ -3,11 +3,14 @@
 
 mod skip;
 mod string;
+mod strings;
 
 use std::borrow::Cow;
 
 use ahash::AHashSet;
 use bytes::Bytes;
+
+pub use self::strings::LongStrings;
 
 /// A range of bytes of one body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -53,6 +56,8 @@ pub enum Unreadable {
 pub struct Cursor<'a> {
     text: &'a str,
     at: usize,
+    /// Strings of the text whose ends were found before.
+    known: &'a [Span],
 }
 
 /// What was seen of an object as a whole.
@@ -76,12 +81,17 @@ pub struct Member<N> {
 
 impl<'a> Cursor<'a> {
     pub fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self { text, at: 0, known: &[] }
+    }
+
+    /// The same of a text of which strings are known, by [`LongStrings`].
+    pub fn knowing(text: &'a str, known: &'a [Span]) -> Self {
+        Self { text, at: 0, known }
     }
 
     /// Starts in the middle of a text, so that spans are spans of the whole.
     pub fn starting_at(text: &'a str, at: usize) -> Self {
-        Self { text, at }
+        Self { text, at, known: &[] }
     }
 
     /// The next byte that is not white space, not consumed.
@@ -101,13 +111,13 @@ impl<'a> Cursor<'a> {
     /// Consumes one value of any kind, checked.
     pub fn value(&mut self) -> Result<Span, Unreadable> {
         self.peek();
-        self.skipped(skip::value)
+        self.skip_to(skip::value(self.text.as_bytes(), self.at, self.known))
     }
 
-    /// Consumes what `skip` finds the end of.
-    fn skipped(&mut self, skip: fn(&[u8], usize) -> Option<usize>) -> Result<Span, Unreadable> {
+    /// Consumes what ends there.
+    fn skip_to(&mut self, end: Option<usize>) -> Result<Span, Unreadable> {
         let start = self.at;
-        self.at = skip(self.text.as_bytes(), start).ok_or(self.syntax())?;
+        self.at = end.ok_or(self.syntax())?;
         Ok(Span { start, end: self.at })
     }
 
@@ -165,7 +175,7 @@ impl<'a> Cursor<'a> {
 
     fn key(&mut self) -> Result<(Cow<'a, str>, Span), Unreadable> {
         self.peek();
-        let span = self.skipped(string::end)?;
+        let span = self.skip_to(string::end(self.text.as_bytes(), self.at))?;
         let name = unquote(span.of(self.text)).ok_or(Unreadable::Syntax { at: span.start })?;
         Ok((name, span))
     }

@@ -1,18 +1,23 @@
 //! One HTTP request and its answer, within bounds of time and size.
 
+mod gathered;
+
 use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use self::gathered::Gathered;
 use super::{Limits, failure::CallFailure};
 use crate::{
     deadline::before,
     egress::{self, HttpClient},
+    mcp::Span,
 };
 
 /// How much of an error page is shown, in characters.
@@ -134,30 +139,54 @@ pub(crate) async fn send(
 }
 
 /// Reads a body whole. A body of one frame is not copied.
-pub(crate) async fn read_all(mut body: impl Answer, bounds: &Bounds) -> Result<Bytes, CallFailure> {
+pub(crate) async fn read_all(body: impl Answer, bounds: &Bounds) -> Result<Bytes, CallFailure> {
+    let mut more = BytesMut::new();
+    let only = gather(body, bounds, &mut more).await?;
+    Ok(only.unwrap_or_else(|| more.freeze()))
+}
+
+/// The same of a body that is UTF-8, with the long strings of it that were found.
+pub(crate) async fn read_text(
+    body: impl Answer,
+    bounds: &Bounds,
+) -> Result<(ByteString, Vec<Span>), CallFailure> {
+    let mut more = gathered::Text::default();
+    match gather(body, bounds, &mut more).await? {
+        Some(only) => {
+            let text = ByteString::try_from(only).map_err(|_| gathered::no_text());
+            text.map(|text| (text, Vec::new()))
+        }
+        None => more.end(),
+    }
+}
+
+/// Reads a body; gives it if it has one frame at most, else `more` has all of it.
+async fn gather(
+    mut body: impl Answer,
+    bounds: &Bounds,
+    more: &mut impl Gathered,
+) -> Result<Option<Bytes>, CallFailure> {
     let limit = bounds.message_max;
     if body.size_hint().lower() > limit as u64 {
         return Err(CallFailure::TooLarge { limit });
     }
     let mut first = Bytes::new();
-    let mut more = BytesMut::new();
-    while let Some(chunk) = next_chunk(&mut body, bounds).await? {
-        if first.len() + more.len() + chunk.len() > limit {
+    while let Some(frame) = next_chunk(&mut body, bounds).await? {
+        if first.len() + more.len() + frame.len() > limit {
             return Err(CallFailure::TooLarge { limit });
         }
-        if first.is_empty() && more.is_empty() {
-            first = chunk;
+        if first.is_empty() && more.len() == 0 {
+            first = frame;
             continue;
         }
-        if more.is_empty() {
-            // As much as is said to come, so that nothing is moved as it grows.
+        if !first.is_empty() {
             let rest = usize::try_from(body.size_hint().lower()).unwrap_or(limit);
-            more.reserve((first.len() + chunk.len()).saturating_add(rest).min(limit));
-            more.extend_from_slice(&std::mem::take(&mut first));
+            more.reserve((first.len() + frame.len()).saturating_add(rest).min(limit));
+            more.add(&std::mem::take(&mut first))?;
         }
-        more.extend_from_slice(&chunk);
+        more.add(&frame)?;
     }
-    Ok(if more.is_empty() { first } else { more.freeze() })
+    Ok((more.len() == 0).then_some(first))
 }
 
 /// The next bytes of a body; `None` at its end.

@@ -14,9 +14,15 @@ use crate::mcp::{
 
 /// Reads one message. The body is UTF-8 JSON without anything after it.
 pub fn parse(body: Bytes) -> Result<Message, ParseError> {
-    let text = ByteString::try_from(body).map_err(|_| ParseError::NotJson)?;
+    read(ByteString::try_from(body).map_err(|_| ParseError::NotJson)?, &[])
+}
+
+/// The same of a body that is known to be UTF-8, and some strings of it ([`LongStrings`]).
+///
+/// [`LongStrings`]: crate::mcp::object::LongStrings
+pub fn read(text: ByteString, known: &[Span]) -> Result<Message, ParseError> {
     let mut envelope = Envelope::default();
-    envelope.read(&text).map_err(|unreadable| match unreadable {
+    envelope.read(Cursor::knowing(&text, known), &text).map_err(|unreadable| match unreadable {
         Unreadable::Syntax { at: _ } => ParseError::NotJson,
         Unreadable::TooManyKeys => {
             ParseError::Invalid { problem: "an object has too many keys", id: None }
@@ -82,8 +88,7 @@ struct Envelope {
 }
 
 impl Envelope {
-    fn read(&mut self, text: &str) -> Result<(), Unreadable> {
-        let mut cursor = Cursor::new(text);
+    fn read(&mut self, mut cursor: Cursor<'_>, text: &str) -> Result<(), Unreadable> {
         if cursor.peek() == Some(b'{') {
             let envelope = cursor.object(|cursor, name, _| self.field(cursor, &name, text))?;
             if envelope.has_duplicates {

@@ -1,21 +1,21 @@
 //! Finds where JSON values end (RFC 8259), checked.
 
-use super::string;
+use super::{Span, string, strings};
 
 /// Where the value ends that begins at `at`; `None` if there is none. What follows it is the
-/// caller's to check: of `01` the value is `0`.
-pub(super) fn value(bytes: &[u8], at: usize) -> Option<usize> {
+/// caller's to check: of `01` the value is `0`. `known` are strings whose ends were found before.
+pub(super) fn value(bytes: &[u8], at: usize, known: &[Span]) -> Option<usize> {
     match bytes.get(at)? {
-        b'{' | b'[' => nested(bytes, at),
-        _ => plain(bytes, at),
+        b'{' | b'[' => nested(bytes, at, known),
+        _ => plain(bytes, at, known),
     }
 }
 
 /// The same of a value that holds no others.
-fn plain(bytes: &[u8], at: usize) -> Option<usize> {
+fn plain(bytes: &[u8], at: usize, known: &[Span]) -> Option<usize> {
     let word = |word: &[u8]| bytes.get(at..)?.starts_with(word).then_some(at + word.len());
     match bytes.get(at)? {
-        b'"' => string::end(bytes, at),
+        b'"' => strings::end(known, at).or_else(|| string::end(bytes, at)),
         b't' => word(b"true"),
         b'f' => word(b"false"),
         b'n' => word(b"null"),
@@ -94,7 +94,7 @@ impl Nesting {
 }
 
 /// Where the object or array ends that begins at `at`, however deep it is.
-fn nested(bytes: &[u8], mut at: usize) -> Option<usize> {
+fn nested(bytes: &[u8], mut at: usize, known: &[Span]) -> Option<usize> {
     let mut nesting = Nesting::default();
     // Each turn takes one value, or what opens one, and all that it closes.
     loop {
@@ -111,7 +111,7 @@ fn nested(bytes: &[u8], mut at: usize) -> Option<usize> {
                 continue;
             }
         } else {
-            at = space(bytes, plain(bytes, at)?);
+            at = space(bytes, plain(bytes, at, known)?);
         }
         loop {
             match (bytes.get(at)?, nesting.innermost()) {
@@ -151,7 +151,7 @@ mod tests {
     #[track_caller]
     fn check(text: &str) -> bool {
         let bytes = text.as_bytes();
-        let end = value(bytes, space(bytes, 0)).map(|end| space(bytes, end));
+        let end = value(bytes, space(bytes, 0), &[]).map(|end| space(bytes, end));
         let is_ours = end == Some(text.len());
         assert_eq!(is_ours, serde_json::from_str::<&RawValue>(text).is_ok(), "{text:?}");
         is_ours
@@ -161,9 +161,12 @@ mod tests {
     fn what_is_deep_is_read_to_its_end() {
         for depth in [1, 63, 64, 65, 128, 129, 500, 100_000] {
             let text = format!("{}1{}", r#"[{"a":"#.repeat(depth), "}]".repeat(depth));
-            assert_eq!(value(text.as_bytes(), 0), Some(text.len()));
-            assert_eq!(value(text.replace("}]}]", "}}]]").as_bytes(), 0).is_some(), depth == 1);
-            assert_eq!(value(&text.as_bytes()[..text.len() - 1], 0), None);
+            assert_eq!(value(text.as_bytes(), 0, &[]), Some(text.len()));
+            assert_eq!(
+                value(text.replace("}]}]", "}}]]").as_bytes(), 0, &[]).is_some(),
+                depth == 1
+            );
+            assert_eq!(value(&text.as_bytes()[..text.len() - 1], 0, &[]), None);
         }
     }
 

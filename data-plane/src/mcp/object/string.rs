@@ -7,6 +7,8 @@ use wide::u8x16;
 const BLOCK: usize = 64;
 /// How many of a string are looked at first: most strings are names.
 const LANE: usize = 16;
+/// How many bytes may belong to an escape after the one behind its backslash.
+const ESCAPE_MAX: usize = 4;
 /// Every other bit, beginning with the first.
 const EVEN: u64 = 0x5555_5555_5555_5555;
 
@@ -16,39 +18,83 @@ pub(super) fn end(bytes: &[u8], at: usize) -> Option<usize> {
     if bytes.get(at) != Some(&b'"') {
         return None;
     }
-    end_of_short(bytes, at + 1).or_else(|| end_of_any(bytes, at + 1))
+    end_of_short(bytes, at + 1).or_else(|| Search::new(at).finish(bytes))
 }
 
 /// The same of a string in which nothing is escaped, and whose first byte within its quotes is at
 /// `at`; `None` if that takes more than one look.
 #[inline]
 fn end_of_short(bytes: &[u8], at: usize) -> Option<usize> {
-    let found = Found::of(bytes.get(at..)?.first_chunk::<LANE>()?);
-    let stops = found.quotes | found.backslashes | found.controls;
+    let lane = u8x16::new(*bytes.get(at..)?.first_chunk()?);
+    let quotes = equal(lane, b'"');
+    let stops = (quotes | equal(lane, b'\\') | controls(lane)).to_bitmask();
     let first = stops & stops.wrapping_neg();
-    (found.quotes & first != 0).then(|| at + lowest(first) + 1)
+    (quotes.to_bitmask() & first != 0).then(|| at + lowest(first.into()) + 1)
 }
 
-/// The same of any string.
-fn end_of_any(bytes: &[u8], mut at: usize) -> Option<usize> {
-    let mut carry = 0;
-    loop {
-        let rest = bytes.get(at..)?;
-        let found = rest.first_chunk::<BLOCK>().map_or_else(|| Found::of_last(rest), Found::of);
-        if found.quotes | found.backslashes | found.controls | carry != 0 {
-            let escaped = escaped(found.backslashes, &mut carry);
-            let ends = found.quotes & !escaped;
-            let inside = ends.wrapping_sub(1) & !ends;
-            // These two may be escaped always, and most that are escaped are these.
-            let others = escaped & !(found.quotes | found.backslashes);
-            if found.controls & inside != 0 || !are_escapes(bytes, at, others & inside) {
-                return None;
-            }
-            if ends != 0 {
-                return Some(at + lowest(ends) + 1);
+/// The search for the end of one string, block by block. The text may come meanwhile.
+#[derive(Debug)]
+pub(super) struct Search {
+    /// Where the next block begins.
+    at: usize,
+    /// 1 if its first byte stands behind a backslash that is not escaped.
+    carry: u64,
+}
+
+/// What is no string.
+#[derive(Debug)]
+pub(super) struct NoString;
+
+impl Search {
+    /// Of the string whose first quotes are at `at`.
+    pub(super) fn new(at: usize) -> Self {
+        Self { at: at + 1, carry: 0 }
+    }
+
+    /// Where the string ends, if that is certain by what there is of the text; `None` if not.
+    pub(super) fn go_on(&mut self, bytes: &[u8]) -> Option<Result<usize, NoString>> {
+        loop {
+            let rest = bytes.get(self.at..).filter(|rest| rest.len() >= BLOCK + ESCAPE_MAX)?;
+            if let Some(ended) = self.block(bytes, rest.first_chunk()?) {
+                return Some(ended);
             }
         }
-        at += BLOCK;
+    }
+
+    /// Where the string ends, if there is no more of the text; `None` if it is no string.
+    pub(super) fn finish(mut self, bytes: &[u8]) -> Option<usize> {
+        if let Some(ended) = self.go_on(bytes) {
+            return ended.ok();
+        }
+        // What is missing is found to be controls, so that no string goes on there.
+        let mut last = [0; 2 * BLOCK + ESCAPE_MAX];
+        last.iter_mut().zip(bytes.get(self.at..)?).for_each(|(to, from)| *to = *from);
+        let end = Self { at: 0, ..self }.go_on(&last)?.ok()?;
+        Some(self.at + end)
+    }
+
+    /// Takes one block; `None` if the string goes on.
+    fn block(&mut self, bytes: &[u8], block: &[u8; BLOCK]) -> Option<Result<usize, NoString>> {
+        let at = self.at;
+        self.at += BLOCK;
+        let all = |byte| bits(block, |lane| equal(lane, byte));
+        let (quotes, backslashes) = (all(b'"'), all(b'\\'));
+        let has_controls = has_controls(block);
+        if !has_controls && quotes | backslashes | self.carry == 0 {
+            return None;
+        }
+        let escaped = escaped(backslashes, &mut self.carry);
+        let ends = quotes & !escaped;
+        let inside = ends.wrapping_sub(1) & !ends;
+        // These three may be escaped always, and most that are escaped are these.
+        let others = escaped & !(quotes | backslashes | all(b'n'));
+        if has_controls && bits(block, controls) & inside != 0 {
+            return Some(Err(NoString));
+        }
+        if !are_escapes(bytes, at, others & inside) {
+            return Some(Err(NoString));
+        }
+        (ends != 0).then(|| Ok(at + lowest(ends) + 1))
     }
 }
 
@@ -92,36 +138,31 @@ fn escaped(backslashes: u64, carry: &mut u64) -> u64 {
     (EVEN ^ carried << 1) & behind
 }
 
-/// What there is in a block, a bit for each byte.
-struct Found {
-    quotes: u64,
-    backslashes: u64,
-    controls: u64,
+/// Which bytes of a block are so, a bit for each: `is` sets all bits of those, and none of others.
+#[inline]
+fn bits(block: &[u8; BLOCK], is: impl Fn(u8x16) -> u8x16) -> u64 {
+    let (lanes, _) = block.as_chunks::<LANE>();
+    let of_lanes = lanes.iter().map(|lane| u64::from(is(u8x16::new(*lane)).to_bitmask()));
+    of_lanes.rev().fold(0, |bits, of_lane| bits << LANE | of_lane)
 }
 
-impl Found {
-    /// `N` is a multiple of [`LANE`], and not more than [`BLOCK`].
-    #[inline]
-    fn of<const N: usize>(block: &[u8; N]) -> Self {
-        let mut found = Self { quotes: 0, backslashes: 0, controls: 0 };
-        let (lanes, _) = block.as_chunks::<LANE>();
-        for (number, lane) in lanes.iter().enumerate() {
-            let lane = u8x16::new(*lane);
-            let bits = |is: u8x16| u64::from(is.to_bitmask()) << (number * LANE);
-            found.quotes |= bits(lane.simd_eq(u8x16::splat(b'"')));
-            found.backslashes |= bits(lane.simd_eq(u8x16::splat(b'\\')));
-            found.controls |= bits(lane.simd_eq(lane.min(u8x16::splat(0x1f))));
-        }
-        found
-    }
+#[inline]
+fn equal(lane: u8x16, byte: u8) -> u8x16 {
+    lane.simd_eq(u8x16::splat(byte))
+}
 
-    /// The same of the last bytes of a text, less than a block. What is missing of it is found to
-    /// be controls, so that no string goes on there.
-    fn of_last(rest: &[u8]) -> Self {
-        let mut block = [0; BLOCK];
-        block.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-        Self::of(&block)
-    }
+/// What must be escaped in strings, but for quotes and backslashes.
+#[inline]
+fn controls(lane: u8x16) -> u8x16 {
+    lane.simd_eq(lane.min(u8x16::splat(0x1f)))
+}
+
+/// Whether any byte of a block is one, which few have.
+#[inline]
+fn has_controls(block: &[u8; BLOCK]) -> bool {
+    let (lanes, _) = block.as_chunks::<LANE>();
+    let least = lanes.iter().fold(u8x16::MAX, |least, lane| least.min(u8x16::new(*lane)));
+    controls(least).to_bitmask() != 0
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::{
     egress::OriginBody,
     mcp::{
         Kind, Message, code,
-        message::{is_batch, parse},
+        message::{ParseError, is_batch, parse, read},
     },
     upstream::{
         batch,
@@ -51,17 +51,19 @@ pub(super) async fn read_whole(
     let status = response.status();
     if status.is_success() {
         let media = fetch::media_type(response.headers());
-        let other = (!media.eq_ignore_ascii_case("application/json")).then(|| media.to_owned());
-        let body = fetch::read_all(response.into_body(), bounds).await?;
-        if body.is_empty() {
-            return Err(CallFailure::NoResponse);
+        if !media.eq_ignore_ascii_case("application/json") {
+            let media = media.to_owned();
+            let body = fetch::read_all(response.into_body(), bounds).await?;
+            let failure = CallFailure::ContentType(media);
+            return Err(if body.is_empty() { CallFailure::NoResponse } else { failure });
         }
-        return match other {
-            Some(media) => Err(CallFailure::ContentType(media)),
-            None if is_batch(&body) && session.is_some_and(Session::has_batches) => {
-                batch::messages(&body).map(|messages| Some(Whole::Several(messages)))
+        let (body, strings) = fetch::read_text(response.into_body(), bounds).await?;
+        return match body.as_bytes() {
+            none if none.is_empty() => Err(CallFailure::NoResponse),
+            several if is_batch(several) && session.is_some_and(Session::has_batches) => {
+                batch::messages(several).map(|messages| Some(Whole::Several(messages)))
             }
-            None => take_whole(body, (relay, name)).map(Some),
+            _ => take_whole(read(body, &strings), (relay, name)).map(Some),
         };
     }
     let body = Box::pin(fetch::read_refusal(response.into_body(), bounds)).await;
@@ -77,15 +79,18 @@ pub(super) async fn read_whole(
         return Ok(None);
     }
     // Modern upstreams answer errors with a status of its own; the body is what counts.
-    let taken = take_whole(body.clone(), (relay, name));
+    let taken = take_whole(parse(body.clone()), (relay, name));
     taken.map(Some).map_err(|failure| match failure {
         mismatch if repair::is_mismatch(&mismatch) => mismatch,
         _ => CallFailure::HttpStatus { status: code, excerpt: fetch::excerpt(&body) },
     })
 }
 
-fn take_whole(body: Bytes, (relay, name): (&Relay, &str)) -> Result<Whole, CallFailure> {
-    let message = parse(body).map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
+fn take_whole(
+    message: Result<Message, ParseError>,
+    (relay, name): (&Relay, &str),
+) -> Result<Whole, CallFailure> {
+    let message = message.map_err(|error| CallFailure::NotJsonRpc(error.to_string()))?;
     match relay.take(message, name)? {
         Taken::Response { body, code } => Ok(Whole::One(Answer::Whole(body), code)),
         Taken::InputRequired { message, code } => Ok(Whole::One(Answer::Input(message), code)),
