@@ -4,8 +4,10 @@
 
 mod answers;
 mod ask;
+mod executions;
 mod extension;
 mod inputs;
+mod listeners;
 mod notes;
 mod pipes;
 mod prompts;
@@ -18,7 +20,6 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams,
@@ -26,9 +27,9 @@ use rmcp::model::{
     CustomRequest, CustomResult, GetPromptRequestParams, GetPromptResponse, GetTaskParams,
     GetTaskResult, Implementation, JsonObject, ListPromptsResult, ListResourceTemplatesResult,
     ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
-    ReadResourceRequestParams, ReadResourceResponse, RequestStateCodec,
-    ResourceUpdatedNotificationParam, ServerCapabilities, ServerConfig, SetLevelRequestParams,
-    SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskParams,
+    ReadResourceRequestParams, ReadResourceResponse, RequestStateCodec, ServerCapabilities,
+    ServerConfig, SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool,
+    UnsubscribeRequestParams, UpdateTaskParams,
 };
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext, SubscriptionSink};
 use rmcp::task_manager::TaskManager;
@@ -36,6 +37,7 @@ use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+pub use executions::{Execution, Executions};
 pub use pipes::{Subprotocol, start_sse, start_websocket};
 pub use serve::{Server, serve_stdio, start};
 pub use sleeps::Sleeps;
@@ -86,37 +88,6 @@ pub struct Fixture {
     heard: Arc<std::sync::Mutex<Vec<Value>>>,
 }
 
-/// Every tool call that was begun, in order. Clones share them.
-#[derive(Clone, Default)]
-pub struct Executions(Arc<std::sync::Mutex<Vec<Execution>>>);
-
-/// One call of a tool.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Execution {
-    /// The session of the HTTP request that carried it, if there is one.
-    pub session: Option<String>,
-    pub tool: String,
-    pub arguments: Value,
-}
-
-impl Executions {
-    /// All so far.
-    pub fn all(&self) -> Vec<Execution> {
-        self.0.lock().map(|all| all.clone()).unwrap_or_default()
-    }
-
-    fn begin(&self, request: &CallToolRequestParams, context: &RequestContext<RoleServer>) {
-        let head = context.extensions.get::<http::request::Parts>();
-        let session = head.and_then(|head| head.headers.get("mcp-session-id"));
-        let session = session.and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let arguments = request.arguments.clone().map_or(Value::Null, Value::Object);
-        let execution = Execution { session, tool: request.name.to_string(), arguments };
-        if let Ok(mut all) = self.0.lock() {
-            all.push(execution);
-        }
-    }
-}
-
 impl Fixture {
     /// A fixture that speaks `era`; fails only if its own tool list is not valid JSON.
     pub fn new(era: Era) -> Result<Self, serde_json::Error> {
@@ -147,49 +118,6 @@ impl Fixture {
         };
         is_changed.fetch_xor(true, Ordering::Relaxed);
         self.announce(change, context).await;
-    }
-
-    /// Says to all who listen that a resource changed, and to a legacy caller.
-    async fn touch(&self, uri: &str, context: &RequestContext<RoleServer>) {
-        if context.protocol_version() != Some(ProtocolVersion::V_2026_07_28) {
-            let updated = ResourceUpdatedNotificationParam::new(uri);
-            context.peer.notify_resource_updated(updated).await.ok();
-        }
-        for listener in self.all_listeners().await {
-            // Those that listen to something else refuse it.
-            listener.notify_resource_updated(uri).await.ok();
-        }
-    }
-
-    /// All who were told that they are: rmcp acknowledges a subscription before it hands it out.
-    async fn all_listeners(&self) -> Vec<SubscriptionSink> {
-        let promised = self.promised.load(Ordering::SeqCst);
-        for _ in 0..100 {
-            if self.next_listener.load(Ordering::SeqCst) >= promised {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        // Who went away before that never comes.
-        self.next_listener.fetch_max(promised, Ordering::SeqCst);
-        self.listeners.lock().await.values().cloned().collect()
-    }
-
-    /// Tells everyone who listens, and a legacy caller, which listens by being there.
-    async fn announce(&self, change: ListChange, context: &RequestContext<RoleServer>) {
-        if context.protocol_version() != Some(ProtocolVersion::V_2026_07_28) {
-            match change {
-                ListChange::Tools => context.peer.notify_tool_list_changed().await.ok(),
-                ListChange::Prompts => context.peer.notify_prompt_list_changed().await.ok(),
-            };
-        }
-        for listener in self.all_listeners().await {
-            // A listener that went away meanwhile, or wants something else, has nothing to hear.
-            match change {
-                ListChange::Tools => listener.notify_tool_list_changed().await.ok(),
-                ListChange::Prompts => listener.notify_prompt_list_changed().await.ok(),
-            };
-        }
     }
 
     /// The tools as they are now; one of them says how often they changed.

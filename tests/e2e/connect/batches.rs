@@ -1,6 +1,6 @@
 //! Several messages on one line, as clients of 2025-03-26 may send them.
 
-use super::*;
+use super::{anew::Over, *};
 
 /// Begins a session that has batches.
 async fn initialize(pipe: &mut Pipe) -> anyhow::Result<()> {
