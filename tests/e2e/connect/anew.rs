@@ -73,12 +73,28 @@ impl Over {
         anyhow::bail!("{address} is still taken")
     }
 
+    /// The resource that is said to have changed before anything is asked. Over SSE the stream
+    /// begins anew by itself, and what is asked before that is lost with the old one.
+    pub(super) async fn news(self, pipe: &mut Pipe) -> anyhow::Result<Option<Value>> {
+        match self {
+            Self::Http => Ok(None),
+            Self::Sse => updated(&pipe.message().await?).map(Some),
+        }
+    }
+
     pub(super) fn pipe(self, url: &str) -> anyhow::Result<Pipe> {
         match self {
             Self::Http => Pipe::run("connect", &["--url", url], &[]),
             Self::Sse => Pipe::run("translate", &["--connect-sse", url], &[]),
         }
     }
+}
+
+/// Which resource a message says to have changed.
+pub(super) fn updated(message: &Value) -> anyhow::Result<Value> {
+    let method = message.get("method").and_then(Value::as_str);
+    ensure!(method == Some("notifications/resources/updated"), "nobody asked for {message}");
+    message.pointer("/params/uri").cloned().context("no URI")
 }
 
 /// Says what it wants to hear of, loses its session, and wants to hear of the same.
@@ -101,30 +117,17 @@ async fn wishes_outlive_the_session(over: Over) -> anyhow::Result<()> {
     assert_eq!(text(&pipe.answer(5).await?), Some(&*wishes));
     drop(fixture);
     let _forgetful = over.serve_again(&address).await?;
-    let mut updated = Vec::new();
-    if let Over::Sse = over {
-        // The stream begins anew by itself. A call that is sent before would be lost with the old one.
-        let message = pipe.message().await?;
-        assert_eq!(
-            message.pointer("/method"),
-            Some(&"notifications/resources/updated".into()),
-            "{message}"
-        );
-        updated.extend(message.pointer("/params/uri").cloned());
-    }
+    let mut changed: Vec<_> = over.news(&mut pipe).await?.into_iter().collect();
     pipe.send(&call(6, "test_wishes", json!({}))).await?;
     let answer = loop {
         let message = pipe.message().await?;
-        match message.get("method").and_then(Value::as_str) {
-            Some("notifications/resources/updated") => {
-                updated.extend(message.pointer("/params/uri").cloned());
-            }
-            _ if message.get("id") == Some(&6.into()) => break message,
-            _ => anyhow::bail!("nobody asked for {message}"),
+        if message.get("id") == Some(&6.into()) {
+            break message;
         }
+        changed.push(updated(&message)?);
     };
     assert_eq!(text(&answer), Some(&*wishes), "{answer}");
-    assert_eq!(updated, [uris[1]], "it may have changed meanwhile");
+    assert_eq!(changed, [uris[1]], "it may have changed meanwhile");
     assert_eq!(pipe.end().await?, 0);
     Ok(())
 }

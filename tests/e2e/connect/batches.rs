@@ -1,6 +1,9 @@
 //! Several messages on one line, as clients of 2025-03-26 may send them.
 
-use super::{anew::Over, *};
+use super::{
+    anew::{Over, updated},
+    *,
+};
 
 /// Begins a session that has batches.
 async fn initialize(pipe: &mut Pipe) -> anyhow::Result<()> {
@@ -73,9 +76,13 @@ async fn wishes_of_a_batch(over: Over) -> anyhow::Result<()> {
     }
     drop(fixture);
     let _forgetful = over.serve_again(&address).await?;
+    let news = over.news(&mut pipe).await?;
     pipe.send(&json!([3, 4].map(|id| call(id, "test_wishes", json!({}))))).await?;
-    let updated = pipe.message().await?;
-    assert_eq!(updated.pointer("/params/uri"), Some(&uri.into()), "{updated}");
+    let changed = match news {
+        Some(changed) => changed,
+        None => updated(&pipe.message().await?)?,
+    };
+    assert_eq!(changed, uri);
     let answers = pipe.message().await?;
     let wishes = format!("Error {uri}");
     for id in [3, 4] {
