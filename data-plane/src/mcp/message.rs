@@ -10,7 +10,8 @@ use super::{method::Method, object::Member};
 
 mod read;
 
-pub use self::read::{is_batch, parse, read, split};
+pub(crate) use self::read::parse_knowing;
+pub use self::read::{is_batch, parse, split};
 pub use super::object::Span;
 
 /// `_meta` keys that the modern era reserves (MCP 2026-07-28, basic).

@@ -1,16 +1,16 @@
 //! Walks JSON objects in place: members as byte spans of the text, nothing copied. One pass over
 //! the text both validates it and finds the spans.
 
+mod long_strings;
 mod skip;
 mod string;
-mod strings;
 
 use std::borrow::Cow;
 
 use ahash::AHashSet;
 use bytes::Bytes;
 
-pub use self::strings::LongStrings;
+pub(crate) use self::long_strings::LongStrings;
 
 /// A range of bytes of one body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -85,7 +85,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The same of a text of which strings are known, by [`LongStrings`].
-    pub fn knowing(text: &'a str, known: &'a [Span]) -> Self {
+    pub(crate) fn knowing(text: &'a str, known: &'a [Span]) -> Self {
         Self { text, at: 0, known }
     }
 

@@ -253,3 +253,33 @@ pub(crate) fn media_type(headers: &HeaderMap) -> &str {
 pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
     media_type(headers).eq_ignore_ascii_case("text/event-stream")
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    async fn read(frames: &[&[u8]]) -> Result<(ByteString, Vec<Span>), CallFailure> {
+        let frames = frames.iter().map(|frame| Ok(Frame::data(Bytes::copy_from_slice(frame))));
+        let body = StreamBody::new(stream::iter(frames.collect::<Vec<hyper::Result<_>>>()));
+        read_text(body, &Bounds::of_call(&Limits::default())).await
+    }
+
+    #[tokio::test]
+    async fn a_long_string_is_known_however_it_is_cut() {
+        let string = format!("\"{}\"", "é\\n".repeat(40_000));
+        let text = format!("[\"short\",{string}]");
+        for cut in [1, 3, 10, 11, 12, 100_000, text.len() - 1] {
+            let (one, two) = text.as_bytes().split_at(cut);
+            let (read, known) = read(&[one, two]).await.unwrap();
+            assert!(read == text, "cut at {cut}");
+            let known: Vec<_> = known.iter().map(|span| span.of(&read)).collect();
+            assert!(known == [&*string], "cut at {cut}");
+        }
+        assert_eq!(read(&[b"[", b"1]"]).await.unwrap(), ("[1]".into(), Vec::new()));
+        assert_eq!(read(&[]).await.unwrap(), ("".into(), Vec::new()));
+    }
+}

@@ -14,13 +14,13 @@ use crate::mcp::{
 
 /// Reads one message. The body is UTF-8 JSON without anything after it.
 pub fn parse(body: Bytes) -> Result<Message, ParseError> {
-    read(ByteString::try_from(body).map_err(|_| ParseError::NotJson)?, &[])
+    parse_knowing(ByteString::try_from(body).map_err(|_| ParseError::NotJson)?, &[])
 }
 
 /// The same of a body that is known to be UTF-8, and some strings of it ([`LongStrings`]).
 ///
 /// [`LongStrings`]: crate::mcp::object::LongStrings
-pub fn read(text: ByteString, known: &[Span]) -> Result<Message, ParseError> {
+pub(crate) fn parse_knowing(text: ByteString, known: &[Span]) -> Result<Message, ParseError> {
     let mut envelope = Envelope::default();
     envelope.read(Cursor::knowing(&text, known), &text).map_err(|unreadable| match unreadable {
         Unreadable::Syntax { at: _ } => ParseError::NotJson,

@@ -1,6 +1,6 @@
 //! Finds where JSON values end (RFC 8259), checked.
 
-use super::{Span, string, strings};
+use super::{Span, long_strings, string};
 
 /// Where the value ends that begins at `at`; `None` if there is none. What follows it is the
 /// caller's to check: of `01` the value is `0`. `known` are strings whose ends were found before.
@@ -15,7 +15,7 @@ pub(super) fn value(bytes: &[u8], at: usize, known: &[Span]) -> Option<usize> {
 fn plain(bytes: &[u8], at: usize, known: &[Span]) -> Option<usize> {
     let word = |word: &[u8]| bytes.get(at..)?.starts_with(word).then_some(at + word.len());
     match bytes.get(at)? {
-        b'"' => strings::end(known, at).or_else(|| string::end(bytes, at)),
+        b'"' => long_strings::end(known, at).or_else(|| string::end(bytes, at)),
         b't' => word(b"true"),
         b'f' => word(b"false"),
         b'n' => word(b"null"),

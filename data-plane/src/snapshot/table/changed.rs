@@ -1,5 +1,5 @@
 //! A configuration in which some tools came, went or are others now: all else is shared with the one
-//! before, so that it costs what the change is and not what the whole is.
+//! before, so that it costs what the change is and hardly what the whole is.
 
 use std::{collections::hash_map::Entry, sync::Arc};
 
@@ -16,9 +16,34 @@ use crate::{
 };
 
 /// One tool before a change and after it.
-pub(super) struct ToolChange {
-    pub(super) old: Option<Arc<ToolEntry>>,
-    pub(super) new: Option<Arc<ToolEntry>>,
+pub(super) enum ToolChange {
+    /// It differs in what clients are shown of it alone.
+    Described { old: Arc<ToolEntry>, new: Arc<ToolEntry> },
+    /// It came, went, or is another now.
+    Replaced { old: Option<Arc<ToolEntry>>, new: Option<Arc<ToolEntry>> },
+}
+
+impl ToolChange {
+    fn of(old: Option<Arc<ToolEntry>>, new: Option<Arc<ToolEntry>>) -> Self {
+        match (old, new) {
+            (Some(old), Some(new)) if new.is_described_anew(&old) => Self::Described { old, new },
+            (old, new) => Self::Replaced { old, new },
+        }
+    }
+
+    pub(super) fn before(&self) -> Option<&Arc<ToolEntry>> {
+        match self {
+            Self::Described { old, new: _ } => Some(old),
+            Self::Replaced { old, new: _ } => old.as_ref(),
+        }
+    }
+
+    pub(super) fn now(&self) -> Option<&Arc<ToolEntry>> {
+        match self {
+            Self::Described { old: _, new } => Some(new),
+            Self::Replaced { old: _, new } => new.as_ref(),
+        }
+    }
 }
 
 impl Table {
@@ -62,12 +87,13 @@ impl Table {
             Some(resource) => Some(Arc::new(ToolEntry::read(as_tool(resource)?).ok()?)),
             None => None,
         };
-        let is_alone = match (&old, &new) {
+        let change = ToolChange::of(old, new);
+        let is_alone = match &change {
             // Views show such a tool otherwise than it was read.
-            (Some(old), Some(new)) if new.is_described_anew(old) => {
+            ToolChange::Described { old: _, new } => {
                 !self.upstream_has(new, Features::NONE.with(Feature::TasksExtension))
             }
-            (old, new) => {
+            ToolChange::Replaced { old, new } => {
                 let is_chosen = |it: &Arc<ToolEntry>| self.chosen.contains(&it.id);
                 let tasks = Features::of_tasks();
                 let depends = |it: &Arc<ToolEntry>| is_chosen(it) || self.upstream_has(it, tasks);
@@ -75,7 +101,7 @@ impl Table {
                     && !old.iter().chain(new).any(depends)
             }
         };
-        is_alone.then_some(ToolChange { old, new })
+        is_alone.then_some(change)
     }
 
     /// Whether the tool's upstream has any of these.

@@ -47,16 +47,17 @@ impl Read {
 
     /// `None` if a name is taken.
     pub(super) fn take(&mut self, change: &ToolChange) -> Option<()> {
-        if let ToolChange { old: Some(old), new: Some(new) } = change
-            && new.is_described_anew(old)
-        {
-            return self.tools.replace(self.place(old.key()).ok()?, Arc::clone(new));
-        }
-        if let Some(old) = &change.old {
+        let (old, new) = match change {
+            ToolChange::Described { old, new } => {
+                return self.tools.replace(self.place(old.key()).ok()?, Arc::clone(new));
+            }
+            ToolChange::Replaced { old, new } => (old, new),
+        };
+        if let Some(old) = old {
             self.tools.remove(self.place(old.key()).ok()?)?;
             self.names.remove(&old.name)?;
         }
-        if let Some(new) = &change.new {
+        if let Some(new) = new {
             self.tools.insert(self.place(new.key()).err()?, Arc::clone(new))?;
             if self.names.insert(&new.name, ()).is_some() {
                 return None;

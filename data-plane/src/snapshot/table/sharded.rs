@@ -8,8 +8,10 @@ use ahash::{AHashMap, RandomState};
 const NAMES: usize = 64;
 /// A shard with more of them than this makes for more shards, unless the others have few.
 const NAMES_MAX: usize = 4 * NAMES;
-/// Shards are the same in each process, so that what a change takes can be counted.
-const SEEDS: [u64; 4] = [1, 2, 3, 4];
+/// Tells the shard of a name, and is the same in each process of one build, so that what a change
+/// takes can be counted. Whoever chooses names to crowd a shard makes it a map like any other:
+/// those have seeds of their own.
+static SHARD: RandomState = RandomState::with_seeds(1, 2, 3, 4);
 
 type Shard<V> = AHashMap<Box<str>, V>;
 
@@ -17,8 +19,6 @@ type Shard<V> = AHashMap<Box<str>, V>;
 #[derive(Clone, Debug)]
 pub(super) struct Sharded<V> {
     shards: Arc<[Arc<Shard<V>>]>,
-    /// Tells the shard of a name; the same in all that came of one another.
-    hasher: RandomState,
 }
 
 impl<V> Default for Sharded<V> {
@@ -31,8 +31,7 @@ impl<V> Sharded<V> {
     /// Empty, to have about so many names.
     pub(super) fn for_names(count: usize) -> Self {
         let shards = (0..count.div_ceil(NAMES).max(1)).map(|_| Arc::default()).collect();
-        let [a, b, c, d] = SEEDS;
-        Self { shards, hasher: RandomState::with_seeds(a, b, c, d) }
+        Self { shards }
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&V> {
@@ -40,7 +39,7 @@ impl<V> Sharded<V> {
     }
 
     fn shard_of(&self, name: &str) -> usize {
-        let hash = usize::try_from(self.hasher.hash_one(name) >> 32).unwrap_or_default();
+        let hash = usize::try_from(SHARD.hash_one(name) >> 32).unwrap_or_default();
         hash.checked_rem(self.shards.len()).unwrap_or_default()
     }
 }
@@ -50,7 +49,8 @@ impl<V: Clone> Sharded<V> {
     pub(super) fn insert(&mut self, name: &str, value: V) -> Option<V> {
         let shard = self.shard(name)?;
         let before = shard.insert(name.into(), value);
-        if shard.len() > NAMES_MAX {
+        // A shard that is crowded is looked at now and then, since that takes a look at all.
+        if shard.len() > NAMES_MAX && shard.len() % NAMES == 1 {
             self.grow();
         }
         before

@@ -119,7 +119,7 @@ impl Shelf {
         Some(shown)
     }
 
-    /// Ids of the upstreams that are here as a whole.
+    /// Ids of the upstreams of which anything is here.
     pub(super) fn upstreams(&self) -> impl Iterator<Item = &str> {
         self.features.keys().map(|id| &**id)
     }

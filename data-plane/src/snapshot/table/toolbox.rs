@@ -84,16 +84,16 @@ impl Toolbox {
 
     /// Whether this change is seen here.
     pub(super) fn concerns(&self, change: &ToolChange) -> bool {
-        change.old.as_ref().is_some_and(|old| self.has(old))
-            || change.new.as_ref().is_some_and(|new| self.rank(new).is_some())
+        change.before().is_some_and(|old| self.has(old))
+            || change.now().is_some_and(|new| self.rank(new).is_some())
     }
 
     /// One change more. `None` if names are disputed: then what is here has to be chosen anew, and
     /// this is of no use.
     pub(super) fn take(&mut self, change: &ToolChange) -> Option<()> {
-        match (&change.old, &change.new) {
-            (Some(old), Some(new)) if new.is_described_anew(old) => self.replace(old, new),
-            (old, new) => {
+        match change {
+            ToolChange::Described { old, new } => self.replace(old, new),
+            ToolChange::Replaced { old, new } => {
                 old.as_ref().map_or(Some(()), |old| self.remove(old))?;
                 new.as_ref().map_or(Some(()), |new| self.insert(new))
             }

@@ -142,7 +142,7 @@ impl View {
         let (mut tools, mut relevant) = (self.tools.clone(), self.relevant);
         for change in here {
             tools.take(change)?;
-            relevant = change.new.iter().fold(relevant, |all, new| all.or(new.needs));
+            relevant = change.now().into_iter().fold(relevant, |all, new| all.or(new.needs));
         }
         Some(Arc::new(Self {
             id: self.id.clone(),

@@ -10,7 +10,7 @@ use crate::{
     egress::OriginBody,
     mcp::{
         Kind, Message, code,
-        message::{ParseError, is_batch, parse, read},
+        message::{ParseError, is_batch, parse, parse_knowing},
     },
     upstream::{
         batch,
@@ -63,7 +63,7 @@ pub(super) async fn read_whole(
             several if is_batch(several) && session.is_some_and(Session::has_batches) => {
                 batch::messages(several).map(|messages| Some(Whole::Several(messages)))
             }
-            _ => take_whole(read(body, &strings), (relay, name)).map(Some),
+            _ => take_whole(parse_knowing(body, &strings), (relay, name)).map(Some),
         };
     }
     let body = Box::pin(fetch::read_refusal(response.into_body(), bounds)).await;

@@ -142,6 +142,18 @@ fn assert_view(view: &View, expected: &View, names: &BTreeSet<String>) {
         assert_eq!(print(view), print(expected));
     }
     assert!(view.tools().eq(expected.tools()));
+    let rest = |view: &View| {
+        let features = [Era::Legacy, Era::Modern].map(|era| view.features(era));
+        let tasks: Vec<_> = ["a", "b", "off"].map(|id| view.tasks_of(id)).into();
+        (
+            features,
+            tasks,
+            view.askers(),
+            view.instructions.clone(),
+            format!("{:?} {:?}", view.beyond(), view.upstream_of("x/y")),
+        )
+    };
+    assert_eq!(rest(view), rest(expected));
     for name in names {
         assert_eq!(view.tool(name), expected.tool(name), "{name}");
     }

@@ -21,6 +21,15 @@ async fn every_bad_answer_is_a_failure_of_its_own() {
         "upstream `up` answered with something that is no JSON-RPC message: the body is not JSON";
     assert_eq!(failure(|_| json("{\"jsonrpc\":")).await, no_json);
     assert_eq!(failure(|_| sse("data: {nope\n\n")).await, no_json);
+    let no_text =
+        "upstream `up` answered with something that is no JSON-RPC message: the body is not UTF-8";
+    let frames = |frames: &'static [&'static [u8]]| {
+        let frames = stream::iter(frames.iter().copied().map(Bytes::from_static));
+        streamed(200, "application/json", frames)
+    };
+    assert_eq!(failure(move |_| frames(&[b"{\"\xff\""])).await, no_text);
+    assert_eq!(failure(move |_| frames(&[b"{", b"\"\xff\""])).await, no_text);
+    assert_eq!(failure(move |_| frames(&[b"{\"", b"\xc3"])).await, no_text);
     assert_eq!(
         failure(|_| answer(200, "text/html; charset=utf-8", "<html>")).await,
         "upstream `up` answered with content type `text/html` instead of JSON or an event stream"

@@ -14,7 +14,7 @@ const SHORT_MAX: u32 = 64;
 /// The long strings of one text, in its order. That one is here says that those bytes are a JSON
 /// string (RFC 8259, §7), not that the text has a string there.
 #[derive(Debug, Default)]
-pub struct LongStrings {
+pub(crate) struct LongStrings {
     known: Vec<Span>,
     state: State,
 }
@@ -43,7 +43,7 @@ impl Default for State {
 
 impl LongStrings {
     /// Goes on with all that there is of the text by now.
-    pub fn read(&mut self, bytes: &[u8]) {
+    pub(crate) fn read(&mut self, bytes: &[u8]) {
         while let Some(next) = self.step(bytes) {
             self.state = next;
         }
@@ -73,7 +73,7 @@ impl LongStrings {
     }
 
     /// What was found in the whole text.
-    pub fn finish(mut self, bytes: &[u8]) -> Vec<Span> {
+    pub(crate) fn finish(mut self, bytes: &[u8]) -> Vec<Span> {
         self.read(bytes);
         if let State::Within { start, search, short: _ } = self.state
             && let Some(end) = search.finish(bytes)
@@ -141,9 +141,11 @@ mod tests {
     #[test]
     fn among_many_short_strings_long_ones_are_not_looked_for() {
         let many = |count: u32| "\"short\",".repeat(count as usize);
-        let text = |count| format!("[{}{}]", many(count), long("x"));
-        assert_eq!(known(&text(SHORT_MAX), 1000).len(), 1);
-        assert_eq!(known(&text(SHORT_MAX + 1), 1000).len(), 0);
+        let text = |count| format!("{}{},", many(count), long("x"));
+        let (few, more) = (text(SHORT_MAX), text(SHORT_MAX + 1));
+        assert_eq!(known(&few, 1000).len(), 1);
+        assert_eq!(known(&more, 1000).len(), 0);
+        assert_eq!(known(&format!("{few}{few}{more}"), 1000).len(), 2);
     }
 
     proptest! {
@@ -153,12 +155,16 @@ mod tests {
             parts in prop::collection::vec(r#"[a-z\\"n\{\}\[\],:é ]{0,8}"#, 1..6),
             size in 1_000..100_000_usize,
         ) {
-            let text: String = parts.iter().map(|part| part.repeat(LONG / 2)).collect();
-            let known = known(&text, size);
-            prop_assert_eq!(Cursor::knowing(&text, &known).value(), Cursor::new(&text).value());
-            let text = format!("[{}", serde_json::json!([&text, &parts, text]));
-            let known = self::known(&text, size);
-            prop_assert_eq!(Cursor::knowing(&text, &known).value(), Cursor::new(&text).value());
+            let string: String = parts.iter().map(|part| part.repeat(LONG / 2)).collect();
+            let escaped = serde_json::json!([string, parts]).to_string();
+            for (text, is_long) in [(format!("[\"{string}\"]"), false), (escaped, string.len() >= LONG)] {
+                let known = known(&text, size);
+                let value = Cursor::knowing(&text, &known).value();
+                prop_assert_eq!(&value, &Cursor::new(&text).value());
+                let is_read = serde_json::from_str::<serde_json::Value>(&text).is_ok();
+                prop_assert_eq!(value.is_ok_and(|span| span.end == text.len()), is_read);
+                prop_assert!(!is_long || is_read && !known.is_empty());
+            }
         }
     }
 }
