@@ -1,6 +1,8 @@
 //! Finds the ends of long strings in a text while it comes, when what came last is in the caches of
 //! the processor, where a large text as a whole is not.
 
+use fearless_simd::Level;
+
 use super::{
     Span,
     string::{NoString, Search},
@@ -13,10 +15,12 @@ const SHORT_MAX: u32 = 64;
 
 /// The long strings of one text, in its order. That one is here says that those bytes are a JSON
 /// string (RFC 8259, §7), not that the text has a string there.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LongStrings {
     known: Vec<Span>,
     state: State,
+    /// What this processor has.
+    level: Level,
 }
 
 #[derive(Debug)]
@@ -35,9 +39,10 @@ enum State {
     GivenUp,
 }
 
-impl Default for State {
+impl Default for LongStrings {
     fn default() -> Self {
-        Self::Between { at: 0, short: 0 }
+        let state = State::Between { at: 0, short: 0 };
+        Self { known: Vec::new(), state, level: Level::new() }
     }
 }
 
@@ -61,14 +66,16 @@ impl LongStrings {
                 let (start, short) = (*at + found, *short);
                 Some(State::Within { start, search: Search::new(start), short })
             }
-            State::Within { start, search, short } => Some(match search.go_on(bytes)? {
-                Ok(end) if end - *start >= LONG => {
-                    self.known.push(Span { start: *start, end });
-                    State::Between { at: end, short: 0 }
-                }
-                Ok(end) if *short < SHORT_MAX => State::Between { at: end, short: *short + 1 },
-                Ok(_) | Err(NoString) => State::GivenUp,
-            }),
+            State::Within { start, search, short } => {
+                Some(match search.go_on(self.level, bytes)? {
+                    Ok(end) if end - *start >= LONG => {
+                        self.known.push(Span { start: *start, end });
+                        State::Between { at: end, short: 0 }
+                    }
+                    Ok(end) if *short < SHORT_MAX => State::Between { at: end, short: *short + 1 },
+                    Ok(_) | Err(NoString) => State::GivenUp,
+                })
+            }
         }
     }
 
@@ -76,7 +83,7 @@ impl LongStrings {
     pub(crate) fn finish(mut self, bytes: &[u8]) -> Vec<Span> {
         self.read(bytes);
         if let State::Within { start, search, short: _ } = self.state
-            && let Some(end) = search.finish(bytes)
+            && let Some(end) = search.finish(self.level, bytes)
         {
             self.known.extend((end - start >= LONG).then_some(Span { start, end }));
         }

@@ -1,7 +1,7 @@
 //! Finds where JSON strings end (RFC 8259, §7), checked: many bytes at a time, since answers are
 //! mostly text with many escapes.
 
-use wide::u8x16;
+use fearless_simd::{Level, Simd, dispatch, prelude::*, u8x16, u8x64};
 
 /// How many bytes are looked at together: one bit of a word for each.
 const BLOCK: usize = 64;
@@ -9,6 +9,8 @@ const BLOCK: usize = 64;
 const LANE: usize = 16;
 /// How many bytes may belong to an escape after the one behind its backslash.
 const ESCAPE_MAX: usize = 4;
+/// Bytes below this one must be escaped.
+const CONTROLS: u8 = 0x20;
 /// Every other bit, beginning with the first.
 const EVEN: u64 = 0x5555_5555_5555_5555;
 
@@ -18,18 +20,23 @@ pub(super) fn end(bytes: &[u8], at: usize) -> Option<usize> {
     if bytes.get(at) != Some(&b'"') {
         return None;
     }
-    end_of_short(bytes, at + 1).or_else(|| Search::new(at).finish(bytes))
+    // What every processor has takes no look at what this one has.
+    let level = Level::baseline();
+    let short = bytes.get(at + 1..)?.first_chunk();
+    let short = short.and_then(|lane| dispatch!(level, simd => length_of_short(simd, lane)));
+    short.map_or_else(|| Search::new(at).finish(level, bytes), |length| Some(at + 1 + length))
 }
 
-/// The same of a string in which nothing is escaped, and whose first byte within its quotes is at
-/// `at`; `None` if that takes more than one look.
-#[inline]
-fn end_of_short(bytes: &[u8], at: usize) -> Option<usize> {
-    let lane = u8x16::new(*bytes.get(at..)?.first_chunk()?);
-    let quotes = equal(lane, b'"');
-    let stops = (quotes | equal(lane, b'\\') | controls(lane)).to_bitmask();
+/// How long a string is, with its last quotes, in which nothing is escaped, and whose first bytes
+/// these are; `None` if that takes more than one look.
+#[expect(clippy::inline_always, reason = "else compiled for processors of the lowest level")]
+#[inline(always)]
+fn length_of_short<S: Simd>(simd: S, lane: &[u8; LANE]) -> Option<usize> {
+    let lane = u8x16::simd_from(simd, *lane);
+    let quotes = lane.simd_eq(b'"');
+    let stops = (quotes | lane.simd_eq(b'\\') | lane.simd_lt(CONTROLS)).to_bitmask();
     let first = stops & stops.wrapping_neg();
-    (quotes.to_bitmask() & first != 0).then(|| at + lowest(first.into()) + 1)
+    (quotes.to_bitmask() & first != 0).then(|| lowest(first) + 1)
 }
 
 /// The search for the end of one string, block by block. The text may come meanwhile.
@@ -52,45 +59,49 @@ impl Search {
     }
 
     /// Where the string ends, if that is certain by what there is of the text; `None` if not.
-    pub(super) fn go_on(&mut self, bytes: &[u8]) -> Option<Result<usize, NoString>> {
-        loop {
-            let rest = bytes.get(self.at..).filter(|rest| rest.len() >= BLOCK + ESCAPE_MAX)?;
-            if let Some(ended) = self.block(bytes, rest.first_chunk()?) {
-                return Some(ended);
+    pub(super) fn go_on(&mut self, level: Level, bytes: &[u8]) -> Option<Result<usize, NoString>> {
+        dispatch!(level, simd => {
+            loop {
+                let rest = bytes.get(self.at..).filter(|rest| rest.len() >= BLOCK + ESCAPE_MAX)?;
+                if let Some(ended) = self.block(bytes, u8x64::simd_from(simd, *rest.first_chunk()?)) {
+                    return Some(ended);
+                }
             }
-        }
+        })
     }
 
     /// Where the string ends, if there is no more of the text; `None` if it is no string.
-    pub(super) fn finish(mut self, bytes: &[u8]) -> Option<usize> {
-        if let Some(ended) = self.go_on(bytes) {
+    pub(super) fn finish(mut self, level: Level, bytes: &[u8]) -> Option<usize> {
+        if let Some(ended) = self.go_on(level, bytes) {
             return ended.ok();
         }
         // What is missing is found to be controls, so that no string goes on there.
         let mut last = [0; 2 * BLOCK + ESCAPE_MAX];
         last.iter_mut().zip(bytes.get(self.at..)?).for_each(|(to, from)| *to = *from);
-        let end = Self { at: 0, ..self }.go_on(&last)?.ok()?;
+        let end = Self { at: 0, ..self }.go_on(level, &last)?.ok()?;
         Some(self.at + end)
     }
 
     /// Takes one block; `None` if the string goes on.
-    fn block(&mut self, bytes: &[u8], block: &[u8; BLOCK]) -> Option<Result<usize, NoString>> {
+    #[expect(clippy::inline_always, reason = "else compiled for processors of the lowest level")]
+    #[inline(always)]
+    fn block<S: Simd>(&mut self, bytes: &[u8], block: u8x64<S>) -> Option<Result<usize, NoString>> {
         let at = self.at;
         self.at += BLOCK;
-        let all = |byte| bits(block, |lane| equal(lane, byte));
+        let all = |byte: u8| block.simd_eq(byte).to_bitmask();
         let (quotes, backslashes) = (all(b'"'), all(b'\\'));
-        let has_controls = has_controls(block);
-        if !has_controls && quotes | backslashes | self.carry == 0 {
+        let controls = block.simd_lt(CONTROLS);
+        if !controls.any_true() && quotes | backslashes | self.carry == 0 {
             return None;
         }
         let escaped = escaped(backslashes, &mut self.carry);
         let ends = quotes & !escaped;
         let inside = ends.wrapping_sub(1) & !ends;
-        // These three may be escaped always, and most that are escaped are these.
-        let others = escaped & !(quotes | backslashes | all(b'n'));
-        if has_controls && bits(block, controls) & inside != 0 {
+        if controls.any_true() && controls.to_bitmask() & inside != 0 {
             return Some(Err(NoString));
         }
+        // These three may be escaped always, and most that are escaped are these.
+        let others = escaped & !(quotes | backslashes | all(b'n'));
         if !are_escapes(bytes, at, others & inside) {
             return Some(Err(NoString));
         }
@@ -138,33 +149,6 @@ fn escaped(backslashes: u64, carry: &mut u64) -> u64 {
     (EVEN ^ carried << 1) & behind
 }
 
-/// Which bytes of a block are so, a bit for each: `is` sets all bits of those, and none of others.
-#[inline]
-fn bits(block: &[u8; BLOCK], is: impl Fn(u8x16) -> u8x16) -> u64 {
-    let (lanes, _) = block.as_chunks::<LANE>();
-    let of_lanes = lanes.iter().map(|lane| u64::from(is(u8x16::new(*lane)).to_bitmask()));
-    of_lanes.rev().fold(0, |bits, of_lane| bits << LANE | of_lane)
-}
-
-#[inline]
-fn equal(lane: u8x16, byte: u8) -> u8x16 {
-    lane.simd_eq(u8x16::splat(byte))
-}
-
-/// What must be escaped in strings, but for quotes and backslashes.
-#[inline]
-fn controls(lane: u8x16) -> u8x16 {
-    lane.simd_eq(lane.min(u8x16::splat(0x1f)))
-}
-
-/// Whether any byte of a block is one, which few have.
-#[inline]
-fn has_controls(block: &[u8; BLOCK]) -> bool {
-    let (lanes, _) = block.as_chunks::<LANE>();
-    let least = lanes.iter().fold(u8x16::MAX, |least, lane| least.min(u8x16::new(*lane)));
-    controls(least).to_bitmask() != 0
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -174,7 +158,13 @@ mod tests {
     /// Whether a text is one string, and `serde_json` thinks so too.
     #[track_caller]
     fn check(text: &str) -> bool {
-        let is_ours = end(text.as_bytes(), 0) == Some(text.len());
+        let bytes = text.as_bytes();
+        let is_ours = end(bytes, 0) == Some(bytes.len());
+        for level in [Level::baseline(), Level::new()] {
+            let ends = bytes.first() == Some(&b'"')
+                && Search::new(0).finish(level, bytes) == Some(bytes.len());
+            assert_eq!(ends, is_ours, "{level:?}: {text:?}");
+        }
         let theirs = serde_json::from_str::<&serde_json::value::RawValue>(text);
         assert_eq!(is_ours, theirs.is_ok(), "{text:?}");
         is_ours

@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 use bytestring::ByteString;
+use simdutf8::compat;
 
 use crate::{
     mcp::{Span, object::LongStrings},
@@ -66,12 +67,12 @@ impl Gathered for Text {
 
 impl Text {
     fn take(&mut self, bytes: &[u8]) -> Result<(), CallFailure> {
-        match std::str::from_utf8(bytes) {
+        match compat::from_utf8(bytes) {
             Ok(text) => self.checked.push_str(text),
             Err(error) if error.error_len().is_some() => return Err(no_text()),
             Err(error) => {
                 let (whole, cut) = bytes.split_at_checked(error.valid_up_to()).unwrap_or_default();
-                self.checked.push_str(std::str::from_utf8(whole).unwrap_or_default());
+                self.checked.push_str(compat::from_utf8(whole).unwrap_or_default());
                 self.cut.extend_from_slice(cut);
             }
         }
