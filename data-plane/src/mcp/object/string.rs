@@ -7,6 +7,9 @@ use fearless_simd::{Level, Simd, dispatch, prelude::*, u8x16, u8x64};
 const BLOCK: usize = 64;
 /// How many of a string are looked at first: most strings are names.
 const LANE: usize = 16;
+/// How many are looked at with what every processor has, so that most strings take the same
+/// instructions on each of them, and can be counted. The rest is for what this one has.
+const NEAR: usize = 16 * BLOCK;
 /// How many bytes may belong to an escape after the one behind its backslash.
 const ESCAPE_MAX: usize = 4;
 /// Bytes below this one must be escaped.
@@ -20,11 +23,22 @@ pub(super) fn end(bytes: &[u8], at: usize) -> Option<usize> {
     if bytes.get(at) != Some(&b'"') {
         return None;
     }
-    // What every processor has takes no look at what this one has.
     let level = Level::baseline();
-    let short = bytes.get(at + 1..)?.first_chunk();
-    let short = short.and_then(|lane| dispatch!(level, simd => length_of_short(simd, lane)));
-    short.map_or_else(|| Search::new(at).finish(level, bytes), |length| Some(at + 1 + length))
+    let lane = bytes.get(at + 1..)?.first_chunk();
+    let short = lane.and_then(|lane| dispatch!(level, simd => length_of_short(simd, lane)));
+    short.map_or_else(|| end_of_long(bytes, at), |length| Some(at + 1 + length))
+}
+
+/// The same of a string that takes more than one look.
+fn end_of_long(bytes: &[u8], at: usize) -> Option<usize> {
+    let mut search = Search::new(at);
+    let Some(near) = bytes.get(..at + NEAR) else {
+        return search.finish(Level::baseline(), bytes);
+    };
+    match search.go_on(Level::baseline(), near) {
+        Some(ended) => ended.ok(),
+        None => search.finish(Level::new(), bytes),
+    }
 }
 
 /// How long a string is, with its last quotes, in which nothing is escaped, and whose first bytes
@@ -155,12 +169,22 @@ mod tests {
 
     use super::*;
 
+    /// All that this machine has.
+    fn levels() -> impl Iterator<Item = Level> {
+        let all = Level::new();
+        #[cfg(target_arch = "x86_64")]
+        let between = [all.as_sse4_2().map(Simd::level), all.as_avx2().map(Simd::level)];
+        #[cfg(not(target_arch = "x86_64"))]
+        let between = [None; 0];
+        [Level::baseline(), all].into_iter().chain(between.into_iter().flatten())
+    }
+
     /// Whether a text is one string, and `serde_json` thinks so too.
     #[track_caller]
     fn check(text: &str) -> bool {
         let bytes = text.as_bytes();
         let is_ours = end(bytes, 0) == Some(bytes.len());
-        for level in [Level::baseline(), Level::new()] {
+        for level in levels() {
             let ends = bytes.first() == Some(&b'"')
                 && Search::new(0).finish(level, bytes) == Some(bytes.len());
             assert_eq!(ends, is_ours, "{level:?}: {text:?}");
@@ -184,7 +208,8 @@ mod tests {
     #[test]
     fn every_byte_is_allowed_where_it_is() {
         let around = [("", ""), ("\\", ""), ("\\", "00e9"), ("\\\\", "0")];
-        for before in [0, 1, LANE - 1, LANE, BLOCK - 2, BLOCK - 1, BLOCK, 3 * BLOCK] {
+        for before in [0, 1, LANE - 1, LANE, BLOCK - 2, BLOCK - 1, BLOCK, 3 * BLOCK, NEAR - 2, NEAR]
+        {
             for byte in (0..0x80_u8).map(char::from) {
                 for (escape, after) in around {
                     let begin = format!("\"{}{escape}{byte}{after}", "x".repeat(before));
