@@ -46,6 +46,8 @@ pub(crate) enum Failure {
     BodyTimeout,
     #[error("the body was cut off")]
     BodyBroken,
+    #[error("the body is not UTF-8")]
+    NotText,
     #[error("the body is not JSON")]
     NotJson,
     #[error("{0}")]
@@ -131,7 +133,7 @@ impl Failure {
             Self::BodyTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, code::REFUSED, Level::INFO),
             Self::BodyTimeout => (S::REQUEST_TIMEOUT, code::REFUSED, Level::INFO),
             Self::BodyBroken => (S::BAD_REQUEST, code::REFUSED, Level::DEBUG),
-            Self::NotJson => (S::BAD_REQUEST, code::PARSE_ERROR, Level::INFO),
+            Self::NotText | Self::NotJson => (S::BAD_REQUEST, code::PARSE_ERROR, Level::INFO),
             Self::InvalidRequest(_) | Self::DuplicateId => {
                 (S::BAD_REQUEST, code::INVALID_REQUEST, Level::INFO)
             }
@@ -217,6 +219,7 @@ impl Failure {
             | Self::StreamGone => "session",
             Self::NotFound | Self::Method(_) | Self::UpgradeRequired => "path",
             Self::BodyBroken
+            | Self::NotText
             | Self::NotJson
             | Self::InvalidRequest(_)
             | Self::DuplicateId

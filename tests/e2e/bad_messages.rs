@@ -119,7 +119,7 @@ async fn bytes_that_are_no_text_have_the_same_answer_on_every_transport() -> any
             let (status, what) = if name == "stdio" { (None, "line") } else { (Some(400), "body") };
             assert_eq!(answer.status, status, "{name}: {answer:?}");
             let expected = format!(
-                r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":-32700,"message":"the {what} is not JSON"}}}}"#
+                r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":-32700,"message":"the {what} is not UTF-8"}}}}"#
             );
             assert_eq!(answer.text, expected, "{name}");
         }

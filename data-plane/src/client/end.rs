@@ -69,6 +69,7 @@ impl ClientEnd {
             }
             Err(ParseError::Batch) if self.has_batches.load(Relaxed) => return self.batch(&line),
             Err(ParseError::Batch) => return Err(error::response(&NOT_HERE, None)),
+            Err(ParseError::NotText) => (code::PARSE_ERROR, "the line is not UTF-8", None),
             Err(ParseError::NotJson) => (code::PARSE_ERROR, "the line is not JSON", None),
             Err(ParseError::Invalid { problem, id }) => (code::INVALID_REQUEST, problem, id),
         };

@@ -44,6 +44,7 @@ pub(crate) fn read(body: &Bytes) -> Result<Vec<Element>, Failure> {
 
 fn split(body: &Bytes) -> Result<Vec<Bytes>, Failure> {
     message::split(body, MESSAGES_MAX).map_err(|error| match error {
+        ParseError::NotText => Failure::NotText,
         ParseError::NotJson => Failure::NotJson,
         ParseError::Invalid { problem, id: _ } => Failure::InvalidRequest(problem),
         ParseError::Batch => NOT_HERE,

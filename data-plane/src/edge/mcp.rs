@@ -297,6 +297,7 @@ pub(super) async fn rendered(
 /// Reads a message, and notes its id for errors about it.
 pub(crate) fn parse(body: Bytes, id: &mut Option<Bytes>) -> Result<Message, Failure> {
     let message = mcp::message::parse(body).map_err(|error| match error {
+        ParseError::NotText => Failure::NotText,
         ParseError::NotJson => Failure::NotJson,
         ParseError::Batch => {
             Failure::InvalidRequest("batches are not supported: send one message per request")

@@ -142,6 +142,8 @@ pub struct Meta {
 /// Why a body is no message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
+    #[error("the body is not UTF-8")]
+    NotText,
     #[error("the body is not JSON")]
     NotJson,
     #[error("batches are not supported: send one message per request")]

@@ -14,7 +14,7 @@ use crate::mcp::{
 
 /// Reads one message. The body is UTF-8 JSON without anything after it.
 pub fn parse(body: Bytes) -> Result<Message, ParseError> {
-    parse_knowing(ByteString::try_from(body).map_err(|_| ParseError::NotJson)?, &[])
+    parse_knowing(ByteString::try_from(body).map_err(|_| ParseError::NotText)?, &[])
 }
 
 /// The same of a body that is known to be UTF-8, and some strings of it ([`LongStrings`]).
@@ -50,7 +50,7 @@ pub fn is_batch(body: &[u8]) -> bool {
 
 /// The messages of a batch (MCP 2025-03-26), not yet read; an error if there are more than `max`.
 pub fn split(body: &Bytes, max: usize) -> Result<Vec<Bytes>, ParseError> {
-    let text = std::str::from_utf8(body).map_err(|_| ParseError::NotJson)?;
+    let text = std::str::from_utf8(body).map_err(|_| ParseError::NotText)?;
     let mut cursor = Cursor::new(text);
     let mut messages = Vec::new();
     let mut is_too_long = false;

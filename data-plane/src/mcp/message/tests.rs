@@ -62,7 +62,7 @@ fn what_is_no_json_is_told_apart_from_what_is_no_message() {
     check("[1", "the body is not JSON");
     check("[]", "batches are not supported: send one message per request");
     check("3", "-: the message is not an object");
-    assert_eq!(parse(Bytes::from_static(b"{\"a\":\"\xff\"}")), Err(ParseError::NotJson));
+    assert_eq!(parse(Bytes::from_static(b"{\"a\":\"\xff\"}")), Err(ParseError::NotText));
 }
 
 #[test]

@@ -30,6 +30,7 @@ async fn every_bad_answer_is_a_failure_of_its_own() {
     assert_eq!(failure(move |_| frames(&[b"{\"\xff\""])).await, no_text);
     assert_eq!(failure(move |_| frames(&[b"{", b"\"\xff\""])).await, no_text);
     assert_eq!(failure(move |_| frames(&[b"{\"", b"\xc3"])).await, no_text);
+    assert_eq!(failure(|_| sse(b"data: {\"\xff\"\n\n".as_slice())).await, no_text);
     assert_eq!(
         failure(|_| answer(200, "text/html; charset=utf-8", "<html>")).await,
         "upstream `up` answered with content type `text/html` instead of JSON or an event stream"
