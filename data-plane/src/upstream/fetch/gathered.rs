@@ -2,10 +2,10 @@
 
 use bytes::BytesMut;
 use bytestring::ByteString;
-use simdutf8::compat;
+use simdutf8::basic::from_utf8;
 
 use crate::{
-    mcp::{Span, object::LongStrings},
+    mcp::{ParseError, Span, object::LongStrings},
     upstream::failure::CallFailure,
 };
 
@@ -67,15 +67,9 @@ impl Gathered for Text {
 
 impl Text {
     fn take(&mut self, bytes: &[u8]) -> Result<(), CallFailure> {
-        match compat::from_utf8(bytes) {
-            Ok(text) => self.checked.push_str(text),
-            Err(error) if error.error_len().is_some() => return Err(no_text()),
-            Err(error) => {
-                let (whole, cut) = bytes.split_at_checked(error.valid_up_to()).unwrap_or_default();
-                self.checked.push_str(compat::from_utf8(whole).unwrap_or_default());
-                self.cut.extend_from_slice(cut);
-            }
-        }
+        let (whole, cut) = bytes.split_at_checked(bytes.len() - begun(bytes)).unwrap_or_default();
+        self.checked.push_str(from_utf8(whole).map_err(|_| no_text())?);
+        self.cut.extend_from_slice(cut);
         Ok(())
     }
 
@@ -89,9 +83,16 @@ impl Text {
     }
 }
 
+/// How many of the last bytes are the beginning of a character, if all are text (RFC 3629, §3).
+fn begun(bytes: &[u8]) -> usize {
+    let last = bytes.iter().rev().take(3).zip(1_u32..);
+    let mut begins = last.filter(|(byte, length)| byte.leading_ones() > *length);
+    begins.next().map_or(0, |(_, length)| length as usize)
+}
+
 /// What it means for an answer that it is no UTF-8.
 pub(super) fn no_text() -> CallFailure {
-    CallFailure::NotJsonRpc("the body is not UTF-8".to_owned())
+    CallFailure::NotJsonRpc(ParseError::NotText.to_string())
 }
 
 #[cfg(test)]
@@ -109,6 +110,18 @@ mod tests {
             assert_eq!(gathered.len(), text.len());
             assert_eq!(gathered.end().unwrap().0, text);
         }
+    }
+
+    #[test]
+    fn long_strings_are_found_before_all_has_come() {
+        let string = format!("\"{}\"", "é".repeat(64 * 1024));
+        let text = format!("[{string}, and more than a block that follows{}", " ".repeat(64));
+        let mut gathered = Text::default();
+        for frame in text.as_bytes().chunks(1001) {
+            gathered.add(frame).unwrap();
+        }
+        let known: Vec<_> = gathered.strings.finish(b"").iter().map(|it| it.of(&text)).collect();
+        assert!(known == [string]);
     }
 
     #[test]
