@@ -125,4 +125,17 @@ mod tests {
         assert!(all.shards.len() >= 25);
         assert!((0..100 * NAMES).all(|number| all.get(&number.to_string()) == Some(&number)));
     }
+
+    #[test]
+    fn names_that_were_chosen_to_crowd_a_shard_make_for_no_more_of_them() {
+        let mut all = Sharded::for_names(100 * NAMES);
+        let names = (0..).map(|number| number.to_string());
+        let crowd: Vec<_> =
+            names.filter(|name| all.shard_of(name) == 0).take(3 * NAMES_MAX).collect();
+        for name in &crowd {
+            all.insert(name, ());
+        }
+        assert_eq!(all.shards.len(), 100);
+        assert!(crowd.iter().all(|name| all.get(name).is_some()));
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use proto::{
-    Era,
+    EntryKind, Era,
     resource::{UpstreamResource, VirtualServerResource},
     rest::{RestBinding, RestMethod},
     upstream::CatalogScope,
@@ -15,7 +15,7 @@ use proto::{
 use super::*;
 use crate::{
     mcp::{Capabilities, list::ListKind},
-    snapshot::table::tests::{server, tool, upstream},
+    snapshot::table::tests::{entry, server, tool, upstream},
 };
 
 fn position(revision: u64) -> Position {
@@ -57,14 +57,20 @@ impl Both {
         Self { resources, table, names }
     }
 
-    /// Upstreams `b`, `a` and `off`, the first with some hundred tools, a server of all, of one,
-    /// and of single tools, and a tool that is authored here.
+    /// Upstreams `b`, `a`, `off` and `strange`, one with some hundred tools, one with a prompt, a
+    /// server of all, of one, and of single tools, and a tool that is authored here.
     fn sample() -> Self {
         let tools = (0..200).map(|number| tool("a", &format!("t{number:03}")));
         let tools = tools.chain([tool("b", "t007"), tool("off", "t1"), authored("x-own")]);
-        let upstreams = [upstream("a", "zulu"), upstream("b", "alpha"), upstream("off", "off")];
-        let upstreams = upstreams.map(|it| UpstreamResource { disabled: it.id == "off", ..it });
-        let all = server("all", &["a", "b", "off"], &["id--x-own"]);
+        let tools = tools.chain([tool("strange", "t1")]);
+        let b = UpstreamResource {
+            capabilities: r#"{"tools":{},"prompts":{}}"#.to_owned(),
+            ..upstream("b", "alpha")
+        };
+        let off = UpstreamResource { disabled: true, ..upstream("off", "off") };
+        // It speaks no version of ours, so that nothing of it is listed.
+        let strange = UpstreamResource { era: None, ..upstream("strange", "strange") };
+        let all = server("all", &["a", "b", "off", "strange"], &["id--x-own"]);
         let servers = [
             VirtualServerResource { naming: Naming::Prefix, ..all },
             server("one", &["b"], &[]),
@@ -74,7 +80,8 @@ impl Both {
         Self::new(
             tools
                 .map(Resource::Tool)
-                .chain(upstreams.map(Resource::Upstream))
+                .chain([upstream("a", "zulu"), b, off, strange].map(Resource::Upstream))
+                .chain([entry("b", EntryKind::Prompt, "ask")])
                 .chain(servers.map(Resource::VirtualServer)),
         )
     }
@@ -136,10 +143,14 @@ impl Both {
 #[track_caller]
 fn assert_view(view: &View, expected: &View, names: &BTreeSet<String>) {
     for capabilities in [Capabilities::NONE, Capabilities::needs(&["sampling".to_owned()])] {
-        let list = |view: &View| view.list(ListKind::Tools, Era::Legacy, capabilities);
-        assert_eq!(list(view), list(expected));
-        let print = |view: &View| view.fingerprint(ListKind::Tools, capabilities);
-        assert_eq!(print(view), print(expected));
+        for kind in ListKind::ALL {
+            for era in [Era::Legacy, Era::Modern] {
+                let list = |view: &View| view.list(kind, era, capabilities);
+                assert_eq!(list(view), list(expected));
+            }
+            let print = |view: &View| view.fingerprint(kind, capabilities);
+            assert_eq!(print(view), print(expected));
+        }
     }
     assert!(view.tools().eq(expected.tools()));
     let rest = |view: &View| {
