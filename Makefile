@@ -44,7 +44,7 @@ dist: deps ## what packages carry: TARGET/dist/lockgate, compiled and placed by 
 bench: dist ## direct, bare hyper proxy, Lockgate; interleaved, under five minutes once built (ARGS=CASE, --quick, --streams, --stdio)
 	chrt --batch 0 "$(TARGET)/dist/bench" --out tests/bench/results $(ARGS)
 
-bench-full: dist ## what make bench leaves out, about half an hour (ARGS=CASE, --quick)
+bench-full: dist ## what make bench leaves out, a quarter of an hour once built (ARGS=CASE, --quick)
 	chrt --batch 0 "$(TARGET)/dist/bench" --full --out tests/bench/results $(ARGS)
 
 RIVALS := $(TARGET)/rivals
