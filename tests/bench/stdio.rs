@@ -158,9 +158,7 @@ pub(crate) async fn run(mut words: Vec<String>) -> anyhow::Result<Vec<Finding>> 
         rounds.push((alone, shared));
     }
     let spread = |of: fn(&(f64, f64)) -> f64| Spread::of(rounds.iter().map(of)).unwrap_or_default();
-    let command = words.join(" ");
-    let alone =
-        format!("calls/s of one client with {AT_ONCE} calls in flight on the pipes of `{command}`");
+    let alone = format!("calls/s of a client alone, with {AT_ONCE} calls in flight on its pipes");
     let shared = format!("calls/s of {AT_ONCE} sessions that share one process through Lockgate");
     let target = Some(Bound::AtLeast(TARGET));
     Ok(vec![
